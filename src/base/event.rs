@@ -1,0 +1,45 @@
+//! What happens while the program works, for whoever shows it: progress, JSON lines, a page.
+
+use crate::base::id::HostName;
+
+/// Something that happened.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Work on so many hosts begins.
+    Begin {
+        /// What is being done: `plan`, `apply`.
+        work: &'static str,
+        /// How many hosts take part.
+        hosts: usize,
+    },
+    /// A host is being worked on.
+    Working {
+        /// The host.
+        host: HostName,
+        /// What it is doing, in a few words.
+        what: String,
+    },
+    /// A host is done.
+    Done {
+        /// The host.
+        host: HostName,
+        /// Whether it went well.
+        ok: bool,
+    },
+    /// All work is done.
+    End,
+}
+
+/// Where events go. Shared by everything that works at the same time.
+pub trait Sink: Send + Sync {
+    /// Takes note of an event. Must not fail and must not wait.
+    fn note(&self, event: Event);
+}
+
+/// A sink that forgets everything.
+pub struct Silent;
+
+impl Sink for Silent {
+    fn note(&self, _event: Event) {}
+}

@@ -1,0 +1,9 @@
+//! Floor 0: the words everything else is made of. No input or output happens here.
+
+pub mod decode;
+pub mod diagnostic;
+pub mod digest;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod secret;

@@ -1,0 +1,3 @@
+//! Floor 1: reaching a host and running our two programs there.
+
+pub mod transport;

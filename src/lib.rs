@@ -1,0 +1,6 @@
+//! reconcile: makes ordinary Linux servers match a Git repository.
+
+#![deny(unsafe_code)]
+
+pub mod base;
+pub mod host;
