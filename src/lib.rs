@@ -4,3 +4,5 @@
 
 pub mod base;
 pub mod host;
+pub mod load;
+pub mod resource;

@@ -7,3 +7,4 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod secret;
+pub mod template;

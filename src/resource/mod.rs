@@ -1,0 +1,154 @@
+//! Floor 2: the kinds of things that are managed, one file per kind.
+//!
+//! Each kind has two halves. `decode` reads its node of a stack into a *spec*, whose strings may be templates and which
+//! is the same for all hosts. `lower` turns the spec into a [`Resource`] for one host, fully written out. A resource's
+//! [`State`] has one normal form, used for what is wanted and for what is seen, so diff is equality.
+
+pub mod lowering;
+pub mod spec;
+pub mod state;
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+
+use crate::base::diagnostic::Span;
+use crate::base::id::{HostName, ResourceId, StackName};
+use state::State;
+
+/// Everything that one host should be.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// The host.
+    pub host: HostName,
+    /// Every resource, sorted by id.
+    pub resources: Vec<Resource>,
+}
+
+/// One managed thing on one host, fully written out.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    /// What it is and what it is called; unique on its host.
+    pub id: ResourceId,
+    /// The stack it comes from.
+    pub stack: StackName,
+    /// The line of the stack that made it.
+    pub origin: Span,
+    /// How it should be.
+    pub state: State,
+    /// Resources of the same host that must be applied before this one.
+    pub needs: Vec<ResourceId>,
+    /// What must be done on the host when its paths change.
+    pub reactions: Vec<Reaction>,
+    /// How one sees that it works. All must pass after a change.
+    pub checks: Vec<Check>,
+    /// Its place on the way of a request.
+    pub wiring: Wiring,
+}
+
+/// What must be done on the host when one of some paths changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reaction {
+    /// The paths, all of them in the state of the same resource. A directory stands for itself only.
+    pub paths: Vec<Utf8PathBuf>,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// Something done to a unit or container because files it uses have changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// `systemctl reload`.
+    Reload(String),
+    /// `systemctl restart`.
+    Restart(String),
+    /// A signal (such as `HUP`) to the unit's main process.
+    Signal(String, String),
+    /// The paths are files of this unit itself: what is needed depends on the directives that changed.
+    ByDirective(String),
+    /// A container of a Compose project that mounts the path: restart it (`None`) or send it a signal.
+    Container {
+        /// The Compose project.
+        project: String,
+        /// The service in it.
+        service: String,
+        /// The signal; `None` restarts the container.
+        signal: Option<String>,
+    },
+}
+
+/// A proof that a resource works, to be had within some time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What must succeed.
+    pub probe: Probe,
+    /// How long it may take until it does, counted from the activation.
+    pub within: Duration,
+}
+
+/// What a check does, on the host itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// A GET of this URL answers with a status below 400.
+    Http {
+        /// The URL, `http://` only.
+        url: String,
+        /// The Host header, where it differs from the URL's.
+        host: Option<String>,
+    },
+    /// Something listens there.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// This command exits with 0. Program and arguments; no shell.
+    Command(Vec<String>),
+    /// This unit is active, and still so a moment later.
+    Active(String),
+}
+
+/// Which ports and names a resource offers and which it uses: from this the way of a request is known and checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wiring {
+    /// Where it listens.
+    pub listens: Vec<Listen>,
+    /// The host names it answers for (nginx `server_name`).
+    pub serves: Vec<(String, Span)>,
+    /// Where it sends requests.
+    pub routes: Vec<Route>,
+}
+
+/// A TCP port that something listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; `None` means all.
+    pub address: Option<String>,
+    /// The port on the host.
+    pub port: u16,
+    /// The port inside the container, where it is one.
+    pub container_port: Option<u16>,
+    /// The container image, where it is one.
+    pub image: Option<String>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// One hop: requests for a name and path go to an address on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The host name, or `None` for all names this resource serves.
+    pub name: Option<String>,
+    /// The path prefix.
+    pub path: String,
+    /// The address and port it goes to; `None` for answers made on the spot (a status, static files).
+    pub to: Option<(String, u16)>,
+    /// The resource it was written as, as in `to="unit:go-api"`.
+    pub reference: Option<ResourceId>,
+    /// Where it is written.
+    pub span: Span,
+}

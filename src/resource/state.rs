@@ -1,0 +1,130 @@
+//! The normal form of a state: paths, units, a Compose project, packages. What is wanted and what is seen are written
+//! in the same form.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+
+use crate::base::digest::Digest;
+
+/// How one resource is, or should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Files, directories and links.
+    pub paths: BTreeMap<Utf8PathBuf, PathState>,
+    /// What systemd should say of units, by full unit name (`go-api.service`).
+    pub units: BTreeMap<String, UnitState>,
+    /// The Compose project.
+    pub project: Option<Project>,
+    /// Debian packages.
+    pub packages: BTreeSet<String>,
+}
+
+/// A file, directory or link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathState {
+    /// A regular file.
+    File {
+        /// What is in it.
+        content: Content,
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: Owner,
+    },
+    /// A directory.
+    Directory {
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: Owner,
+    },
+    /// A symbolic link.
+    Link {
+        /// What it points to, as written.
+        target: String,
+    },
+}
+
+/// Who owns a path: names, or numbers as text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Owner {
+    /// The user.
+    pub user: String,
+    /// The group.
+    pub group: String,
+}
+
+impl Owner {
+    /// `root:root`.
+    pub fn root() -> Self {
+        Owner { user: "root".into(), group: "root".into() }
+    }
+}
+
+/// The content of a file. Equality is equality of digests.
+#[derive(Clone)]
+pub struct Content {
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
+    /// Their digest.
+    pub digest: Digest,
+    /// Whether a secret went into it: then it is never shown.
+    pub secret: bool,
+}
+
+impl Content {
+    /// Content with nothing secret in it.
+    pub fn plain(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Content { digest: Digest::of(&bytes), bytes, secret: false }
+    }
+
+    /// Content that must never be shown.
+    pub fn secret(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Content { secret: true, ..Content::plain(bytes) }
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Content {}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = if self.secret { ", secret" } else { "" };
+        write!(f, "{} bytes {:?}{secret}", self.bytes.len(), self.digest)
+    }
+}
+
+/// What systemd should say of a unit. `None` means: not ours to say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UnitState {
+    /// Starts at boot.
+    pub enabled: Option<bool>,
+    /// Runs now.
+    pub active: Option<bool>,
+}
+
+/// A Compose project and what of it should run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The project's name (`docker compose -p`).
+    pub name: String,
+    /// The project directory on the host.
+    pub directory: Utf8PathBuf,
+    /// The compose files on the host, in order.
+    pub files: Vec<Utf8PathBuf>,
+    /// Active profiles.
+    pub profiles: Vec<String>,
+    /// The services, with the managed single files each one mounts.
+    pub services: BTreeMap<String, Vec<Utf8PathBuf>>,
+    /// Whether it should run. When not, it is stopped, never removed.
+    pub running: bool,
+}
