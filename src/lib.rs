@@ -4,5 +4,7 @@
 
 pub mod base;
 pub mod host;
+pub mod ledger;
 pub mod load;
+pub mod plan;
 pub mod resource;

@@ -7,6 +7,7 @@
 pub mod lowering;
 pub mod spec;
 pub mod state;
+pub mod unit_file;
 
 use std::time::Duration;
 
