@@ -141,6 +141,8 @@ pub struct Observation {
     pub uid: u32,
     /// The id of the current boot.
     pub boot: String,
+    /// Where our records are.
+    pub state: Utf8PathBuf,
     /// systemd is running there.
     pub systemd: bool,
     /// The tools that are there, of those we may want.
@@ -227,9 +229,8 @@ pub fn parse(output: &[u8]) -> Result<Observation> {
     Ok(reader.answer)
 }
 
-const SECTIONS: [&str; 11] = [
-    "basics", "paths", "contents", "ledgers", "left", "units", "packages", "containers", "facts", "preflight", "end",
-];
+const SECTIONS: [&str; 11] =
+    ["basics", "paths", "contents", "ledgers", "left", "units", "packages", "containers", "facts", "preflight", "end"];
 
 #[derive(Default)]
 struct AnswerReader {
@@ -264,6 +265,7 @@ impl AnswerReader {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("uid", uid) => self.answer.uid = uid.parse().unwrap_or(u32::MAX),
             ("boot", boot) => self.answer.boot = boot.into(),
+            ("state", state) => self.answer.state = state.into(),
             ("systemd", _) => self.answer.systemd = true,
             ("tool", tool) => {
                 self.answer.tools.insert(tool.into());

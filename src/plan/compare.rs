@@ -26,7 +26,9 @@ impl Ownership {
         let mut ownership = Ownership::default();
         for (name, text) in &seen.ledgers {
             let mut parts = name.split('/');
-            let (Some(owner), Some("ledger"), Some(stack)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(owner), Some("ledger"), Some(stack)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
             let ledger = Ledger::parse(text);
             if owner != repo.as_str() {
                 for claim in ledger.claims.values() {

@@ -132,9 +132,9 @@ impl<'a> Planner<'a> {
         let repository = now.paths.iter().any(|(path, wanted)| written(path).is_none_or(|was| was != wanted))
             || now.units != claim.units
             || paths.iter().any(|change| change.after.is_none());
-        let drift = paths.iter().any(|change| {
-            written(&change.path).is_some_and(|was| !is_as_written(was, &change.before))
-        }) || (!repository && !paths.is_empty());
+        let drift =
+            paths.iter().any(|change| written(&change.path).is_some_and(|was| !is_as_written(was, &change.before)))
+                || (!repository && !paths.is_empty());
         let cause = match (repository, drift) {
             (true, true) => Cause::Both,
             (true, false) => Cause::Repository,

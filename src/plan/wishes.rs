@@ -296,11 +296,9 @@ impl Wishes {
     /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
     fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
         let deed = match signal {
-            Some(signal) => Deed::ContainerSignal {
-                project: project.into(),
-                service: service.into(),
-                signal: signal.clone(),
-            },
+            Some(signal) => {
+                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+            }
             None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
         };
         self.other(deed, &resource.id);
@@ -434,11 +432,7 @@ impl Wishes {
 }
 
 /// Adds an effect to the one before it where both are the same verb and neither cause needs the other.
-fn merge_or_push(
-    effects: &mut Vec<Effect>,
-    effect: Effect,
-    needs: &BTreeMap<&ResourceId, BTreeSet<&ResourceId>>,
-) {
+fn merge_or_push(effects: &mut Vec<Effect>, effect: Effect, needs: &BTreeMap<&ResourceId, BTreeSet<&ResourceId>>) {
     if let Some(last) = effects.last_mut()
         && last.why == effect.why
         && !effect.causes.iter().any(|cause| {

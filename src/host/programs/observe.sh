@@ -4,7 +4,7 @@
 # Runs as root or not. Standard input holds, after the program's text, lines that say what to look at, then `look`. Standard output gets sections, each begun by a line `[name]`; the
 # last one is `[end]`.
 #
-#   state DIR     where ledgers are: DIR/REPO/ledger/STACK
+#   state DIR     where ledgers are: DIR/REPO/ledger/STACK; left out, it is the usual place for the user
 #   repo ID       whose unfinished runs and owed restarts are wanted
 #   unit NAME     a systemd unit
 #   package NAME  a Debian package
@@ -101,6 +101,14 @@ look_at_containers() {
     2>&1
 }
 
+# Where our records are: with the system's for root, with the user's own otherwise.
+find_state() {
+  if [ -z "$state" ]; then
+    if [ "$(id -u)" = 0 ]; then state=/var/lib/reconcile; else state=${XDG_STATE_HOME:-$HOME/.local/state}/reconcile; fi
+  fi
+  printf 'state %s\n' "$state"
+}
+
 # Ledgers of all repositories, and what runs of this one left behind.
 look_at_ledgers() {
   printf '[ledgers]\n'
@@ -157,6 +165,8 @@ observe() {
     esac
   done
   IFS=$nl
+  printf '[basics]\n'
+  find_state
   if [ -n "$contents" ]; then printf '[contents]\n' && look_at_content "$contents"; fi
   look_at_ledgers
   if [ -n "$units" ] && have systemctl; then look_at_units "$units"; fi
