@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod apply;
 pub mod base;
 pub mod engine;
 pub mod host;
