@@ -1,4 +1,5 @@
-# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# shellcheck shell=sh disable=SC2013,SC2016,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # apply.sh: makes a host what a plan says. The only program that writes.
 #
 # Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
