@@ -11,17 +11,21 @@ pub mod file;
 mod health;
 mod location;
 pub mod lowering;
+pub mod nginx;
 pub mod packages;
 pub mod path;
 mod reaction;
 mod reference;
 mod service;
 pub mod site;
+mod site_file;
 pub mod spec;
 pub mod state;
+pub mod timer;
 pub mod unit;
 pub mod unit_file;
 mod value;
+mod yaml;
 
 #[cfg(test)]
 mod first_system_tests;

@@ -8,6 +8,7 @@ use crate::resource::file::File;
 use crate::resource::lowering::Lowering;
 use crate::resource::packages::Packages;
 use crate::resource::site::Site;
+use crate::resource::timer::Timer;
 use crate::resource::unit::Unit;
 
 /// One resource as a stack's node describes it.
@@ -21,6 +22,8 @@ pub enum Spec {
     File(File),
     /// A systemd unit.
     Unit(Box<Unit>),
+    /// A systemd timer.
+    Timer(Box<Timer>),
     /// An nginx server block.
     Site(Box<Site>),
 }
@@ -37,6 +40,7 @@ impl Spec {
             "directory" => Directory::decode(reader).map(Spec::Directory),
             "file" => File::decode(reader).map(Spec::File),
             "unit" => Unit::decode(reader).map(|unit| Spec::Unit(Box::new(unit))),
+            "timer" => Timer::decode(reader).map(|timer| Spec::Timer(Box::new(timer))),
             "site" => Site::decode(reader).map(|site| Spec::Site(Box::new(site))),
             _ => {
                 reader.finish();
@@ -52,6 +56,7 @@ impl Spec {
             Spec::Directory(directory) => directory.lower(on).into_iter().collect(),
             Spec::File(file) => file.lower(on).into_iter().collect(),
             Spec::Unit(unit) => unit.lower(on).into_iter().collect(),
+            Spec::Timer(timer) => timer.lower(on).into_iter().collect(),
             Spec::Site(site) => site.lower(on).into_iter().collect(),
         }
     }
@@ -62,7 +67,7 @@ impl Spec {
         match self {
             Spec::Unit(unit) => unit.endpoints(on),
             Spec::Site(site) => site.endpoints(on),
-            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) => Vec::new(),
+            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) | Spec::Timer(_) => Vec::new(),
         }
     }
 }
