@@ -6,6 +6,10 @@
 
 mod access;
 mod body;
+pub mod compose;
+mod compose_env;
+mod compose_file;
+mod compose_mount;
 pub mod directory;
 pub mod file;
 mod health;

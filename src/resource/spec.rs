@@ -3,6 +3,7 @@
 use crate::base::decode::Reader;
 use crate::base::id::ResourceId;
 use crate::resource::Resource;
+use crate::resource::compose::Compose;
 use crate::resource::directory::Directory;
 use crate::resource::file::File;
 use crate::resource::lowering::Lowering;
@@ -26,6 +27,8 @@ pub enum Spec {
     Timer(Box<Timer>),
     /// An nginx server block.
     Site(Box<Site>),
+    /// A Compose project.
+    Compose(Box<Compose>),
 }
 
 impl Spec {
@@ -42,6 +45,7 @@ impl Spec {
             "unit" => Unit::decode(reader).map(|unit| Spec::Unit(Box::new(unit))),
             "timer" => Timer::decode(reader).map(|timer| Spec::Timer(Box::new(timer))),
             "site" => Site::decode(reader).map(|site| Spec::Site(Box::new(site))),
+            "compose" => Compose::decode(reader).map(|compose| Spec::Compose(Box::new(compose))),
             _ => {
                 reader.finish();
                 None
@@ -58,6 +62,7 @@ impl Spec {
             Spec::Unit(unit) => unit.lower(on).into_iter().collect(),
             Spec::Timer(timer) => timer.lower(on).into_iter().collect(),
             Spec::Site(site) => site.lower(on).into_iter().collect(),
+            Spec::Compose(compose) => compose.lower(on).into_iter().collect(),
         }
     }
 
@@ -67,6 +72,7 @@ impl Spec {
         match self {
             Spec::Unit(unit) => unit.endpoints(on),
             Spec::Site(site) => site.endpoints(on),
+            Spec::Compose(compose) => compose.endpoints(on),
             Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) | Spec::Timer(_) => Vec::new(),
         }
     }

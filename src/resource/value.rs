@@ -51,11 +51,6 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && total <= Duration::from_hours(7 * 24)).then_some(total)
 }
 
-/// A TCP port, from 1 to 65535.
-pub fn port(on: &Lowering<'_>, text: &Text) -> Option<u16> {
-    on.parsed(text, "a port from 1 to 65535", |word| word.parse().ok().filter(|port| *port > 0))
-}
-
 /// `8080`, `127.0.0.1:8080` or `[::1]:8080`.
 pub fn parse_address(text: &str) -> Option<(Option<String>, u16)> {
     let port = |word: &str| word.parse::<u16>().ok().filter(|port| *port > 0);
@@ -117,11 +112,14 @@ pub fn full_unit_name(word: &str) -> Option<String> {
 
 /// A signal's name without `SIG`.
 pub fn signal(on: &Lowering<'_>, text: &Text) -> Option<String> {
-    on.parsed(text, "a signal such as HUP or USR1", |word| {
-        let name = word.strip_prefix("SIG").unwrap_or(word);
-        let known = ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "WINCH", "CONT", "ALRM"];
-        known.contains(&name).then(|| name.to_string())
-    })
+    on.parsed(text, "a signal such as HUP or USR1", parse_signal)
+}
+
+/// The name of a signal that makes sense to send, without `SIG`.
+pub fn parse_signal(word: &str) -> Option<String> {
+    let name = word.strip_prefix("SIG").unwrap_or(word);
+    let known = ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "WINCH", "CONT", "ALRM"];
+    known.contains(&name).then(|| name.to_string())
 }
 
 /// A name of a Compose project or service.
