@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
-use crate::resource::compose_env::{self, Env};
+use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, ComposeFile, Context};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::health::{self, Health};
@@ -222,13 +222,13 @@ impl File {
 }
 
 fn read_one(on: &Lowering<'_>, file: &Lowered, variables: &BTreeMap<String, String>) -> Option<ComposeFile> {
-    match yaml::parse(&file.source) {
+    match yaml::parse(&file.source, file.instead.as_ref()) {
         Ok(root) => {
             let context = Context { source: &file.source, instead: file.instead.as_ref(), variables };
             Some(compose_file::read(&root, &context))
         }
         Err(problem) => {
-            on.report(compose_env::without_text(*problem, file.instead.as_ref()));
+            on.report(*problem);
             None
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::base::decode::{Reader, Text};
-use crate::base::diagnostic::{Problem, Span};
 use crate::resource::lowering::Lowering;
 use crate::resource::service;
 use crate::resource::state::Content;
@@ -84,17 +83,6 @@ fn quoted(value: &str) -> String {
         return format!("'{value}'");
     }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$"))
-}
-
-/// A problem in a rendered text is shown where the stack names the template: the text itself stands nowhere, and may
-/// hold secrets.
-pub fn without_text(mut problem: Problem, instead: Option<&Span>) -> Problem {
-    if let Some(span) = instead {
-        let line = problem.places.first().map_or(1, |(place, _)| place.line_column().0);
-        problem.message = format!("what this template makes is not valid YAML (line {line} of the result)");
-        problem.places = vec![(span.clone(), "this template".into())];
-    }
-    problem
 }
 
 #[cfg(test)]

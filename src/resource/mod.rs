@@ -26,15 +26,15 @@ mod site_file;
 pub mod spec;
 pub mod state;
 pub mod timer;
+pub mod tunnel;
+mod tunnel_file;
 pub mod unit;
 pub mod unit_file;
 mod value;
 mod yaml;
 
 #[cfg(test)]
-mod first_system_tests;
-#[cfg(test)]
-mod testing;
+mod tests;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use crate::resource::lowering::Lowering;
 use crate::resource::packages::Packages;
 use crate::resource::site::Site;
 use crate::resource::timer::Timer;
+use crate::resource::tunnel::Tunnel;
 use crate::resource::unit::Unit;
 
 /// One resource as a stack's node describes it.
@@ -29,6 +30,8 @@ pub enum Spec {
     Site(Box<Site>),
     /// A Compose project.
     Compose(Box<Compose>),
+    /// A Cloudflare tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Spec {
@@ -46,6 +49,7 @@ impl Spec {
             "timer" => Timer::decode(reader).map(|timer| Spec::Timer(Box::new(timer))),
             "site" => Site::decode(reader).map(|site| Spec::Site(Box::new(site))),
             "compose" => Compose::decode(reader).map(|compose| Spec::Compose(Box::new(compose))),
+            "tunnel" => Tunnel::decode(reader).map(|tunnel| Spec::Tunnel(Box::new(tunnel))),
             _ => {
                 reader.finish();
                 None
@@ -63,6 +67,7 @@ impl Spec {
             Spec::Timer(timer) => timer.lower(on).into_iter().collect(),
             Spec::Site(site) => site.lower(on).into_iter().collect(),
             Spec::Compose(compose) => compose.lower(on).into_iter().collect(),
+            Spec::Tunnel(tunnel) => tunnel.lower(on).into_iter().collect(),
         }
     }
 
@@ -73,7 +78,7 @@ impl Spec {
             Spec::Unit(unit) => unit.endpoints(on),
             Spec::Site(site) => site.endpoints(on),
             Spec::Compose(compose) => compose.endpoints(on),
-            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) | Spec::Timer(_) => Vec::new(),
+            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) | Spec::Timer(_) | Spec::Tunnel(_) => Vec::new(),
         }
     }
 }

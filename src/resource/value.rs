@@ -29,7 +29,7 @@ pub fn duration(on: &Lowering<'_>, text: &Text) -> Option<Duration> {
     on.parsed(text, "a span of time such as `10s`, `500ms` or `1m30s`", parse_duration)
 }
 
-/// `10s`, `500ms`, `1m30s`, `2h`, `1d`; at most a week.
+/// `10s`, `500ms`, `1m30s`, `2h`, `1d`; at most ten years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -48,7 +48,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
         rest = &rest[unit_end..];
     }
-    (!text.is_empty() && total <= Duration::from_hours(7 * 24)).then_some(total)
+    (!text.is_empty() && total <= Duration::from_hours(24 * 3660)).then_some(total)
 }
 
 /// `8080`, `127.0.0.1:8080` or `[::1]:8080`.

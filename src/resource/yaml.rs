@@ -62,8 +62,9 @@ impl Node {
     }
 }
 
-/// Parses a file, or says what is wrong with it.
-pub fn parse(source: &Arc<Source>) -> Result<Node, Box<Problem>> {
+/// Parses a file, or says what is wrong with it. Text that was rendered stands nowhere and may hold secrets: then the
+/// line of the stack is shown `instead`, and nothing of the text.
+pub fn parse(source: &Arc<Source>, instead: Option<&Span>) -> Result<Node, Box<Problem>> {
     let mut options = serde_yaml::Options::default();
     options.strict_booleans = true;
     options.with_snippet = false;
@@ -77,7 +78,14 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Box<Problem>> {
                 Some(at) => place(source, at),
                 None => Span::new(source, 0, 0),
             };
-            Err(Box::new(Problem::error(format!("not valid YAML: {message}")).at(&span, "here")))
+            Err(Box::new(match instead {
+                None => Problem::error(format!("not valid YAML: {message}")).at(&span, "here"),
+                Some(used) => {
+                    let line = span.line_column().0;
+                    Problem::error(format!("what this makes is not valid YAML (line {line} of the result)"))
+                        .at(used, "here")
+                }
+            }))
         }
     }
 }
@@ -167,7 +175,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Node {
-        parse(&Source::new("compose.yaml", text)).expect("valid YAML")
+        parse(&Source::new("compose.yaml", text), None).expect("valid YAML")
     }
 
     #[test]
@@ -195,16 +203,16 @@ mod tests {
 
     #[test]
     fn mistakes_and_bombs_are_problems_with_a_place() {
-        let problem = parse(&Source::new("compose.yaml", "a: 1\nb: [1, 2\nc: 3\n")).expect_err("broken");
+        let problem = parse(&Source::new("compose.yaml", "a: 1\nb: [1, 2\nc: 3\n"), None).expect_err("broken");
         assert!(problem.message.starts_with("not valid YAML: "), "{}", problem.message);
         assert!(!problem.places.is_empty());
-        let twice = parse(&Source::new("compose.yaml", "a: 1\na: 2\n")).expect_err("twice");
+        let twice = parse(&Source::new("compose.yaml", "a: 1\na: 2\n"), None).expect_err("twice");
         assert_eq!(twice.places[0].0.line_column().0, 2, "{}", twice.message);
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let before = level - 1;
             bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", "));
         }
-        parse(&Source::new("compose.yaml", bomb)).expect_err("refused");
+        parse(&Source::new("compose.yaml", bomb), None).expect_err("refused");
     }
 }
