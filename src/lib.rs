@@ -3,6 +3,10 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod engine;
 pub mod host;
+pub mod ledger;
 pub mod load;
+pub mod observe;
+pub mod plan;
 pub mod resource;

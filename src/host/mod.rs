@@ -1,3 +1,8 @@
-//! Floor 1: reaching a host and running our two programs there.
+//! Floor 1: reaching a host and running our programs there.
 
+pub mod archive;
+mod local;
+pub mod observation;
+pub mod program;
+mod ssh;
 pub mod transport;

@@ -1,0 +1,120 @@
+//! What a run did: every resource ends as exactly one outcome, and the same words are used everywhere.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::base::error::Error;
+use crate::base::id::{HostName, ResourceId, StackName};
+
+/// How a resource ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was as it should be.
+    Unchanged,
+    /// It was changed as planned.
+    Applied,
+    /// It could not be changed, and was left as the report says.
+    Failed,
+    /// It was changed, something then failed, and it was brought back.
+    RolledBack,
+    /// It was not tried, because something it depends on failed or was refused.
+    Blocked,
+    /// Its host could not be reached.
+    Unreachable,
+    /// It is held back on purpose.
+    Held,
+    /// It was not part of this run.
+    Skipped,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 8] = [
+        Outcome::Unchanged,
+        Outcome::Applied,
+        Outcome::Failed,
+        Outcome::RolledBack,
+        Outcome::Blocked,
+        Outcome::Unreachable,
+        Outcome::Held,
+        Outcome::Skipped,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Unchanged => "unchanged",
+            Outcome::Applied => "applied",
+            Outcome::Failed => "failed",
+            Outcome::RolledBack => "rolled-back",
+            Outcome::Blocked => "blocked",
+            Outcome::Unreachable => "unreachable",
+            Outcome::Held => "held",
+            Outcome::Skipped => "skipped",
+        }
+    }
+
+    /// Whether it counts as a failure of the run.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failed | Outcome::RolledBack | Outcome::Blocked | Outcome::Unreachable)
+    }
+}
+
+/// What a whole run did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// One report for each host that took part.
+    pub hosts: Vec<HostReport>,
+}
+
+/// What a run did on one host.
+#[derive(Debug)]
+pub struct HostReport {
+    /// The host.
+    pub host: HostName,
+    /// How each resource ended.
+    pub outcomes: BTreeMap<ResourceId, Outcome>,
+    /// What failed, for each stack that did not end well.
+    pub failures: Vec<StackFailure>,
+    /// What kept the host from taking part at all.
+    pub error: Option<Error>,
+}
+
+/// Why a stack's transaction did not go well on a host.
+#[derive(Debug, Clone, Serialize)]
+pub struct StackFailure {
+    /// The stack.
+    pub stack: StackName,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What failed, such as `restart go-api`.
+    pub what: String,
+    /// The last lines it said.
+    pub output: Vec<String>,
+}
+
+impl HostReport {
+    /// How many resources ended in a way.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.outcomes.values().filter(|other| **other == outcome).count()
+    }
+
+    /// Whether everything went well.
+    pub fn is_good(&self) -> bool {
+        self.error.is_none() && !self.outcomes.values().any(|outcome| outcome.is_failure())
+    }
+}
+
+impl Report {
+    /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not.
+    pub fn exit_code(&self) -> u8 {
+        let good = self.hosts.iter().filter(|host| host.is_good()).count();
+        match good {
+            good if good == self.hosts.len() => 0,
+            0 => 1,
+            _ => 3,
+        }
+    }
+}

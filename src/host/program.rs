@@ -1,0 +1,56 @@
+//! The programs that run on a host, and how they get there: as the first lines of standard input.
+
+use std::time::Duration;
+
+use crate::host::transport::Exchange;
+
+const COMMON: &str = include_str!("programs/common.sh");
+const OBSERVE: &str = include_str!("programs/observe.sh");
+const PREFLIGHT: &str = include_str!("programs/preflight.sh");
+const APPLY: &str = include_str!("programs/apply.sh");
+
+/// Reads the program from standard input, line by line so that nothing after it is swallowed (the builtin `read` takes
+/// single bytes from a pipe), defines its functions, and calls `main`. What follows on standard input is its data.
+const LOADER: &str = concat!(
+    r##"sh -c 'program=$(while IFS= read -r line && [ "$line" != "#end" ]; do printf "%s\n" "$line"; done); "##,
+    r#"eval "$program"; main'"#
+);
+
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// Says how the host is.
+    Observe,
+    /// The same, and has a candidate tree judged by the host's own validators.
+    Inspect,
+    /// Changes the host, or repairs what a dead run left.
+    Apply,
+}
+
+impl Program {
+    /// The program's text, without comments, ending in the line that the loader waits for.
+    fn text(self) -> String {
+        let (parts, main): (&[&str], &str) = match self {
+            Program::Observe => (&[COMMON, OBSERVE], "observe"),
+            Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
+            Program::Apply => (&[COMMON, PREFLIGHT, APPLY], "apply"),
+        };
+        let mut text: String = parts
+            .iter()
+            .flat_map(|part| part.lines())
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        text.push_str(&format!("main() {{ {main}; printf '[end]\\n'; }}\n#end\n"));
+        text
+    }
+
+    /// One run of the program with `input` as its data.
+    pub fn exchange(self, input: &[u8], sudo: bool, deadline: Duration) -> Exchange {
+        let mut bytes = self.text().into_bytes();
+        bytes.extend_from_slice(input);
+        let command = if sudo { format!("sudo -n {LOADER}") } else { LOADER.to_string() };
+        Exchange { command, input: bytes, deadline }
+    }
+}

@@ -1,0 +1,378 @@
+# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# apply.sh: makes a host what a plan says. The only program that writes.
+#
+# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
+# files, staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and
+# the run's own folder STATE/REPO/run/RUN with the instructions:
+#
+#   stages        the staging directories, so that they can be removed
+#   order         the transactions, one on a line
+#   T/needs       transactions that must have gone well before T
+#   T/paths       the paths that transaction T was planned against
+#   T/stat, T/sums   what stat and sha256sum said of them
+#   T/steps       what is to be done, one step on a line, fields separated by tabs
+#   T/undo        what brings running state back once the files are back
+#   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
+#
+# Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
+# staged, switching, then done or reverted.
+# Once everything is received the program no longer needs the link: it goes on to a whole end by itself.
+
+# A line for the control side, kept in a file too for when nobody listens any more. Never fails.
+say() {
+  printf '%s\n' "$*" >&4 2>/dev/null || :
+  printf '%s\n' "$*" >>"$state/$repo/report" 2>/dev/null || :
+}
+
+# A file written whole or not at all.
+write_whole() {
+  cat >"$1.new" && sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"
+}
+
+show_output() {
+  for line in $(tail -c 4000 "$run_dir/output" 2>/dev/null); do say "| $line"; done
+}
+
+lock() {
+  mkdir -p "$state/$repo/run" "$state/$repo/ledger" "$state/$repo/owed" || return 1
+  chmod 700 "$state" "$state/$repo" || return 1
+  exec 9>>"$state/$repo/lock" || return 1
+  if ! flock -w "$wait" 9; then
+    say "locked $(cat "$state/$repo/lease" 2>/dev/null)"
+    return 1
+  fi
+  printf '%s\n' "$who" >"$state/$repo/lease"
+}
+
+# ---- staging
+
+receive() {
+  umask 022
+  tar -x -p -f - -C / >"$state/$repo/receive" 2>&1 || {
+    say "broken the archive did not arrive whole"
+    for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
+    return 1
+  }
+  umask 077
+}
+
+# Everything is as the plan saw it, or the transaction does not begin.
+still_as_planned() {
+  dir=$run_dir/$1
+  IFS= read -r ledger <"$dir/ledger.path"
+  if [ -f "$ledger" ]; then seen=$(sha256sum <"$ledger") && seen=${seen%% *}; else seen=none; fi
+  IFS= read -r planned <"$dir/ledger.sum"
+  if [ "$seen" != "$planned" ]; then say "stale the ledger of $1" && return 1; fi
+  # shellcheck disable=SC2046
+  if [ -s "$dir/paths" ]; then
+    seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
+    if [ "$seen" != "$(cat "$dir/stat")" ]; then say "stale a path of $1" && return 1; fi
+  fi
+  if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
+    for line in $(cat "$run_dir/output"); do
+      case $line in *': OK') ;; *) say "stale ${line%: *}" ;; esac
+    done
+    return 1
+  fi
+}
+
+phase() { printf '%s\n' "$2" | write_whole "$run_dir/$1/phase"; }
+
+# ---- steps
+
+# Runs one command of a step: its deadline in seconds, then its words.
+run_command() {
+  deadline=$1
+  shift
+  timeout "$deadline" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-
+}
+
+# Notes that units run with older files than they should, and which run that was: if this program dies before the
+# restart, the unit still runs under the same invocation and so the debt is known.
+owe() {
+  unit=$1 verb=$2 why=$3
+  invocation=$(systemctl show --property=InvocationID --value -- "$unit" 2>/dev/null)
+  [ -n "$invocation" ] || return 0
+  printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "$invocation" "$run" "$why" | write_whole "$state/$repo/owed/$unit"
+}
+
+make_directory() {
+  mkdir -p -- "$4" && chmod "$1" -- "$4" && { [ "$2" = - ] || chown "$2:$3" -- "$4"; }
+}
+
+change_directory_meta() {
+  chmod "$1" -- "$4" && { [ "$2" = - ] || chown "$2:$3" -- "$4"; }
+}
+
+# keep DIR PATH…: second links to what is about to be replaced; copies where the file system has no hard links.
+keep() {
+  kept=$1
+  shift
+  mkdir -p "$kept" && { ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"; }
+}
+
+# One line of T/steps.
+do_step() {
+  IFS=$tab
+  # shellcheck disable=SC2086
+  set -- $1
+  IFS=$nl
+  verb=$1
+  shift
+  case $verb in
+    keep) keep "$@" ;;
+    mkdir) make_directory "$@" ;;
+    meta) change_directory_meta "$@" ;;
+    chown) owner=$1 && shift && chown -h -- "$owner" "$@" ;;
+    sync) sync "$@" ;;
+    move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
+    remove) rm -f -- "$@" ;;
+    rmdir) rmdir -- "$@" 2>/dev/null || : ;;
+    owe) owe "$@" ;;
+    paid) rm -f -- "$state/$repo/owed/$1" ;;
+    run) number=$1 && shift && say "step $number" && run_command "$@" ;;
+    check) number=$1 && shift && say "step $number" && check "$@" ;;
+    preflight) preflight_staged "$1" ;;
+    *) say "| unknown step $verb" && return 1 ;;
+  esac >>"$run_dir/output" 2>&1
+}
+
+# ---- checks
+
+now() { date +%s; }
+
+check() {
+  limit=$(($(now) + $1))
+  kind=$2
+  shift 2
+  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-; do
+    if [ "$(now)" -ge "$limit" ]; then return 1; fi
+    sleep 0.2 2>/dev/null || sleep 1
+  done
+}
+
+# URL, host header or -
+check_http() {
+  if have curl; then
+    if [ "$2" = - ]; then curl -sS -f -m 5 -o /dev/null -- "$1"; else curl -sS -f -m 5 -o /dev/null -H "Host: $2" -- "$1"; fi
+  elif have wget; then
+    if [ "$2" = - ]; then wget -q -T 5 -O /dev/null "$1"; else wget -q -T 5 -O /dev/null --header "Host: $2" "$1"; fi
+  else
+    printf 'this host has neither curl nor wget to ask with\n' && return 1
+  fi
+}
+
+check_tcp() {
+  if have bash; then
+    # shellcheck disable=SC2016 # expanded by bash
+    timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2"
+  elif have nc; then
+    nc -w 5 "$1" "$2"
+  else
+    printf 'this host has neither bash nor nc to connect with\n' && return 1
+  fi
+}
+
+check_command() { timeout 30 "$@"; }
+
+# The units are active, and a moment later still under the same invocation: a service that dies at once and is
+# started again by systemd does not pass.
+check_active() {
+  first=$(systemctl show --property=Id,ActiveState,InvocationID -- "$@")
+  if all_active "$first"; then
+    sleep 0.5 2>/dev/null || sleep 1
+    [ "$(systemctl show --property=Id,ActiveState,InvocationID -- "$@")" != "$first" ] || return 0
+  fi
+  systemctl status --no-pager --lines=10 -- "$@"
+  return 1
+}
+
+all_active() {
+  for line in $1; do
+    case $line in ActiveState=active) ;; ActiveState=*) return 1 ;; esac
+  done
+}
+
+# ---- transactions
+
+transaction() {
+  say "transaction $1"
+  for needed in $(cat "$run_dir/$1/needs" 2>/dev/null); do
+    read -r at <"$run_dir/$needed/phase"
+    if [ "$at" != "done" ]; then
+      outcome "$1" "blocked"
+      return 1
+    fi
+  done
+  if ! still_as_planned "$1"; then
+    outcome "$1" stale
+    return 1
+  fi
+  phase "$1" switching || return 1
+  IFS= read -r ledger <"$run_dir/$1/ledger.path"
+  write_whole "$ledger" <"$run_dir/$1/ledger.before" || return 1
+  for step in $(cat "$run_dir/$1/steps"); do
+    : >"$run_dir/output"
+    if ! do_step "$step"; then
+      say "failed $step"
+      show_output
+      revert "$1"
+      return 1
+    fi
+  done
+  phase "$1" "done"
+  write_whole "$ledger" <"$run_dir/$1/ledger.after"
+  outcome "$1" applied
+}
+
+outcome() { say "outcome $1 $2"; }
+
+# Brings back what a transaction changed: files first, then running state.
+revert() {
+  say "reverting $1"
+  reverted=rolled-back
+  backwards=''
+  for step in $(cat "$run_dir/$1/steps"); do backwards="$step$nl$backwards"; done
+  for step in $backwards; do undo_step "$step" || reverted=failed; done
+  for step in $(cat "$run_dir/$1/undo"); do
+    : >"$run_dir/output"
+    if ! do_step "$step"; then
+      reverted=failed
+      say "failed $step"
+      show_output
+    fi
+  done
+  phase "$1" reverted
+  outcome "$1" "$reverted"
+}
+
+# The reverse of one line of T/steps, harmless where the step was never done.
+undo_step() {
+  IFS=$tab
+  # shellcheck disable=SC2086
+  set -- $1
+  IFS=$nl
+  verb=$1
+  shift
+  case $verb in
+    keep) put_back "$@" ;;
+    mkdir) rmdir -- "$4" 2>/dev/null || : ;;
+    meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
+    move) take_away "$@" ;;
+  esac
+}
+
+# keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
+# again after it was cut off.
+put_back() {
+  kept=$1
+  shift
+  for path; do
+    old=$kept/${path##*/}
+    [ -e "$old" ] || [ -L "$old" ] || continue
+    if [ ! -L "$old" ] && [ "$old" -ef "$path" ]; then continue; fi
+    mkdir -p "$kept/back"
+    ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
+    mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
+    rm -f -- "$kept/back/${path##*/}"
+  done
+}
+
+# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`.
+take_away() {
+  into=$1 kept=$2
+  shift 2
+  for staged; do
+    name=${staged##*/}
+    if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
+    rm -f -- "$into/$name" || return 1
+  done
+}
+
+# ---- the run
+
+# Transactions of runs that died: reverted, unless they were done.
+recover() {
+  set +f
+  for dir in "$state/$repo"/run/*; do
+    [ -d "$dir" ] || continue
+    run_dir=$dir run=${dir##*/}
+    set -f
+    say "recovering $run"
+    for name in $(cat "$run_dir/order" 2>/dev/null); do
+      at=''
+      [ ! -f "$run_dir/$name/phase" ] || IFS= read -r at <"$run_dir/$name/phase"
+      case $at in switching) revert "$name" ;; esac
+    done
+    clean_up
+    set +f
+  done
+  set -f
+}
+
+clean_up() {
+  # The list of stages travels first, so it is there even where the rest is not.
+  # shellcheck disable=SC2046
+  [ ! -s "$run_dir/stages" ] || rm -rf -- $(cat "$run_dir/stages")
+  rm -rf -- "$run_dir"
+}
+
+# Waits until the control side has proven, over a new connection, that it still reaches this host.
+await_confirmation() {
+  [ "$confirm" != 0 ] || return 0
+  say "confirm $confirm"
+  limit=$(($(now) + confirm))
+  until [ -e "$run_dir/confirmed" ]; do
+    if [ "$(now)" -ge "$limit" ]; then return 1; fi
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+}
+
+revert_run() {
+  say "unconfirmed"
+  backwards_names=''
+  for name in $(cat "$run_dir/order"); do backwards_names="$name$nl$backwards_names"; done
+  for name in $backwards_names; do
+    IFS= read -r at <"$run_dir/$name/phase" || continue
+    [ "$at" != "done" ] || revert "$name"
+  done
+}
+
+apply() {
+  exec 4>&1
+  state='' repo='' run='' who='' wait=0 confirm=0
+  while IFS= read -r line; do
+    case $line in
+      'state '*) state=${line#state } ;;
+      'repo '*) repo=${line#repo } ;;
+      'run '*) run=${line#run } ;;
+      'who '*) who=${line#who } ;;
+      'wait '*) wait=${line#wait } ;;
+      'confirm '*) confirm=${line#confirm } ;;
+      recover | tar) break ;;
+    esac
+  done
+  IFS=$nl
+  umask 077
+  lock || return 0
+  if [ "$line" = recover ]; then
+    trap '' HUP PIPE INT TERM
+    recover
+    say end
+    return 0
+  fi
+  run_dir=$state/$repo/run/$run
+  : >"$state/$repo/report"
+  receive || { clean_up && return 0; }
+  # From here on a lost link changes nothing.
+  trap '' HUP PIPE INT TERM
+  for name in $(cat "$run_dir/order"); do
+    phase "$name" staged
+  done
+  for name in $(cat "$run_dir/order"); do
+    transaction "$name"
+  done
+  await_confirmation || revert_run
+  clean_up
+  say end
+}

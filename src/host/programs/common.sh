@@ -1,0 +1,14 @@
+# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# common.sh: what all host programs share. They run under dash, bash and busybox sh.
+#
+# Conventions: IFS is a newline and globbing is off, so an unquoted list of lines becomes one argument for each line.
+# Data never becomes program text: it arrives in lines on standard input, or in files of a tar archive.
+
+export LC_ALL=C QUOTING_STYLE=literal PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"
+set -f
+nl='
+'
+tab=$(printf '\t')
+IFS=$nl
+
+have() { command -v "$1" >/dev/null 2>&1; }

@@ -1,0 +1,176 @@
+# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# observe.sh: says how a host is. Reads only.
+#
+# Runs as root or not. Standard input holds, after the program's text, lines that say what to look at, then `look`. Standard output gets sections, each begun by a line `[name]`; the
+# last one is `[end]`.
+#
+#   state DIR     where ledgers are: DIR/REPO/ledger/STACK; left out, it is the usual place for the user
+#   repo ID       whose unfinished runs and owed restarts are wanted
+#   unit NAME     a systemd unit
+#   package NAME  a Debian package
+#   docker        all containers of Compose projects
+#   facts         versions, addresses, memory
+#   content PATH  the bytes of a file
+#   paths BYTES   that many bytes of paths follow, one on a line
+#   look          the end of the list
+#
+# A path never holds a newline or another control character: the other end has made sure of that.
+
+# What costs nothing to find out.
+basics() {
+  printf '[basics]\nuid %s\n' "$(id -u)"
+  if [ -r /proc/sys/kernel/random/boot_id ]; then
+    IFS= read -r boot </proc/sys/kernel/random/boot_id && printf 'boot %s\n' "$boot"
+  fi
+  [ ! -d /run/systemd/system ] || printf 'systemd\n'
+  for tool in nginx docker unshare flock curl wget bash apt-get systemd-analyze tar timeout; do
+    ! have "$tool" || printf 'tool %s\n' "$tool"
+  done
+}
+
+# Every path is exactly one of: absent (a), unknown (x), or present with a line of stat (s). Regular files add their
+# digest (d), links their target (n), in the order of their `s` lines.
+look_at_paths() {
+  exec 3>&1
+  present=$(
+    for path in $1; do
+      if [ -e "$path" ] || [ -L "$path" ]; then
+        printf '%s\n' "$path"
+      elif reachable "$path"; then
+        printf 'a %s\n' "$path" >&3
+      else
+        printf 'x %s\n' "$path" >&3
+      fi
+    done
+  )
+  exec 3>&-
+  [ -n "$present" ] || return 0
+  # shellcheck disable=SC2086 # one argument for each line: IFS is a newline and globbing is off
+  stats=$(stat -c '%f %u %g %s %U %G %n' -- $present 2>/dev/null)
+  regular=$(for line in $stats; do case $line in 8???\ *) printf '%s\n' "${line#* * * * * * }" ;; esac done)
+  links=$(for line in $stats; do case $line in a???\ *) printf '%s\n' "${line#* * * * * * }" ;; esac done)
+  for line in $stats; do printf 's %s\n' "$line"; done
+  # shellcheck disable=SC2086
+  if [ -n "$regular" ]; then
+    for line in $(sha256sum -- $regular 2>/dev/null); do printf 'd %s\n' "$line"; done
+  fi
+  # shellcheck disable=SC2086
+  if [ -n "$links" ]; then
+    for line in $(stat -c '%N' -- $links 2>/dev/null); do printf 'n %s\n' "$line"; done
+  fi
+}
+
+# Whether the absence of a path can be believed: the nearest directory above it lets us look inside.
+reachable() {
+  above=${1%/*}
+  while [ -n "$above" ] && [ ! -d "$above" ]; do above=${above%/*}; done
+  [ -x "${above:-/}" ]
+}
+
+look_at_content() {
+  for path in $1; do
+    printf 'content %s\n' "$path"
+    base64 <"$path" 2>/dev/null
+    printf '.\n'
+  done
+}
+
+look_at_units() {
+  printf '[units]\n'
+  # shellcheck disable=SC2086
+  systemctl show --no-pager \
+    --property=Names,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,NeedDaemonReload,InvocationID,Type \
+    -- $1 2>&1
+}
+
+look_at_packages() {
+  printf '[packages]\n'
+  # shellcheck disable=SC2016,SC2086 # the braces are dpkg's
+  dpkg-query -W -f '${Package} ${db:Status-Status} ${Version}\n' -- $1 2>/dev/null
+}
+
+look_at_containers() {
+  printf '[containers]\n'
+  if ! have docker; then
+    printf 'none docker is not installed\n'
+    return
+  fi
+  label='{{.Label "com.docker.compose'
+  docker ps --all --no-trunc --filter label=com.docker.compose.project --format \
+    "c {{.ID}}$tab$label.project\"}}$tab$label.service\"}}$tab$label.config-hash\"}}$tab$label.oneoff\"}}$tab{{.State}}$tab{{.Status}}$tab{{.Image}}" \
+    2>&1
+}
+
+# Where our records are: with the system's for root, with the user's own otherwise.
+find_state() {
+  if [ -z "$state" ]; then
+    if [ "$(id -u)" = 0 ]; then state=/var/lib/reconcile; else state=${XDG_STATE_HOME:-$HOME/.local/state}/reconcile; fi
+  fi
+  printf 'state %s\n' "$state"
+}
+
+# Ledgers of all repositories, and what runs of this one left behind.
+look_at_ledgers() {
+  printf '[ledgers]\n'
+  set +f
+  for file in "$state"/*/ledger/*; do
+    [ -f "$file" ] || continue
+    printf 'ledger %s\n' "${file#"$state"/}"
+    cat -- "$file"
+  done
+  printf '[left]\n'
+  for file in "$state/$repo"/run/*; do
+    [ ! -d "$file" ] || printf 'run %s\n' "${file##*/}"
+  done
+  for file in "$state/$repo"/owed/*; do
+    [ ! -f "$file" ] || { IFS= read -r line <"$file" && printf 'owed %s\n' "$line"; }
+  done
+  set -f
+}
+
+look_at_facts() {
+  printf '[facts]\n'
+  uname -srm
+  nproc 2>/dev/null | sed 's/^/cpus /'
+  if have hostname; then printf 'hostname %s\n' "$(hostname)"; fi
+  for line in $(cat /etc/os-release 2>/dev/null); do printf 'os %s\n' "$line"; done
+  for line in $(cat /proc/meminfo 2>/dev/null); do
+    case $line in MemTotal:*) printf 'memory %s\n' "${line#MemTotal:}" && break ;; esac
+  done
+  if have ip; then for line in $(ip -o addr show scope global 2>/dev/null); do printf 'address %s\n' "$line"; done; fi
+  if have systemctl; then printf 'systemd %s\n' "$(systemctl --version 2>/dev/null | head -n 1)"; fi
+  if have nginx; then printf 'nginx %s\n' "$(nginx -v 2>&1)"; fi
+  if have docker; then
+    printf 'docker %s\n' "$(docker --version 2>/dev/null)"
+    printf 'compose %s\n' "$(docker compose version --short 2>/dev/null)"
+  fi
+  printf 'time %s\n' "$(date +%s)"
+}
+
+observe() {
+  state='' repo='' units='' packages='' contents='' docker='' facts=''
+  basics
+  printf '[paths]\n'
+  while IFS= read -r line; do
+    case $line in
+      'state '*) state=${line#state } ;;
+      'repo '*) repo=${line#repo } ;;
+      'unit '*) units="$units${line#unit }$nl" ;;
+      'package '*) packages="$packages${line#package }$nl" ;;
+      'content '*) contents="$contents${line#content }$nl" ;;
+      'paths '*) look_at_paths "$(dd bs="${line#paths }" count=1 iflag=fullblock 2>/dev/null)" ;;
+      docker) docker=yes ;;
+      facts) facts=yes ;;
+      look) break ;;
+    esac
+  done
+  IFS=$nl
+  printf '[basics]\n'
+  find_state
+  if [ -n "$contents" ]; then printf '[contents]\n' && look_at_content "$contents"; fi
+  look_at_ledgers
+  if [ -n "$units" ] && have systemctl; then look_at_units "$units"; fi
+  if [ -n "$packages" ]; then look_at_packages "$packages"; fi
+  if [ -n "$docker" ]; then look_at_containers; fi
+  if [ -n "$facts" ]; then look_at_facts; fi
+}

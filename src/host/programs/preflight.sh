@@ -1,0 +1,143 @@
+# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# preflight.sh: has the host's own validators judge a candidate tree before anything is switched.
+#
+# In a private mount namespace the candidate files are laid over the live tree, so nginx, systemd and Compose see the
+# tree as it would be, at its true paths, and nothing outside the namespace changes: the candidate lives in a tmpfs that
+# only the namespace has, everything else is read-only there.
+#
+# Standard input holds lines, then `tar`, then a tar archive with the candidate files under their full paths.
+#
+#   over DIR              lay candidate files over this existing directory
+#   remove PATH           a path that would be gone
+#   nginx                 check the nginx configuration
+#   unit NAME             check a unit
+#   compose PROJECT TAB DIR TAB FILE [TAB FILE]… TAB -- [TAB PROFILE]…
+#
+# Output: `[preflight]`, then for each check a line `check WHAT`, its output as `| …` lines, and `exit STATUS`.
+
+preflight_read() {
+  over='' remove='' verify='' compose='' nginx=''
+  while IFS= read -r line; do
+    case $line in
+      'over '*) over="$over${line#over }$nl" ;;
+      'remove '*) remove="$remove${line#remove }$nl" ;;
+      'unit '*) verify="$verify${line#unit }$nl" ;;
+      'compose '*) compose="$compose${line#compose }$nl" ;;
+      nginx) nginx=yes ;;
+      tar) break ;;
+    esac
+  done
+  IFS=$nl
+}
+
+# Runs in the namespace. $1 fills the directory `up` with the candidate files.
+preflight_mount() {
+  scratch=''
+  for dir in /mnt /media /srv /tmp; do
+    if [ -d "$dir" ]; then scratch=$dir && break; fi
+  done
+  mount -t tmpfs -o mode=0700 tmpfs "$scratch" || return 1
+  mkdir "$scratch/up" "$scratch/work" || return 1
+  "$1" "$scratch/up" || return 1
+  # Validators write logs, pid files and caches: those go to the overlay too.
+  number=0
+  for dir in $over /run /var/log /var/lib/nginx; do
+    [ -d "$dir" ] || continue
+    number=$((number + 1))
+    mkdir -p "$scratch/up$dir" "$scratch/work/$number" || return 1
+    chmod --reference="$dir" "$scratch/up$dir" 2>/dev/null || chmod 755 "$scratch/up$dir"
+    chown --reference="$dir" "$scratch/up$dir" 2>/dev/null
+    mount -t overlay overlay \
+      -o "lowerdir=$dir,upperdir=$scratch/up$dir,workdir=$scratch/work/$number" "$dir" || return 1
+  done
+  mount -o remount,bind,ro / 2>/dev/null
+  # shellcheck disable=SC2086 # one argument for each line
+  [ -z "$remove" ] || rm -rf -- $remove
+}
+
+preflight_report() {
+  printf 'check %s\n' "$1"
+  shift
+  output=$("$@" 2>&1 </dev/null)
+  status=$?
+  for line in $output; do printf '| %s\n' "$line"; done
+  printf 'exit %s\n' "$status"
+}
+
+preflight_checks() {
+  [ -z "$nginx" ] || preflight_report nginx timeout 60 nginx -t
+  # shellcheck disable=SC2086
+  if [ -n "$verify" ]; then
+    options='--man=no'
+    if systemd-analyze --help 2>/dev/null | grep -q recursive-errors; then
+      options="$options$nl--recursive-errors=no"
+    fi
+    preflight_report units timeout 120 systemd-analyze verify $options $verify
+  fi
+  for line in $compose; do
+    preflight_compose "$line"
+  done
+}
+
+# One call both validates the project and says which hash each service would be started with.
+preflight_compose() {
+  IFS=$tab
+  # shellcheck disable=SC2086
+  set -- $1
+  IFS=$nl
+  project=$1 directory=$2
+  shift 2
+  options=''
+  while [ "$1" != -- ]; do options="$options-f$nl$1$nl" && shift; done
+  shift
+  for profile; do options="$options--profile$nl$profile$nl"; done
+  # shellcheck disable=SC2086
+  preflight_report "compose $project" \
+    timeout 60 docker compose -p "$project" --project-directory "$directory" $options config --hash '*'
+}
+
+fill_from_archive() { tar -x -p -f - -C "$1"; }
+
+# The candidate files are staged already: $staged has lines STAGING-DIRECTORY TAB DIRECTORY.
+fill_from_stages() {
+  for line in $staged; do
+    mkdir -p "$1${line#*"$tab"}" && cp -a "${line%%"$tab"*}/." "$1${line#*"$tab"}/" || return 1
+  done
+}
+
+# Judges what $1 brings, in a namespace of its own. The functions travel as text: a namespace needs a new process.
+preflight_in_namespace() {
+  if ! have unshare || ! have tar || ! have timeout; then
+    printf 'cannot this host lacks unshare, tar or timeout\n'
+  elif [ "$(id -u)" != 0 ]; then
+    printf 'cannot only root can have a private mount namespace\n'
+  elif ! unshare -m true 2>/dev/null; then
+    printf 'cannot this host allows no private mount namespace\n'
+  else
+    export over remove verify compose nginx staged
+    # shellcheck disable=SC2154 # the program's own text, from the line that started it
+    unshare -m --propagation private sh -c "$program"'
+      if preflight_mount "$1"; then preflight_checks; else printf "cannot the candidate could not be mounted\n"; fi' \
+      sh "$1" 2>/dev/null
+  fi
+}
+
+preflight() {
+  printf '[preflight]\n'
+  preflight_read
+  preflight_in_namespace fill_from_archive
+}
+
+# For a transaction that installs packages first: its candidate could not be judged when it was planned.
+preflight_staged() {
+  preflight_read <"$1/preflight"
+  staged=$(cat "$1/staged")
+  verdict=$(preflight_in_namespace fill_from_stages)
+  for line in $verdict; do
+    case $line in
+      'exit 0' | 'check '* | 'cannot '*) ;;
+      'exit '*) return 1 ;;
+      *) printf '%s\n' "${line#| }" ;;
+    esac
+  done
+}

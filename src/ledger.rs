@@ -1,0 +1,224 @@
+//! What a stack owns on a host, as recorded on that host itself.
+//!
+//! Each stack has a ledger `STATE/REPO/ledger/STACK`. It is text, so that a person can read it: a line for each
+//! resource, followed by lines for what belongs to it, fields separated by tabs.
+//!
+//! ```text
+//! reconcile-ledger 1
+//! resource  unit:go-api
+//! file      /etc/systemd/system/go-api.service   SHA-256 or `secret`
+//! unit      go-api.service                        enabled   active
+//! ```
+//!
+//! A claim is written before the thing is made, so nothing we make is ever without an owner.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use camino::Utf8PathBuf;
+
+use crate::base::digest::Digest;
+use crate::base::id::ResourceId;
+use crate::resource::state::{PathState, State, UnitState};
+
+const HEADER: &str = "reconcile-ledger 1";
+
+/// What one stack owns on one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// What belongs to each resource.
+    pub claims: BTreeMap<ResourceId, Claim>,
+}
+
+/// What belongs to one resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Paths, and what was last written there.
+    pub paths: BTreeMap<Utf8PathBuf, Written>,
+    /// Units, and the state they were last brought to.
+    pub units: BTreeMap<String, UnitState>,
+    /// The Compose project.
+    pub project: Option<ProjectClaim>,
+    /// Packages.
+    pub packages: Vec<String>,
+}
+
+/// What was last written at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// A file with this digest; `None` where it holds a secret.
+    File(Option<Digest>),
+    /// A directory.
+    Directory,
+    /// A link to this target.
+    Link(String),
+}
+
+/// What is recorded of a Compose project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectClaim {
+    /// The project's name.
+    pub name: String,
+    /// Its directory on the host.
+    pub directory: Utf8PathBuf,
+    /// Each service, with the hash of the configuration it was last started with (empty where it is not known).
+    pub services: BTreeMap<String, String>,
+}
+
+impl Claim {
+    /// The claim on everything a state consists of.
+    pub fn on(state: &State, hashes: &BTreeMap<String, String>) -> Self {
+        let written = |state: &PathState| match state {
+            PathState::File { content, .. } => Written::File((!content.secret).then_some(content.digest)),
+            PathState::Directory { .. } => Written::Directory,
+            PathState::Link { target } => Written::Link(target.clone()),
+        };
+        let project = state.project.as_ref().map(|project| ProjectClaim {
+            name: project.name.clone(),
+            directory: project.directory.clone(),
+            services: project
+                .services
+                .keys()
+                .map(|service| (service.clone(), hashes.get(service).cloned().unwrap_or_default()))
+                .collect(),
+        });
+        Claim {
+            paths: state.paths.iter().map(|(path, state)| (path.clone(), written(state))).collect(),
+            units: state.units.clone(),
+            project,
+            packages: state.packages.iter().cloned().collect(),
+        }
+    }
+
+    /// Adds everything of another claim on the same resource: what it was, besides what it becomes.
+    pub fn add(&mut self, other: &Claim) {
+        for (path, written) in &other.paths {
+            self.paths.entry(path.clone()).or_insert_with(|| written.clone());
+        }
+        for (unit, state) in &other.units {
+            self.units.entry(unit.clone()).or_insert(*state);
+        }
+        self.project = self.project.take().or_else(|| other.project.clone());
+    }
+}
+
+impl Ledger {
+    /// Reads a ledger. Lines it does not know are passed over: a later version may have written them.
+    pub fn parse(text: &str) -> Ledger {
+        let mut ledger = Ledger::default();
+        let mut current: Option<ResourceId> = None;
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            if let ["resource", id] = fields[..] {
+                current = id.parse().ok();
+                if let Some(id) = &current {
+                    ledger.claims.entry(id.clone()).or_default();
+                }
+            } else if let Some(claim) = current.as_ref().and_then(|id| ledger.claims.get_mut(id)) {
+                claim.read_line(&fields);
+            }
+        }
+        ledger
+    }
+
+    /// The ledger as text. The same ledger always gives the same text.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        for (id, claim) in &self.claims {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "resource\t{id}");
+            claim.write_lines(&mut text);
+        }
+        text
+    }
+}
+
+impl Claim {
+    fn read_line(&mut self, fields: &[&str]) {
+        match *fields {
+            ["file", path, digest] => {
+                self.paths.insert(path.into(), Written::File(Digest::parse(digest)));
+            }
+            ["directory", path] => {
+                self.paths.insert(path.into(), Written::Directory);
+            }
+            ["link", path, target] => {
+                self.paths.insert(path.into(), Written::Link(target.into()));
+            }
+            ["unit", name, enabled, active] => {
+                let state = UnitState { enabled: truth(enabled), active: truth(active) };
+                self.units.insert(name.into(), state);
+            }
+            ["project", name, directory] => {
+                let services = BTreeMap::new();
+                self.project = Some(ProjectClaim { name: name.into(), directory: directory.into(), services });
+            }
+            ["service", name, hash] => {
+                if let Some(project) = &mut self.project {
+                    project.services.insert(name.into(), hash.trim_start_matches('-').into());
+                }
+            }
+            ["package", name] => self.packages.push(name.into()),
+            _ => {}
+        }
+    }
+
+    fn write_lines(&self, text: &mut String) {
+        for (path, written) in &self.paths {
+            let _ = match written {
+                Written::File(Some(digest)) => writeln!(text, "file\t{path}\t{digest}"),
+                Written::File(None) => writeln!(text, "file\t{path}\tsecret"),
+                Written::Directory => writeln!(text, "directory\t{path}"),
+                Written::Link(target) => writeln!(text, "link\t{path}\t{target}"),
+            };
+        }
+        for (name, state) in &self.units {
+            let _ = writeln!(text, "unit\t{name}\t{}\t{}", word(state.enabled), word(state.active));
+        }
+        if let Some(project) = &self.project {
+            let _ = writeln!(text, "project\t{}\t{}", project.name, project.directory);
+            for (service, hash) in &project.services {
+                let hash = if hash.is_empty() { "-" } else { hash };
+                let _ = writeln!(text, "service\t{service}\t{hash}");
+            }
+        }
+        for package in &self.packages {
+            let _ = writeln!(text, "package\t{package}");
+        }
+    }
+}
+
+fn word(truth: Option<bool>) -> &'static str {
+    match truth {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "-",
+    }
+}
+
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_survives_being_written_and_read() {
+        let text = "reconcile-ledger 1\nresource\tcompose:app\nfile\t/srv/app/.env\tsecret\nproject\tapp\t/srv/app\n\
+                    service\tapi\tabc\nservice\tweb\t-\nresource\tunit:a\ndirectory\t/srv/a b\n\
+                    link\t/etc/x\t../y\nunit\ta.service\tyes\t-\n";
+        let ledger = Ledger::parse(text);
+        assert_eq!(ledger.to_text(), text);
+    }
+
+    #[test]
+    fn unknown_lines_are_passed_over() {
+        assert_eq!(Ledger::parse("reconcile-ledger 9\nresource\tzebra:x\nfile\t/x\tsecret\nblah\n"), Ledger::default());
+    }
+}

@@ -1,0 +1,149 @@
+//! What is wanted beside what is seen: the differences, and whose things they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::id::{RepoId, ResourceId, StackName};
+use crate::host::observation::{Observation, PathSeen, Seen, Thing};
+use crate::ledger::{Claim, Ledger, Written};
+use crate::plan::PathChange;
+use crate::resource::state::{Owner, PathState};
+use crate::resource::{Desired, Resource};
+
+/// Who owns what on a host.
+#[derive(Debug, Default)]
+pub struct Ownership {
+    /// The ledgers of this repository, by stack.
+    pub own: BTreeMap<StackName, Ledger>,
+    /// Paths that other repositories claim, and which.
+    pub foreign: BTreeMap<Utf8PathBuf, String>,
+}
+
+impl Ownership {
+    /// Reads all ledgers that a host has shown.
+    pub fn read(repo: &RepoId, seen: &Observation) -> Self {
+        let mut ownership = Ownership::default();
+        for (name, text) in &seen.ledgers {
+            let mut parts = name.split('/');
+            let (Some(owner), Some("ledger"), Some(stack)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            let ledger = Ledger::parse(text);
+            if owner != repo.as_str() {
+                for claim in ledger.claims.values() {
+                    let paths = claim.paths.iter().filter(|(_, written)| **written != Written::Directory);
+                    ownership.foreign.extend(paths.map(|(path, _)| (path.clone(), owner.to_string())));
+                }
+            } else if let Ok(stack) = StackName::new(stack) {
+                ownership.own.insert(stack, ledger);
+            }
+        }
+        ownership
+    }
+
+    /// Our claim on a resource, in whichever stack it stands: a resource may have moved between stacks.
+    pub fn claim(&self, id: &ResourceId, stack: &StackName) -> Option<&Claim> {
+        let here = self.own.get(stack).and_then(|ledger| ledger.claims.get(id));
+        here.or_else(|| self.own.values().find_map(|ledger| ledger.claims.get(id)))
+    }
+
+    /// Whether any stack of ours claims this path.
+    pub fn owns(&self, path: &Utf8Path) -> bool {
+        self.own.values().flat_map(|ledger| ledger.claims.values()).any(|claim| claim.paths.contains_key(path))
+    }
+
+    /// What we own and no longer want, in the stacks that `selected` lets through.
+    pub fn unwanted<'a>(
+        &'a self,
+        desired: &Desired,
+        selected: &dyn Fn(&StackName) -> bool,
+    ) -> Vec<(&'a StackName, &'a ResourceId, &'a Claim)> {
+        let wanted: BTreeSet<&ResourceId> = desired.resources.iter().map(|resource| &resource.id).collect();
+        let mut seen = BTreeSet::new();
+        let mut unwanted = Vec::new();
+        for (stack, ledger) in self.own.iter().filter(|(stack, _)| selected(stack)) {
+            for (id, claim) in &ledger.claims {
+                if !wanted.contains(id) && seen.insert(id) {
+                    unwanted.push((stack, id, claim));
+                }
+            }
+        }
+        unwanted
+    }
+}
+
+/// Whether what is seen at a path is what is wanted there.
+pub fn is_as_wanted(wanted: &PathState, seen: &Seen<PathSeen>, with_owner: bool) -> bool {
+    let Seen::Present(seen) = seen else { return false };
+    let owned = |owner: &Owner| !with_owner || is_owner(owner, seen);
+    match (wanted, &seen.thing) {
+        (PathState::File { content, mode, owner }, Thing::File(Some(digest))) => {
+            content.digest == *digest && *mode == seen.mode && owned(owner)
+        }
+        (PathState::Directory { mode, owner }, Thing::Directory) => *mode == seen.mode && owned(owner),
+        (PathState::Link { target }, Thing::Link(there)) => target == there,
+        _ => false,
+    }
+}
+
+/// Whether a path's owner is the one meant, by name or by number.
+fn is_owner(owner: &Owner, seen: &PathSeen) -> bool {
+    let is = |wanted: &str, name: &str, number: u32| wanted == name || wanted == number.to_string();
+    is(&owner.user, &seen.owner.user, seen.ids.0) && is(&owner.group, &seen.owner.group, seen.ids.1)
+}
+
+/// Whether what is seen at a path is what we last wrote there. A secret's digest is not kept, so it counts as kept.
+pub fn is_as_written(written: &Written, seen: &Seen<PathSeen>) -> bool {
+    let Seen::Present(seen) = seen else { return false };
+    match (written, &seen.thing) {
+        (Written::File(None), Thing::File(_)) | (Written::Directory, Thing::Directory) => true,
+        (Written::File(digest), Thing::File(there)) => digest == there,
+        (Written::Link(target), Thing::Link(there)) => target == there,
+        _ => false,
+    }
+}
+
+/// The paths of a resource that are not as they should be, and those of its claim that are no longer wanted by anyone.
+pub fn path_changes(
+    resource: &Resource,
+    claim: Option<&Claim>,
+    seen: &Observation,
+    wanted_by_anyone: &BTreeSet<&Utf8Path>,
+    with_owner: bool,
+) -> Vec<PathChange> {
+    let mut changes = Vec::new();
+    for (path, wanted) in &resource.state.paths {
+        let before = seen_at(seen, path);
+        if !is_as_wanted(wanted, &before, with_owner) {
+            changes.push(change(seen, path, before, Some(wanted.clone())));
+        }
+    }
+    changes.extend(claim.into_iter().flat_map(|claim| removals(claim, seen, wanted_by_anyone)));
+    changes
+}
+
+/// The removal of every path of a claim that is there and that nobody wants. Deeper paths come first.
+pub fn removals(claim: &Claim, seen: &Observation, wanted_by_anyone: &BTreeSet<&Utf8Path>) -> Vec<PathChange> {
+    let unwanted = claim.paths.keys().rev().filter(|path| !is_wanted(path, wanted_by_anyone));
+    unwanted
+        .map(|path| change(seen, path, seen_at(seen, path), None))
+        .filter(|change| change.before != Seen::Absent)
+        .collect()
+}
+
+/// Whether a path, or anything below it, is wanted.
+fn is_wanted(path: &Utf8Path, wanted_by_anyone: &BTreeSet<&Utf8Path>) -> bool {
+    // Paths sort by components, so whatever lies below a path follows it directly.
+    wanted_by_anyone.range(path..).next().is_some_and(|next| next.starts_with(path))
+}
+
+fn change(seen: &Observation, path: &Utf8Path, before: Seen<PathSeen>, after: Option<PathState>) -> PathChange {
+    let before_content = seen.contents.get(path).cloned();
+    PathChange { path: path.to_owned(), before, after, before_content }
+}
+
+/// What was seen at a path; a path nobody asked for is unknown.
+pub fn seen_at(seen: &Observation, path: &Utf8Path) -> Seen<PathSeen> {
+    seen.paths.get(path).cloned().unwrap_or_else(|| Seen::Unknown("the host said nothing of it".into()))
+}

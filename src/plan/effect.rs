@@ -1,0 +1,204 @@
+//! What a change does to a host besides its files. Effects are data: the plan prints them, apply turns them into
+//! commands, and there is nothing in between.
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+
+use crate::base::id::ResourceId;
+
+/// Something that is done to a host, and which resources are the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// What is done.
+    #[serde(flatten)]
+    pub deed: Deed,
+    /// The resources that ask for it.
+    pub causes: Vec<ResourceId>,
+    /// Why, where the causes alone do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What is done. Several units in one deed are handed to one call of `systemctl`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "deed", rename_all = "kebab-case")]
+pub enum Deed {
+    /// Packages are installed.
+    Install {
+        /// Their names.
+        packages: Vec<String>,
+    },
+    /// Units are stopped (before files change).
+    Stop {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// Units no longer start at boot.
+    Disable {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// A project's containers and networks are removed. Its volumes stay.
+    ComposeDown {
+        /// The project.
+        project: String,
+        /// The containers' services.
+        services: Vec<String>,
+    },
+    /// A project's containers are stopped and stay.
+    ComposeStop {
+        /// The project.
+        project: String,
+    },
+    /// systemd reads its unit files again.
+    DaemonReload,
+    /// Units start at boot.
+    Enable {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// The links of units' `[Install]` sections are made anew.
+    Reenable {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// Units are started.
+    Start {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// Units are restarted: a moment of downtime.
+    Restart {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// Units read their configuration again, without downtime.
+    Reload {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// A unit whose package comes with this very run: reloaded if it runs by then, else started.
+    Bring {
+        /// Full unit names.
+        units: Vec<String>,
+    },
+    /// A unit's main process gets a signal.
+    Signal {
+        /// Full unit name.
+        unit: String,
+        /// Such as `HUP`.
+        signal: String,
+    },
+    /// Compose brings services up.
+    ComposeUp {
+        /// The project.
+        project: String,
+        /// Its directory on the host.
+        directory: Utf8PathBuf,
+        /// Its compose files on the host.
+        files: Vec<Utf8PathBuf>,
+        /// Its active profiles.
+        profiles: Vec<String>,
+        /// Services that have no container yet.
+        create: Vec<String>,
+        /// Services whose container is replaced.
+        recreate: Vec<String>,
+        /// Services whose container exists and is started.
+        start: Vec<String>,
+        /// Services no longer described, whose containers are removed.
+        remove: Vec<String>,
+    },
+    /// Containers are restarted, because a file they mount has been replaced.
+    ContainerRestart {
+        /// The project.
+        project: String,
+        /// The services.
+        services: Vec<String>,
+    },
+    /// Containers get a signal.
+    ContainerSignal {
+        /// The project.
+        project: String,
+        /// The service.
+        service: String,
+        /// Such as `HUP`.
+        signal: String,
+    },
+}
+
+/// When a deed is done, counted from the start of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Before anything else: what files and units may need to exist.
+    Prepare,
+    /// Before files are switched.
+    Before,
+    /// After files are switched.
+    After,
+}
+
+impl Deed {
+    /// When it is done.
+    pub fn phase(&self) -> Phase {
+        match self {
+            Deed::Install { .. } => Phase::Prepare,
+            Deed::Stop { .. } | Deed::Disable { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => {
+                Phase::Before
+            }
+            _ => Phase::After,
+        }
+    }
+
+    /// The units it is about.
+    pub fn units(&self) -> &[String] {
+        match self {
+            Deed::Stop { units }
+            | Deed::Disable { units }
+            | Deed::Enable { units }
+            | Deed::Reenable { units }
+            | Deed::Start { units }
+            | Deed::Restart { units }
+            | Deed::Reload { units }
+            | Deed::Bring { units } => units,
+            Deed::Signal { unit, .. } => std::slice::from_ref(unit),
+            _ => &[],
+        }
+    }
+
+    /// The deed in a few words, such as `restart go-api`.
+    pub fn words(&self) -> String {
+        let list = |units: &[String]| {
+            units.iter().map(|unit| unit.strip_suffix(".service").unwrap_or(unit)).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Deed::Install { packages } => format!("install {}", packages.join(", ")),
+            Deed::Stop { units } => format!("stop {}", list(units)),
+            Deed::Disable { units } => format!("disable {}", list(units)),
+            Deed::ComposeDown { project, services } => format!("remove {project}: {}", services.join(", ")),
+            Deed::ComposeStop { project } => format!("stop {project}"),
+            Deed::DaemonReload => "daemon-reload".into(),
+            Deed::Enable { units } => format!("enable {}", list(units)),
+            Deed::Reenable { units } => format!("reenable {}", list(units)),
+            Deed::Start { units } => format!("start {}", list(units)),
+            Deed::Restart { units } => format!("restart {}", list(units)),
+            Deed::Reload { units } => format!("reload {}", list(units)),
+            Deed::Bring { units } => format!("reload or start {}", list(units)),
+            Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
+            Deed::ComposeUp { create, recreate, start, remove, .. } => {
+                let parts = [("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+                let parts: Vec<String> = parts
+                    .into_iter()
+                    .filter(|(_, services)| !services.is_empty())
+                    .map(|(verb, services)| format!("{verb} {}", services.join(", ")))
+                    .collect();
+                parts.join("; ")
+            }
+            Deed::ContainerRestart { project, services } => {
+                format!("restart {} of {project}", services.join(", "))
+            }
+            Deed::ContainerSignal { project, service, signal } => {
+                format!("send {signal} to {service} of {project}")
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The plan for one host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8Path;
+
+use crate::base::digest::Digest;
+use crate::base::id::{Kind, RepoId, ResourceId, StackName};
+use crate::host::observation::{Observation, Seen, Thing};
+use crate::ledger::{Claim, Ledger, Written};
+use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
+use crate::plan::order::{all_needs, in_order};
+use crate::plan::wishes::Wishes;
+use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
+use crate::resource::state::PathState;
+use crate::resource::{Desired, Resource};
+
+/// What decides a plan besides what is wanted and seen.
+pub struct Policy<'a> {
+    /// The repository.
+    pub repo: &'a RepoId,
+    /// The stacks that take part; `None` for all.
+    pub stacks: Option<&'a BTreeSet<StackName>>,
+    /// Resources that may be taken over although they are not ours.
+    pub adopt: &'a BTreeSet<ResourceId>,
+    /// Stacks that must go well before others.
+    pub after: &'a BTreeMap<StackName, Vec<StackName>>,
+    /// Files are written below a root directory, and nothing is activated.
+    pub offline: bool,
+}
+
+impl Policy<'_> {
+    fn selects(&self, stack: &StackName) -> bool {
+        self.stacks.is_none_or(|stacks| stacks.contains(stack))
+    }
+}
+
+/// Plans one host. Pure: the same input gives the same plan.
+pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostPlan {
+    let planner = Planner::new(desired, seen, policy);
+    let mut changes = planner.changes();
+    changes.extend(planner.removals());
+    let unchanged = desired.resources.iter().filter(|resource| policy.selects(&resource.stack)).count();
+    let touched = changes.iter().filter(|change| change.origin.is_some()).count();
+    let transactions = planner.transactions(changes);
+    HostPlan {
+        host: desired.host.clone(),
+        unchanged: unchanged.saturating_sub(touched),
+        notes: planner.notes(&transactions),
+        transactions,
+        unfinished: seen.unfinished.clone(),
+        offline: policy.offline,
+    }
+}
+
+/// What is known while a host is planned.
+pub(crate) struct Planner<'a> {
+    pub(crate) desired: &'a Desired,
+    pub(crate) seen: &'a Observation,
+    pub(crate) policy: &'a Policy<'a>,
+    pub(crate) ownership: Ownership,
+    wanted: BTreeSet<&'a Utf8Path>,
+    order: Vec<&'a Resource>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(desired: &'a Desired, seen: &'a Observation, policy: &'a Policy<'a>) -> Self {
+        let wanted = desired.resources.iter().flat_map(|resource| resource.state.paths.keys());
+        Planner {
+            desired,
+            seen,
+            policy,
+            ownership: Ownership::read(policy.repo, seen),
+            wanted: wanted.map(|path| path.as_path()).collect(),
+            order: in_order(&desired.resources),
+        }
+    }
+
+    /// Only root can give files away: without it, and below a root directory, owners are left alone.
+    fn with_owner(&self) -> bool {
+        self.seen.uid == 0 && !self.policy.offline
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let selected = self.order.iter().filter(|resource| self.policy.selects(&resource.stack));
+        selected.filter_map(|resource| self.change(resource)).collect()
+    }
+
+    fn change(&self, resource: &Resource) -> Option<Change> {
+        let claim = self.ownership.claim(&resource.id, &resource.stack);
+        let paths = path_changes(resource, claim, self.seen, &self.wanted, self.with_owner());
+        let mut wishes = Wishes::default();
+        if !self.policy.offline {
+            wishes.of_resource(self, resource, claim, &paths);
+        }
+        let refused = self.refusal(resource, claim).or_else(|| wishes.refused.take());
+        let adopts = claim.is_none() && self.policy.adopt.contains(&resource.id) && self.is_there(resource);
+        if paths.is_empty() && wishes.is_empty() && refused.is_none() && !adopts {
+            return None;
+        }
+        let (action, cause) = self.action(resource, claim, &paths, &wishes, adopts);
+        Some(Change {
+            id: resource.id.clone(),
+            stack: resource.stack.clone(),
+            origin: Some(resource.origin.clone()),
+            action,
+            cause,
+            details: wishes.details,
+            paths,
+            refused,
+        })
+    }
+
+    fn is_there(&self, resource: &Resource) -> bool {
+        let paths = &resource.state.paths;
+        paths.keys().any(|path| matches!(self.seen.paths.get(path), Some(Seen::Present(_))))
+    }
+
+    fn action(
+        &self,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        paths: &[PathChange],
+        wishes: &Wishes,
+        adopts: bool,
+    ) -> (Action, Cause) {
+        let Some(claim) = claim else {
+            return if adopts { (Action::Adopt, Cause::New) } else { (Action::Create, Cause::New) };
+        };
+        let now = Claim::on(&resource.state, &BTreeMap::new());
+        let written = |path: &Utf8Path| claim.paths.get(path);
+        let repository = now.paths.iter().any(|(path, wanted)| written(path).is_none_or(|was| was != wanted))
+            || now.units != claim.units
+            || paths.iter().any(|change| change.after.is_none());
+        let drift =
+            paths.iter().any(|change| written(&change.path).is_some_and(|was| !is_as_written(was, &change.before)))
+                || (!repository && !paths.is_empty());
+        let cause = match (repository, drift) {
+            (true, true) => Cause::Both,
+            (true, false) => Cause::Repository,
+            (false, _) if wishes.owed => Cause::Owed,
+            (false, _) => Cause::Drift,
+        };
+        (if paths.is_empty() { Action::Activate } else { Action::Update }, cause)
+    }
+
+    /// Why this resource must not be touched: something at its place is not ours, or cannot be seen.
+    fn refusal(&self, resource: &Resource, claim: Option<&Claim>) -> Option<Refusal> {
+        for (path, wanted) in &resource.state.paths {
+            let seen = self.seen.paths.get(path);
+            if let Some(Seen::Unknown(why)) = seen {
+                let hint = "connect as root, or give the host `sudo`";
+                return Some(Refusal { why: format!("{path} cannot be seen: {why}"), hint: hint.into() });
+            }
+            if let Some(other) = self.ownership.foreign.get(path) {
+                let why = format!("{path} belongs to the repository `{other}`");
+                return Some(Refusal { why, hint: "remove it there, or choose another name here".into() });
+            }
+            let Some(Seen::Present(there)) = seen else { continue };
+            let shared = matches!(wanted, PathState::Directory { .. })
+                && is_as_wanted(wanted, &Seen::Present(there.clone()), self.with_owner());
+            let ours = claim.is_some_and(|claim| claim.paths.contains_key(path)) || self.ownership.owns(path);
+            if !ours && !shared && !self.policy.adopt.contains(&resource.id) {
+                let what = match there.thing {
+                    Thing::File(_) => "file",
+                    Thing::Directory => "directory with other permissions",
+                    Thing::Link(_) => "link",
+                    Thing::Other => "device or socket",
+                };
+                let why = format!("{path} is there already, and this {what} is not ours");
+                let hint = format!("to take it over: --adopt {}", resource.id);
+                return Some(Refusal { why, hint });
+            }
+        }
+        None
+    }
+
+    /// What we own and nobody wants any more, in the reverse of the order in which it would be made.
+    fn removals(&self) -> Vec<Change> {
+        let selects = |stack: &StackName| self.policy.selects(stack);
+        let mut unwanted = self.ownership.unwanted(self.desired, &selects);
+        unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
+        unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect()
+    }
+
+    fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
+        let mut details = Vec::new();
+        if id.kind == Kind::Packages {
+            details.push("stays installed, no longer ours".into());
+        }
+        Change {
+            id: id.clone(),
+            stack: stack.clone(),
+            origin: None,
+            action: Action::Remove,
+            cause: Cause::Gone,
+            paths: removals(claim, self.seen, &self.wanted),
+            details,
+            refused: None,
+        }
+    }
+
+    /// One transaction for each stack with changes, ordered by what stacks say of each other.
+    fn transactions(&self, changes: Vec<Change>) -> Vec<Transaction> {
+        let mut by_stack: BTreeMap<StackName, Vec<Change>> = BTreeMap::new();
+        for change in changes {
+            by_stack.entry(change.stack.clone()).or_default().push(change);
+        }
+        let stacks: BTreeSet<StackName> = by_stack.keys().cloned().collect();
+        let needs_of = all_needs(&self.desired.resources);
+        let mut transactions: Vec<Transaction> = by_stack
+            .into_iter()
+            .map(|(stack, changes)| {
+                let after = self.policy.after.get(&stack).into_iter().flatten();
+                let needs = after.filter(|other| stacks.contains(other)).cloned().collect();
+                self.transaction(stack, changes, needs, &needs_of)
+            })
+            .collect();
+        sort_by_needs(&mut transactions);
+        transactions
+    }
+
+    fn transaction(
+        &self,
+        stack: StackName,
+        changes: Vec<Change>,
+        needs: BTreeSet<StackName>,
+        needs_of: &BTreeMap<&ResourceId, BTreeSet<&ResourceId>>,
+    ) -> Transaction {
+        let mut wishes = Wishes::default();
+        let mut checks = Vec::new();
+        if !self.policy.offline {
+            for change in &changes {
+                match self.desired.resources.iter().find(|resource| resource.id == change.id) {
+                    Some(resource) => {
+                        let claim = self.ownership.claim(&resource.id, &resource.stack);
+                        wishes.of_resource(self, resource, claim, &change.paths);
+                        checks.extend(resource.checks.iter().map(|check| (resource.id.clone(), check.clone())));
+                    }
+                    None => wishes.of_removal(self, change),
+                }
+            }
+        }
+        let position: BTreeMap<&ResourceId, usize> =
+            self.order.iter().enumerate().map(|(position, resource)| (&resource.id, position)).collect();
+        let ledger_text = self.seen.ledgers.get(&format!("{}/ledger/{stack}", self.policy.repo));
+        let (ledger_before, ledger_after) = self.ledgers(&stack, &changes, &wishes.hashes);
+        Transaction {
+            effects: wishes.into_effects(&position, needs_of),
+            checks,
+            ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
+            ledger_before,
+            ledger_after,
+            stack,
+            needs,
+            changes,
+        }
+    }
+
+    /// The stack's ledger with the claims that this transaction needs, and as it is to be in the end.
+    fn ledgers(
+        &self,
+        stack: &StackName,
+        changes: &[Change],
+        hashes: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> (Ledger, Ledger) {
+        let mut before = self.ownership.own.get(stack).cloned().unwrap_or_default();
+        let mut after = before.clone();
+        for change in changes {
+            let Some(resource) = self.desired.resources.iter().find(|resource| resource.id == change.id) else {
+                after.claims.remove(&change.id);
+                continue;
+            };
+            let none = BTreeMap::new();
+            let project = resource.state.project.as_ref().map(|project| project.name.as_str());
+            let mut claim = Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none));
+            self.drop_shared_directories(resource, &mut claim);
+            self.add_made_directories(resource, &mut claim);
+            let mut both = claim.clone();
+            if let Some(was) = self.ownership.claim(&change.id, stack) {
+                both.add(was);
+            }
+            before.claims.insert(change.id.clone(), both);
+            after.claims.insert(change.id.clone(), claim);
+        }
+        // What has moved to another stack is claimed there.
+        let moved = |id: &ResourceId| {
+            self.desired.resources.iter().any(|resource| resource.id == *id && resource.stack != *stack)
+        };
+        after.claims.retain(|id, _| !moved(id));
+        (before, after)
+    }
+
+    /// A directory that was there before us, as it should be, is used and not owned.
+    fn drop_shared_directories(&self, resource: &Resource, claim: &mut Claim) {
+        claim.paths.retain(|path, written| {
+            *written != Written::Directory
+                || self.ownership.owns(path)
+                || self.policy.adopt.contains(&resource.id)
+                || self.seen.paths.get(path) == Some(&Seen::Absent)
+        });
+    }
+
+    /// Directories that are made, or were once made, only because something of this resource lies in them.
+    fn add_made_directories(&self, resource: &Resource, claim: &mut Claim) {
+        for path in resource.state.paths.keys() {
+            for above in path.ancestors().skip(1).filter(|above| !self.wanted.contains(above)) {
+                if self.seen.paths.get(above) == Some(&Seen::Absent) || self.ownership.owns(above) {
+                    claim.paths.insert(above.to_owned(), Written::Directory);
+                }
+            }
+        }
+    }
+
+    fn notes(&self, transactions: &[Transaction]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(why) = &self.seen.verdicts.cannot {
+            notes.push(format!("not checked beforehand by nginx, systemd and Compose: {why}"));
+        }
+        if !self.with_owner() && self.desired.resources.iter().any(|resource| !resource.state.paths.is_empty()) {
+            let why = if self.policy.offline { "below a root directory" } else { "not root there" };
+            notes.push(format!("owners are left alone: {why}"));
+        }
+        if !self.policy.offline && !transactions.is_empty() && !self.seen.systemd {
+            notes.push("systemd does not run there: units cannot be started".into());
+        }
+        notes
+    }
+}
+
+/// Sorts transactions so that each comes after those it needs.
+fn sort_by_needs(transactions: &mut Vec<Transaction>) {
+    let mut rest = std::mem::take(transactions);
+    while !rest.is_empty() {
+        let waiting: BTreeSet<StackName> = rest.iter().map(|transaction| transaction.stack.clone()).collect();
+        // Loading refuses cycles, so something is always ready; the first one otherwise.
+        let ready = rest.iter().position(|transaction| transaction.needs.is_disjoint(&waiting)).unwrap_or(0);
+        transactions.push(rest.remove(ready));
+    }
+}
+
+// What wishes ask of the whole picture.
+impl Planner<'_> {
+    /// Whether this run installs packages on the host, so that units and programs may exist by the time they are needed.
+    pub(crate) fn installs_packages(&self) -> bool {
+        let packages = self.desired.resources.iter().flat_map(|resource| &resource.state.packages);
+        packages.clone().any(|package| !self.seen.packages.contains_key(package))
+    }
+
+    /// Whether some resource is about to change this path.
+    pub(crate) fn path_changes(&self, path: &Utf8Path) -> bool {
+        let wanted = self.desired.resources.iter().find_map(|resource| resource.state.paths.get(path));
+        wanted.is_some_and(|wanted| {
+            self.seen.paths.get(path).is_none_or(|seen| !is_as_wanted(wanted, seen, self.with_owner()))
+        })
+    }
+
+    /// The hash that Compose on the host gives to each service of the candidate project.
+    pub(crate) fn hashes_of(&self, project: &str) -> BTreeMap<String, String> {
+        let check = format!("compose {project}");
+        let verdict = self.seen.verdicts.checks.iter().find(|(what, status, _)| *what == check && *status == 0);
+        let lines = verdict.iter().flat_map(|(_, _, output)| output.lines());
+        lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.into(), hash.into())).collect()
+    }
+}

@@ -1,0 +1,215 @@
+//! `Desired`, `Ledger`, `Observed` to `Plan`: a pure function, and plain data as its result.
+//!
+//! A plan lists every change with its cause and every effect it has on the host. Apply does exactly that and makes no
+//! choice of its own.
+
+pub mod compare;
+pub mod effect;
+pub mod host;
+pub mod order;
+pub(crate) mod wishes;
+
+use std::collections::BTreeSet;
+
+use camino::Utf8PathBuf;
+use serde::Serialize;
+
+use crate::base::diagnostic::Span;
+use crate::base::digest::Digest;
+use crate::base::id::{HostName, Kind, RepoId, ResourceId, StackName};
+use crate::host::observation::{PathSeen, Seen};
+use crate::ledger::Ledger;
+use crate::resource::Check;
+use crate::resource::state::PathState;
+use effect::Effect;
+
+/// What would be done to one host.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// The host.
+    pub host: HostName,
+    /// What is to be done, one transaction for each stack that has changes, in order.
+    pub transactions: Vec<Transaction>,
+    /// How many resources are as they should be.
+    pub unchanged: usize,
+    /// What the reader should know: what could not be checked beforehand and why, and the like.
+    pub notes: Vec<String>,
+    /// Runs that died on this host: apply first brings back what they left half done.
+    pub unfinished: Vec<String>,
+    /// Nothing is activated there: files are written below a root directory.
+    pub offline: bool,
+}
+
+/// The changes of one stack on one host: they happen together or not at all.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// The stack.
+    pub stack: StackName,
+    /// Stacks whose transactions must go well before this one, of those that have one.
+    pub needs: BTreeSet<StackName>,
+    /// The changes, in the order in which they are made.
+    pub changes: Vec<Change>,
+    /// What activates them, in order. Each happens once however many changes ask for it.
+    pub effects: Vec<Effect>,
+    /// What must then be so.
+    pub checks: Vec<(ResourceId, Check)>,
+    /// The stack's ledger as it was seen; `None` where it has none yet.
+    pub ledger_seen: Option<Digest>,
+    /// The ledger with all claims that this transaction may need.
+    pub ledger_before: Ledger,
+    /// The ledger once it has gone well.
+    pub ledger_after: Ledger,
+}
+
+/// What happens to one resource.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The resource.
+    pub id: ResourceId,
+    /// Its stack.
+    pub stack: StackName,
+    /// The line that describes it; `None` when it is no longer described.
+    pub origin: Option<Span>,
+    /// What is done, in a word.
+    pub action: Action,
+    /// Why.
+    pub cause: Cause,
+    /// Its paths that change.
+    pub paths: Vec<PathChange>,
+    /// What is worth saying in the plan besides the paths, such as directives or services that changed.
+    pub details: Vec<String>,
+    /// Why it must not be done: then nothing of its transaction is.
+    pub refused: Option<Refusal>,
+}
+
+/// What is done to a resource, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It comes into being.
+    Create,
+    /// It is changed.
+    Update,
+    /// Its files stay; it is started, stopped, enabled, or restarted because a restart is owed.
+    Activate,
+    /// It goes away.
+    Remove,
+    /// It stays and becomes ours.
+    Adopt,
+}
+
+/// Why a resource changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It is new in the repository.
+    New,
+    /// The repository says something else than before.
+    Repository,
+    /// Somebody changed the host.
+    Drift,
+    /// Both the repository and the host have changed.
+    Both,
+    /// It is no longer in the repository.
+    Gone,
+    /// An earlier run changed its files and did not get to the restart.
+    Owed,
+}
+
+/// Why a change must not be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What is in the way.
+    pub why: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What happens at one path.
+#[derive(Debug, Clone)]
+pub struct PathChange {
+    /// The path.
+    pub path: Utf8PathBuf,
+    /// What was seen there.
+    pub before: Seen<PathSeen>,
+    /// What will be there; `None` if nothing.
+    pub after: Option<PathState>,
+    /// The former content, where it is known and may be shown.
+    pub before_content: Option<Vec<u8>>,
+}
+
+/// Everything that would be done, to all hosts.
+#[derive(Debug)]
+pub struct Plan {
+    /// The repository's id.
+    pub repo: RepoId,
+    /// One plan for each host that could be planned.
+    pub hosts: Vec<HostPlan>,
+}
+
+impl HostPlan {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.transactions.is_empty() && self.unfinished.is_empty()
+    }
+
+    /// All changes, in order.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.transactions.iter().flat_map(|transaction| &transaction.changes)
+    }
+
+    /// All effects, in order.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        self.transactions.iter().flat_map(|transaction| &transaction.effects)
+    }
+}
+
+impl Transaction {
+    /// The first reason why this transaction must not be carried out.
+    pub fn refusal(&self) -> Option<(&Change, &Refusal)> {
+        self.changes.iter().find_map(|change| Some((change, change.refused.as_ref()?)))
+    }
+}
+
+impl Plan {
+    /// Whether nothing is to be done anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.iter().all(HostPlan::is_empty)
+    }
+
+    /// The plan's digest: the same for two plans that would do the same to the same state, and for no others.
+    pub fn digest(&self) -> Digest {
+        let mut lines = vec![format!("plan 1 {}", self.repo)];
+        for host in &self.hosts {
+            lines.push(format!("host {} {:?}", host.host, host.unfinished));
+            for transaction in &host.transactions {
+                lines.push(format!("stack {} {:?}", transaction.stack, transaction.ledger_seen));
+                lines.extend(transaction.changes.iter().flat_map(change_lines));
+                lines.extend(transaction.effects.iter().map(|effect| format!("{:?}", effect.deed)));
+                lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));
+            }
+        }
+        Digest::of(lines.join("\n").as_bytes())
+    }
+}
+
+fn change_lines(change: &Change) -> Vec<String> {
+    let mut lines = vec![format!("{} {:?} {:?}", change.id, change.action, change.refused)];
+    for path in &change.paths {
+        let before = match &path.before {
+            Seen::Present(seen) => format!("{} {:?}", seen.stat_line(&path.path), seen.thing),
+            other => format!("{other:?}"),
+        };
+        let after = match &path.after {
+            Some(PathState::File { content, mode, owner }) => format!("{} {mode:o} {owner:?}", content.digest),
+            other => format!("{other:?}"),
+        };
+        lines.push(format!("{before} {after}"));
+    }
+    lines
+}
+
+/// The order in which kinds are listed and applied where nothing else decides.
+pub(crate) fn rank(kind: Kind) -> usize {
+    Kind::ALL.iter().position(|other| *other == kind).unwrap_or(Kind::ALL.len())
+}

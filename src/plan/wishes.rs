@@ -1,0 +1,503 @@
+//! What the changed resources of one transaction want done on the host, gathered so that each thing is done once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::Utf8PathBuf;
+
+use crate::base::id::ResourceId;
+use crate::host::observation::{ContainerSeen, UnitSeen};
+use crate::ledger::Claim;
+use crate::plan::effect::{Deed, Effect};
+use crate::plan::host::Planner;
+use crate::plan::{Change, PathChange, Refusal};
+use crate::resource::state::{PathState, Project, UnitState};
+use crate::resource::unit_file::{self, Impact};
+use crate::resource::{Action, Resource};
+
+/// Effects on their way to becoming a list.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// What is worth saying of the resource asked last.
+    pub details: Vec<String>,
+    /// A restart or reload of an earlier run is still owed.
+    pub owed: bool,
+    /// Why the resource must not be touched.
+    pub refused: Option<Refusal>,
+    /// The hash of each service's configuration, by project, where Compose has told.
+    pub hashes: BTreeMap<String, BTreeMap<String, String>>,
+    packages: BTreeMap<String, Causes>,
+    daemon_reload: Causes,
+    units: BTreeMap<String, UnitWish>,
+    others: Vec<Effect>,
+}
+
+type Causes = BTreeSet<ResourceId>;
+
+/// What is wanted of one unit. Of several verbs the strongest wins.
+#[derive(Debug, Default)]
+struct UnitWish {
+    switch: Option<Switch>,
+    verb: Option<Verb>,
+    causes: Causes,
+    why: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Switch {
+    Enable,
+    Reenable,
+    Disable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Verb {
+    Signal(String),
+    Reload,
+    Bring,
+    Start,
+    Restart,
+    Stop,
+}
+
+impl Wishes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.daemon_reload.is_empty() && self.units.is_empty() && self.others.is_empty()
+    }
+
+    /// What one wanted resource asks for, given which of its paths change.
+    pub(crate) fn of_resource(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        paths: &[PathChange],
+    ) {
+        self.details.clear();
+        for package in &resource.state.packages {
+            if !planner.seen.packages.contains_key(package) {
+                self.packages.entry(package.clone()).or_default().insert(resource.id.clone());
+            }
+        }
+        let impact = self.unit_files(resource, paths);
+        for (unit, wanted) in &resource.state.units {
+            let impact = impact.get(unit.as_str());
+            self.unit(planner, resource, claim, unit, *wanted, impact);
+        }
+        for reaction in &resource.reactions {
+            let asked = paths.iter().any(|change| reaction.paths.contains(&change.path))
+                || self.reacts_to_others(planner, resource, &reaction.paths);
+            if asked {
+                self.reaction(planner, resource, &reaction.action);
+            }
+        }
+        if let Some(project) = &resource.state.project {
+            self.project(planner, resource, claim, project, paths);
+        }
+        self.debts(planner, resource);
+    }
+
+    /// Whether a path that this resource only watches (it belongs to another) is about to change.
+    fn reacts_to_others(&self, planner: &Planner<'_>, resource: &Resource, paths: &[Utf8PathBuf]) -> bool {
+        paths.iter().filter(|path| !resource.state.paths.contains_key(*path)).any(|path| planner.path_changes(path))
+    }
+
+    // ---- units
+
+    /// What the changes of unit files mean, by unit. Any such change makes systemd read its files again.
+    fn unit_files<'a>(&mut self, resource: &'a Resource, paths: &[PathChange]) -> BTreeMap<&'a str, Impact> {
+        let mut impacts: BTreeMap<&str, Impact> = BTreeMap::new();
+        for reaction in &resource.reactions {
+            let Action::ByDirective(unit) = &reaction.action else { continue };
+            for change in paths.iter().filter(|change| reaction.paths.contains(&change.path)) {
+                self.daemon_reload.insert(resource.id.clone());
+                let impact = impact_of(change);
+                if !impact.changed.is_empty() {
+                    self.details.push(format!("{} changed", impact.changed.join(", ")));
+                }
+                let all = impacts.entry(unit.as_str()).or_default();
+                all.restart |= impact.restart;
+                all.reload |= impact.reload;
+                all.reenable |= impact.reenable;
+            }
+        }
+        impacts
+    }
+
+    fn unit(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        unit: &str,
+        wanted: UnitState,
+        impact: Option<&Impact>,
+    ) {
+        let unseen = UnitSeen::default();
+        let seen = planner.seen.units.get(unit).unwrap_or(&unseen);
+        if seen.load == "masked" && (wanted.active == Some(true) || wanted.enabled == Some(true)) {
+            let why = format!("{unit} is masked on the host");
+            self.refused = Some(Refusal { why, hint: format!("`systemctl unmask {unit}` there, if it should run") });
+            return;
+        }
+        if seen.needs_reload && claim.is_some_and(|claim| claim.units.contains_key(unit)) {
+            self.daemon_reload.insert(resource.id.clone());
+        }
+        if let Some(switch) = switch(wanted.enabled, seen, impact) {
+            self.wish(unit, &resource.id).switch = Some(switch);
+        }
+        let installing = !self.packages.is_empty() || planner.installs_packages();
+        let verb = match (wanted.active, is_active(seen)) {
+            (Some(true), false) if seen.load != "loaded" && impact.is_none() && installing => Some(Verb::Bring),
+            (Some(true), false) => Some(Verb::Start),
+            (Some(false), true) => Some(Verb::Stop),
+            (_, true) => impact.and_then(|impact| match impact {
+                Impact { restart: true, .. } => Some(Verb::Restart),
+                Impact { reload: true, .. } => Some(Verb::Reload),
+                _ => None,
+            }),
+            _ => None,
+        };
+        if verb == Some(Verb::Start) && seen.active == "failed" {
+            self.details.push(format!("{unit} has failed"));
+        }
+        if let Some(verb) = verb {
+            self.strengthen(unit, &resource.id, verb);
+        }
+    }
+
+    fn reaction(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action) {
+        let active = |unit: &str| planner.seen.units.get(unit).is_some_and(is_active);
+        match action {
+            Action::Reload(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Reload),
+            Action::Restart(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Restart),
+            Action::Signal(unit, signal) if active(unit) => {
+                self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
+            }
+            Action::Container { project, service, signal } => {
+                let running = containers(planner, project)
+                    .iter()
+                    .any(|container| container.service == *service && container.state == "running");
+                if running {
+                    self.container(resource, project, service, signal.as_ref());
+                }
+            }
+            // A unit that does not run reads its files when it is started, and its own files were dealt with.
+            _ => {}
+        }
+    }
+
+    /// Restarts and reloads that earlier runs did not get to, where the process is still the one from before.
+    fn debts(&mut self, planner: &Planner<'_>, resource: &Resource) {
+        for owed in planner.seen.owed.iter().filter(|owed| owed.why == resource.id.to_string()) {
+            let Some(seen) = planner.seen.units.get(&owed.unit) else { continue };
+            if !is_active(seen) || seen.invocation != owed.invocation {
+                continue;
+            }
+            self.owed = true;
+            self.details.push(format!("{} runs with older files", owed.unit));
+            let verb = if owed.verb == "reload" { Verb::Reload } else { Verb::Restart };
+            self.strengthen(&owed.unit, &resource.id, verb);
+            self.wish(&owed.unit, &resource.id).why = Some(format!("owed since run {}", owed.run));
+        }
+    }
+
+    // ---- containers
+
+    fn project(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        project: &Project,
+        paths: &[PathChange],
+    ) {
+        let there = match &planner.seen.containers {
+            Some(Err(why)) if !planner.installs_packages() => {
+                let hint = "install and start Docker there, or let the stack do it with `packages`";
+                self.refused = Some(Refusal { why: format!("Docker: {why}"), hint: hint.into() });
+                return;
+            }
+            _ => containers(planner, &project.name),
+        };
+        if claim.is_none() && !there.is_empty() && !planner.policy.adopt.contains(&resource.id) {
+            let why = format!("a Compose project `{}` runs there already and is not ours", project.name);
+            self.refused = Some(Refusal { why, hint: format!("to take it over: --adopt {}", resource.id) });
+            return;
+        }
+        let hashes = planner.hashes_of(&project.name);
+        if !hashes.is_empty() {
+            self.hashes.insert(project.name.clone(), hashes.clone());
+        }
+        if !project.running {
+            if there.iter().any(|container| container.state == "running") {
+                self.other(Deed::ComposeStop { project: project.name.clone() }, &resource.id);
+            }
+            return;
+        }
+        self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
+    }
+
+    fn compose_up(
+        &mut self,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        project: &Project,
+        there: &[&ContainerSeen],
+        hashes: &BTreeMap<String, String>,
+        files_change: bool,
+    ) {
+        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
+        let (mut create, mut recreate, mut start) = (Vec::new(), Vec::new(), Vec::new());
+        for service in project.services.keys() {
+            let mut own = there.iter().filter(|container| container.service == *service).peekable();
+            if own.peek().is_none() {
+                create.push(service.clone());
+                continue;
+            }
+            // Where nothing has changed, the hash recorded when it was started serves as well as Compose's own word.
+            let wanted = hashes.get(service).or_else(|| {
+                let recorded = recorded.and_then(|services| services.get(service));
+                recorded.filter(|hash| !files_change && !hash.is_empty())
+            });
+            let (mut differs, mut idle) = (files_change && wanted.is_none(), false);
+            for container in own {
+                differs |= wanted.is_some_and(|wanted| *wanted != container.hash);
+                idle |= !is_settled(container);
+            }
+            if differs {
+                recreate.push(service.clone());
+            } else if idle {
+                start.push(service.clone());
+            }
+        }
+        let ours = |service: &str| recorded.is_some_and(|services| services.contains_key(service));
+        let remove: BTreeSet<String> = there
+            .iter()
+            .map(|container| &container.service)
+            .filter(|service| !project.services.contains_key(*service) && ours(service))
+            .cloned()
+            .collect();
+        if create.is_empty() && recreate.is_empty() && start.is_empty() && remove.is_empty() {
+            return;
+        }
+        let deed = Deed::ComposeUp {
+            project: project.name.clone(),
+            directory: project.directory.clone(),
+            files: project.files.clone(),
+            profiles: project.profiles.clone(),
+            create,
+            recreate,
+            start,
+            remove: remove.into_iter().collect(),
+        };
+        self.other(deed, &resource.id);
+    }
+
+    /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
+    fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
+        let deed = match signal {
+            Some(signal) => {
+                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+            }
+            None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
+        };
+        self.other(deed, &resource.id);
+    }
+
+    // ---- removal
+
+    /// What goes away with a resource that nobody wants any more.
+    pub(crate) fn of_removal(&mut self, planner: &Planner<'_>, change: &Change) {
+        let Some(claim) = planner.ownership.claim(&change.id, &change.stack) else { return };
+        for unit in claim.units.keys() {
+            let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
+            if !file_goes {
+                // A unit that is not ours, such as nginx for a site: it only has to notice.
+                if change.paths.iter().any(|path| path.after.is_none())
+                    && planner.seen.units.get(unit).is_some_and(is_active)
+                {
+                    self.strengthen(unit, &change.id, Verb::Reload);
+                }
+                continue;
+            }
+            self.daemon_reload.insert(change.id.clone());
+            let Some(seen) = planner.seen.units.get(unit) else { continue };
+            if is_active(seen) {
+                self.strengthen(unit, &change.id, Verb::Stop);
+            }
+            if seen.file_state.starts_with("enabled") {
+                self.wish(unit, &change.id).switch = Some(Switch::Disable);
+            }
+        }
+        if let Some(project) = &claim.project {
+            let services: BTreeSet<String> =
+                containers(planner, &project.name).iter().map(|container| container.service.clone()).collect();
+            if !services.is_empty() {
+                let services = services.into_iter().collect();
+                self.other(Deed::ComposeDown { project: project.name.clone(), services }, &change.id);
+            }
+        }
+    }
+
+    // ---- gathering
+
+    fn wish(&mut self, unit: &str, cause: &ResourceId) -> &mut UnitWish {
+        let wish = self.units.entry(unit.to_string()).or_default();
+        wish.causes.insert(cause.clone());
+        wish
+    }
+
+    fn strengthen(&mut self, unit: &str, cause: &ResourceId, verb: Verb) {
+        let wish = self.wish(unit, cause);
+        wish.verb = wish.verb.take().max(Some(verb));
+    }
+
+    fn other(&mut self, deed: Deed, cause: &ResourceId) {
+        self.others.push(Effect { deed, causes: vec![cause.clone()], why: None });
+    }
+
+    /// The effects in the order in which they happen.
+    pub(crate) fn into_effects(
+        mut self,
+        position: &BTreeMap<&ResourceId, usize>,
+        needs: &BTreeMap<&ResourceId, BTreeSet<&ResourceId>>,
+    ) -> Vec<Effect> {
+        self.drop_needless_container_restarts();
+        let mut effects = Vec::new();
+        if !self.packages.is_empty() {
+            let causes = self.packages.values().flatten().cloned().collect::<Causes>().into_iter().collect();
+            let packages = self.packages.into_keys().collect();
+            effects.push(Effect { deed: Deed::Install { packages }, causes, why: None });
+        }
+        let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
+        let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
+        for (unit, wish) in self.units {
+            let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
+            let units = vec![unit];
+            let effect = |deed, why| Effect { deed, causes: causes.clone(), why };
+            if let Some(switch) = wish.switch {
+                let (stage, deed) = match switch {
+                    Switch::Disable => (0, Deed::Disable { units: units.clone() }),
+                    Switch::Enable => (2, Deed::Enable { units: units.clone() }),
+                    Switch::Reenable => (2, Deed::Reenable { units: units.clone() }),
+                };
+                placed.push((stage, 0, effect(deed, None)));
+            }
+            let Some(verb) = wish.verb else { continue };
+            let (stage, deed) = match verb {
+                Verb::Stop => (0, Deed::Stop { units }),
+                Verb::Start => (3, Deed::Start { units }),
+                Verb::Restart => (3, Deed::Restart { units }),
+                Verb::Reload => (3, Deed::Reload { units }),
+                Verb::Bring => (3, Deed::Bring { units }),
+                Verb::Signal(signal) => (3, Deed::Signal { unit: units[0].clone(), signal }),
+            };
+            placed.push((stage, at(&causes), effect(deed, wish.why)));
+        }
+        if !self.daemon_reload.is_empty() {
+            let causes = self.daemon_reload.into_iter().collect();
+            placed.push((1, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+        }
+        for effect in self.others {
+            let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
+            placed.push((stage, at(&effect.causes), effect));
+        }
+        placed.sort_by_key(|(stage, position, _)| (*stage, *position));
+        for (_, _, effect) in placed {
+            merge_or_push(&mut effects, effect, needs);
+        }
+        effects
+    }
+
+    fn drop_needless_container_restarts(&mut self) {
+        let replaced: BTreeSet<(String, String)> = self
+            .others
+            .iter()
+            .filter_map(|effect| match &effect.deed {
+                Deed::ComposeUp { project, recreate, start, .. } => Some((project, recreate.iter().chain(start))),
+                _ => None,
+            })
+            .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
+            .collect();
+        self.others.retain(|effect| match &effect.deed {
+            Deed::ContainerRestart { project, services } => {
+                !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
+            }
+            Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),
+            _ => true,
+        });
+        let mut seen = BTreeSet::new();
+        self.others.retain(|effect| seen.insert(effect.deed.clone()));
+    }
+}
+
+/// Adds an effect to the one before it where both are the same verb and neither cause needs the other.
+fn merge_or_push(effects: &mut Vec<Effect>, effect: Effect, needs: &BTreeMap<&ResourceId, BTreeSet<&ResourceId>>) {
+    if let Some(last) = effects.last_mut()
+        && last.why == effect.why
+        && !effect.causes.iter().any(|cause| {
+            needs.get(cause).is_some_and(|needed| last.causes.iter().any(|earlier| needed.contains(earlier)))
+        })
+        && let Some(units) = same_verb(&mut last.deed, &effect.deed)
+    {
+        units.extend(effect.deed.units().iter().cloned());
+        let causes = effect.causes.into_iter().filter(|cause| !last.causes.contains(cause)).collect::<Vec<_>>();
+        last.causes.extend(causes);
+        return;
+    }
+    effects.push(effect);
+}
+
+fn same_verb<'a>(last: &'a mut Deed, next: &Deed) -> Option<&'a mut Vec<String>> {
+    match (last, next) {
+        (Deed::Stop { units }, Deed::Stop { .. })
+        | (Deed::Disable { units }, Deed::Disable { .. })
+        | (Deed::Enable { units }, Deed::Enable { .. })
+        | (Deed::Reenable { units }, Deed::Reenable { .. })
+        | (Deed::Start { units }, Deed::Start { .. })
+        | (Deed::Restart { units }, Deed::Restart { .. })
+        | (Deed::Reload { units }, Deed::Reload { .. })
+        | (Deed::Bring { units }, Deed::Bring { .. }) => Some(units),
+        _ => None,
+    }
+}
+
+fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Option<Switch> {
+    let enabled = seen.file_state.starts_with("enabled");
+    match wanted {
+        Some(true) if !enabled => Some(Switch::Enable),
+        Some(true) if impact.is_some_and(|impact| impact.reenable) => Some(Switch::Reenable),
+        Some(false) if enabled => Some(Switch::Disable),
+        _ => None,
+    }
+}
+
+fn is_active(seen: &UnitSeen) -> bool {
+    matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
+}
+
+/// Running, or done with its work.
+fn is_settled(container: &ContainerSeen) -> bool {
+    container.state == "running" || container.status.starts_with("Exited (0)")
+}
+
+fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
+    match &planner.seen.containers {
+        Some(Ok(containers)) => containers.iter().filter(|container| container.project == project).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the change of a unit file means. Where the former text is unknown, everything may have changed.
+fn impact_of(change: &PathChange) -> Impact {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let before = change.before_content.as_deref().map(text);
+    let after = match &change.after {
+        Some(PathState::File { content, .. }) => Some(text(&content.bytes)),
+        _ => None,
+    };
+    match (before, after) {
+        (Some(before), Some(after)) => unit_file::impact(&before, &after),
+        _ => Impact { daemon_reload: true, reenable: true, restart: true, ..Impact::default() },
+    }
+}
