@@ -129,7 +129,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
     let templates = reading.templates();
     let inventory = hosts::read(reading, templates.as_ref());
     let stacks = stack::read_all(reading, &inventory);
-    order::check(&stacks, &reading.problems);
+    order::check(&stacks, &reading.stacks(), &reading.problems);
     reading.warn_of_strays();
     Some(Config {
         repo: inventory.repo?,

@@ -9,14 +9,16 @@ use crate::load::Stack;
 use crate::load::reading::with_known;
 
 /// Reports `after` that names no stack, and stacks that wait for each other.
-pub(super) fn check(stacks: &BTreeMap<StackName, Stack>, problems: &RefCell<Problems>) {
+///
+/// `folders` are those that have a stack: one that has mistakes of its own is there all the same.
+pub(super) fn check(stacks: &BTreeMap<StackName, Stack>, folders: &BTreeSet<&str>, problems: &RefCell<Problems>) {
     let mut done = BTreeSet::new();
     for stack in stacks.values() {
         for (name, text) in &stack.after {
-            if !stacks.contains_key(name) {
+            if !folders.contains(name.as_str()) {
                 let problem = Problem::error(format!("there is no stack `{name}`")).at(&text.span, "named here");
-                let known = stacks.keys().map(StackName::as_str);
-                problems.borrow_mut().push(with_known(problem, name.as_str(), "stacks", known));
+                let known = with_known(problem, name.as_str(), "stacks", folders.iter().copied());
+                problems.borrow_mut().push(known);
             }
         }
         if let Some(circle) = circle_from(stack, stacks, &mut done) {

@@ -47,7 +47,8 @@ impl<'a> Reading<'a> {
                 let readable = String::from_utf8_lossy(bytes);
                 let source = Source::new(path, readable);
                 let at = Span::new(&source, error.valid_up_to(), 1);
-                let problem = Problem::error(format!("`{path}` is not text: it is not valid UTF-8")).at(&at, "from here");
+                let problem =
+                    Problem::error(format!("`{path}` is not text: it is not valid UTF-8")).at(&at, "from here");
                 self.report(problem.hint("save it as UTF-8"));
                 None
             }
@@ -56,9 +57,8 @@ impl<'a> Reading<'a> {
 
     /// The files right in `folder` whose name ends with `suffix`.
     pub(super) fn directly_in(&self, folder: &str, suffix: &str) -> Vec<&'a Utf8PathBuf> {
-        let inside = |path: &&Utf8PathBuf| {
-            path.parent() == Some(Utf8Path::new(folder)) && path.as_str().ends_with(suffix)
-        };
+        let inside =
+            |path: &&Utf8PathBuf| path.parent() == Some(Utf8Path::new(folder)) && path.as_str().ends_with(suffix);
         self.below(folder).filter(inside).collect()
     }
 
@@ -76,6 +76,13 @@ impl<'a> Reading<'a> {
             parts.next().map(|_| folder)
         };
         self.below("stacks").filter_map(folder).collect()
+    }
+
+    /// The folders right in `stacks/` that have a `stack.kdl`.
+    pub(super) fn stacks(&self) -> BTreeSet<&'a str> {
+        let mut folders = self.stack_folders();
+        folders.retain(|folder| self.files.contains_key(&Utf8PathBuf::from(format!("stacks/{folder}/stack.kdl"))));
+        folders
     }
 
     /// Built-in templates, with those below `templates/` taking over.

@@ -35,8 +35,7 @@ impl Selection {
     /// What this means in `config`. A name that matches nothing is an error, and so are names that together match
     /// nothing: never does a slip of the pen select everything, or pass for success with nothing done.
     pub fn select(&self, config: &Config) -> Result<Chosen> {
-        let all_tags: BTreeSet<&str> =
-            config.hosts.values().flat_map(|host| &host.tags).map(String::as_str).collect();
+        let all_tags: BTreeSet<&str> = config.hosts.values().flat_map(|host| &host.tags).map(String::as_str).collect();
         known("host", &self.hosts, &config.hosts.keys().map(HostName::as_str).collect())?;
         known("tag", &self.tags, &all_tags)?;
         known("stack", &self.stacks, &config.stacks.keys().map(StackName::as_str).collect())?;

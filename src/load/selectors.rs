@@ -76,13 +76,7 @@ impl Selectors {
         chosen
     }
 
-    fn leave_out(
-        &self,
-        reading: &Reading<'_>,
-        inventory: &Inventory,
-        chosen: &mut BTreeSet<HostName>,
-        stack: &Span,
-    ) {
+    fn leave_out(&self, reading: &Reading<'_>, inventory: &Inventory, chosen: &mut BTreeSet<HostName>, stack: &Span) {
         let before = chosen.len();
         for name in &self.except {
             let host = find(&inventory.hosts, &name.raw);

@@ -39,8 +39,7 @@ impl Settings {
     pub(super) fn over(&self, defaults: &Settings) -> Settings {
         let mut vars = defaults.vars.clone();
         vars.lay_over(&self.vars);
-        let identities =
-            if self.identities.is_empty() { &defaults.identities } else { &self.identities };
+        let identities = if self.identities.is_empty() { &defaults.identities } else { &self.identities };
         Settings {
             sudo: self.sudo.or(defaults.sudo),
             user: self.user.clone().or_else(|| defaults.user.clone()),
@@ -173,7 +172,8 @@ fn host_key(reading: &Reading<'_>, text: &Text) -> Option<String> {
     let mut words = text.raw.split_whitespace();
     let (Some(kind), Some(data)) = (words.next(), words.next()) else {
         let problem = Problem::error("a host key is a type and a key").at(&text.span, "here");
-        reading.report(problem.hint("write `host-key \"ssh-ed25519 AAAA…\"`, a line of `ssh-keyscan` without the name"));
+        reading
+            .report(problem.hint("write `host-key \"ssh-ed25519 AAAA…\"`, a line of `ssh-keyscan` without the name"));
         return None;
     };
     let key = format!("{kind} {data}");

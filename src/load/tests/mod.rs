@@ -14,7 +14,8 @@ use super::*;
 use crate::base::diagnostic::{Problem, Severity};
 
 const REPO: (&str, &str) = ("hosts/repo.kdl", "repo \"test\"");
-const WEB: (&str, &str) = ("hosts/web.kdl", "host \"web-1\" { tags \"web\" }\nhost \"web-2\" { tags \"web\" \"fra\" }\n");
+const WEB: (&str, &str) =
+    ("hosts/web.kdl", "host \"web-1\" { tags \"web\" }\nhost \"web-2\" { tags \"web\" \"fra\" }\n");
 
 fn files(list: &[(&str, &str)]) -> BTreeMap<Utf8PathBuf, Arc<[u8]>> {
     list.iter().map(|(path, text)| ((*path).into(), text.as_bytes().into())).collect()
