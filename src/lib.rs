@@ -10,4 +10,5 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod render;
 pub mod resource;
