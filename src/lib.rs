@@ -6,3 +6,4 @@ pub mod base;
 pub mod host;
 pub mod load;
 pub mod resource;
+pub mod source;
