@@ -14,7 +14,7 @@ use reconcile::host::ssh::config::Place;
 use reconcile::host::transport::{Connection, Exchange, Nobody, Output, Prompt, SshTarget, Target};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// An sshd of our own, with everything it needs in a directory that goes with it.
 struct Server {

@@ -16,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 pub use crate::source::git::{Commit, Dirty};
 pub use crate::source::signature::Signature;
 pub use crate::source::spec::{Place, Spec};
-pub use crate::source::tree::Tree;
+pub use crate::source::tree::{Files, Tree};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::source::git::Local;

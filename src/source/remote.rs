@@ -17,9 +17,9 @@ use crate::source::spec::without_password;
 use crate::source::tree::Tree;
 
 /// How long a fetch may take in all.
-const FETCH_DEADLINE: Duration = Duration::from_secs(300);
+const FETCH_DEADLINE: Duration = Duration::from_mins(5);
 /// How long to wait for another process at work in the cache.
-const LOCK_DEADLINE: Duration = Duration::from_secs(120);
+const LOCK_DEADLINE: Duration = Duration::from_mins(2);
 /// What was fetched last stands here.
 const FETCHED: &str = "refs/reconcile/fetched";
 /// libgit2's `GIT_FETCH_DEPTH_UNSHALLOW`.
@@ -134,7 +134,7 @@ impl Fetch {
         let access = Access::new(&self.url, repository)?;
         let address = access.address.clone();
         let mut remote = repository.remote_anonymous(&address).map_err(|cause| self.failed(&access, cause))?;
-        let mut connection = remote
+        let connection = remote
             .connect_auth(Direction::Fetch, Some(access.callbacks(self.until)), Some(proxy()))
             .map_err(|cause| self.failed(&access, cause))?;
         let heads: Vec<String> = connection

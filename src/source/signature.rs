@@ -1,7 +1,7 @@
-//! Who signed a commit. SSH signatures are verified as `git verify-commit` does; OpenPGP ones are only noticed.
+//! Who signed a commit. SSH signatures are verified as `git verify-commit` does; PGP ones are only noticed.
 //!
 //! Facts: a signature is over the commit without its `gpgsig` header, in the namespace `git` (`ssh-keygen(1)`, `-Y`);
-//! who may sign stands in an allowed-signers file (`ssh-keygen(1)`, ALLOWED SIGNERS).
+//! who may sign stands in an allowed-signers file (`ssh-keygen(1)`, under "allowed signers").
 
 use camino::Utf8PathBuf;
 use git2::{Oid, Repository};

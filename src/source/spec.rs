@@ -88,8 +88,8 @@ fn path_of_url(text: &str) -> Option<usize> {
 
 /// Splits at the last `@` from `path` on. An `@{` belongs to a revision such as `HEAD@{1}`.
 fn split_revision(text: &str, path: usize) -> (&str, Option<&str>) {
-    let ats = text[path..].match_indices('@').map(|(at, _)| path + at);
-    match ats.filter(|at| !text[at + 1..].starts_with('{')).last() {
+    let mut ats = text[path..].match_indices('@').map(|(at, _)| path + at);
+    match ats.rfind(|at| !text[at + 1..].starts_with('{')) {
         Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     }

@@ -133,7 +133,7 @@ fn revisions_and_ranges() {
     assert!(error.kind == Kind::Usage && error.what.contains("`nope`"), "{error}");
     for spec in [repo.dir.to_string(), format!("file://{}", repo.dir)] {
         let spec = Spec::parse(&spec).expect("a spec");
-        for range in ["HEAD~1..HEAD", "main~1..", &format!("{:.10}~1..{second}", second)] {
+        for range in ["HEAD~1..HEAD", "main~1..", &format!("{second:.10}~1..{second}")] {
             let (from, to) = revision_pair(&spec, range, &repo.cache()).expect(range);
             assert_eq!((text(&from, "stacks/a/stack.kdl"), text(&to, "stacks/a/stack.kdl")), ("one", "two"), "{range}");
         }

@@ -21,13 +21,16 @@ const MAX_DEPTH: usize = 64;
 /// How many links one path may lead through: the kernel's own limit.
 const MAX_LINKS: usize = 40;
 
+/// Files by their path in the repository.
+pub type Files = BTreeMap<Utf8PathBuf, Arc<[u8]>>;
+
 /// The files of a repository at one revision, or as they lie on disk.
 #[derive(Debug)]
 pub struct Tree {
     /// The repository and revision, for people.
     pub root_label: String,
     /// Regular files by their path in the repository. What a symbolic link leads to stands at the link's path.
-    pub files: BTreeMap<Utf8PathBuf, Arc<[u8]>>,
+    pub files: Files,
     /// Links that lead nowhere or out of the repository, submodules, and the like.
     pub problems: Problems,
     /// The commit, where the repository is in Git and has one.
@@ -37,7 +40,7 @@ pub struct Tree {
 }
 
 /// Files and problems of a view, within [`AREAS`].
-pub fn read(view: &dyn View) -> Result<(BTreeMap<Utf8PathBuf, Arc<[u8]>>, Problems)> {
+pub fn read(view: &dyn View) -> Result<(Files, Problems)> {
     let mut walk = Walk { view, files: BTreeMap::new(), problems: Problems::default(), above: Vec::new() };
     let present = view.list(Utf8Path::new(""))?;
     for name in AREAS.iter().filter(|area| present.iter().any(|name| name == *area)) {
@@ -48,7 +51,7 @@ pub fn read(view: &dyn View) -> Result<(BTreeMap<Utf8PathBuf, Arc<[u8]>>, Proble
 
 struct Walk<'a> {
     view: &'a dyn View,
-    files: BTreeMap<Utf8PathBuf, Arc<[u8]>>,
+    files: Files,
     problems: Problems,
     /// The real directories that we are in.
     above: Vec<Utf8PathBuf>,
