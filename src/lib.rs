@@ -12,3 +12,4 @@ pub mod observe;
 pub mod plan;
 pub mod render;
 pub mod resource;
+pub mod source;

@@ -14,7 +14,7 @@ use reconcile::host::ssh::config::Place;
 use reconcile::host::transport::{Connection, Exchange, Nobody, Output, Prompt, SshTarget, Target};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// An sshd of our own, with everything it needs in a directory that goes with it.
 struct Server {
@@ -494,6 +494,60 @@ async fn dropping_ends_the_thread_and_the_session() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{}", read(&server.key("log")));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Opens `$SPEC` with the environment that `git_is_fetched_over_ssh` gives to a process of its own.
+#[test]
+#[ignore = "run by git_is_fetched_over_ssh"]
+#[allow(clippy::print_stdout, reason = "that is how the parent process sees it")]
+fn open_spec() {
+    use reconcile::source;
+    let spec = source::Spec::parse(&std::env::var("SPEC").expect("a spec")).expect("parses");
+    match source::open(&spec, &source::default_cache()) {
+        Ok(tree) => println!("files: {:?}", tree.files.keys().collect::<Vec<_>>()),
+        Err(error) => println!("{:?}: {error}", error.kind),
+    }
+}
+
+#[test]
+fn git_is_fetched_over_ssh() {
+    let server = Server::start();
+    let place = server.place();
+    let repository = server.key("infra");
+    std::fs::create_dir_all(repository.join("stacks")).expect("a directory");
+    write(&repository.join("stacks/s.kdl"), "s");
+    for args in [
+        &["init", "-q"][..],
+        &["add", "-A"],
+        &["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--no-gpg-sign", "-m", "m"],
+    ] {
+        let done = Command::new("git").arg("-C").arg(&repository).args(args).status().expect("git");
+        assert!(done.success());
+    }
+    let open = |spec: &str| {
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "open_spec", "--ignored", "--nocapture"])
+            .env("SPEC", spec)
+            .env("HOME", &server.dir)
+            .env("XDG_CACHE_HOME", server.key("cache"))
+            .env("RECONCILE_SSH_CONFIG", &place.files[0])
+            .env_remove("SSH_AUTH_SOCK")
+            .output()
+            .expect("a child");
+        String::from_utf8_lossy(&child.stdout).into_owned()
+    };
+    let found = "files: [\"stacks/s.kdl\"]";
+    for spec in [format!("ssh://box{repository}"), format!("box:{repository}@HEAD~0")] {
+        let said = open(&spec);
+        assert!(said.contains(found), "{said}");
+    }
+    write(&server.key("known_hosts"), "");
+    let said = open(&format!("ssh://box{repository}"));
+    assert!(said.contains("HostKey: the host key of [127.0.0.1]:"), "{said}");
+    server.know("ed25519");
+    write(&server.key("authorized_keys"), "");
+    let said = open(&format!("ssh://box{repository}"));
+    assert!(said.contains("Auth: "), "{said}");
 }
 
 /// Not a test of rightness: `cargo test --test ssh -- --ignored --nocapture` prints medians of 20.
