@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod ledger;
