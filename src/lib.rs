@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod base;
+pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod ledger;

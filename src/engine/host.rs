@@ -15,7 +15,7 @@ use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
-use crate::render::{Rendering, render};
+use crate::render::render;
 use crate::resource::Desired;
 
 /// A host that is planned and ready to be changed.
@@ -39,7 +39,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
-    let after = setup.config.stacks.iter().map(|(name, stack)| (name.clone(), stack.after_names())).collect();
+    let after = setup.config.stacks.iter().map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect())).collect();
     let policy = Policy {
         repo,
         stacks: setup.stacks.as_ref(),
@@ -63,16 +63,14 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
 
 /// What the host should be. Where templates ask for facts, the host is asked first.
 async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
-    if let Rendering::Done(desired, _) = render(&setup.config, &session.host, None)? {
-        return Ok(desired);
+    let rendering = render(&setup.config, &session.host, None);
+    if !rendering.needs_facts() {
+        return rendering.into_result().map(|(desired, _)| desired);
     }
     let questions = Questions { facts: true, ..Questions::default() };
     let seen = session.ask(Program::Observe, &questions.to_request(&session.place, &setup.config.repo)).await?;
     let facts = serde_json::to_value(seen.facts.unwrap_or_default()).unwrap_or_default();
-    match render(&setup.config, &session.host, Some(&facts))? {
-        Rendering::Done(desired, _) => Ok(desired),
-        Rendering::NeedsFacts => Err(Error::new(Kind::Internal, "templates ask for facts although they are known")),
-    }
+    render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
 }
 
 /// Carries out the plan of one host and says how each resource ended.
@@ -180,11 +178,10 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
         Kind::Interrupted => Outcome::Skipped,
         _ => Outcome::Failed,
     };
-    let desired = render(&setup.config, host, None);
-    let outcomes = match desired {
-        Ok(Rendering::Done(desired, _)) => desired.resources.into_iter().map(|resource| (resource.id, outcome)).collect(),
-        _ => BTreeMap::new(),
-    };
+    let resources = render(&setup.config, host, None).desired.resources;
+    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
+    let own = resources.into_iter().filter(|resource| takes_part(&resource.stack));
+    let outcomes = own.map(|resource| (resource.id, outcome)).collect();
     HostReport { host: host.clone(), outcomes, failures: Vec::new(), error: Some(error) }
 }
 
