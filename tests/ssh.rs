@@ -467,6 +467,24 @@ async fn a_killed_server_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_host_that_falls_silent_is_unreachable() {
+    let mut server = Server::start();
+    server.config = "Host box\n  ServerAliveInterval 1\n".into();
+    let connection = server.connect(target()).await.expect("connects");
+    let output = sh(&connection, "echo $PPID").await;
+    let session = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &session]).status().expect("kill").success();
+    // A quiet command on a living host is no reason to give up.
+    assert_eq!(sh(&connection, "sleep 6").await.status, Ok(0));
+    assert!(signal("-STOP"));
+    let begun = Instant::now();
+    let error = failure(connection.run(exchange("true", Vec::new()), None).await);
+    assert!(signal("-KILL"));
+    assert_eq!(error.kind, Kind::Unreachable, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn nobody_there_is_unreachable() {
     let mut server = Server::start();
     _ = server.sshd.kill();
@@ -524,6 +542,13 @@ fn git_is_fetched_over_ssh() {
         let done = Command::new("git").arg("-C").arg(&repository).args(args).status().expect("git");
         assert!(done.success());
     }
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(&repository).args(args).output().expect("git");
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    };
+    let first = git(&["rev-parse", "HEAD"]);
+    let second = ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--no-gpg-sign"];
+    git(&[&second[..], &["--allow-empty", "-m", "second"]].concat());
     let open = |spec: &str| {
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "open_spec", "--ignored", "--nocapture"])
@@ -537,7 +562,9 @@ fn git_is_fetched_over_ssh() {
         String::from_utf8_lossy(&child.stdout).into_owned()
     };
     let found = "files: [\"stacks/s.kdl\"]";
-    for spec in [format!("ssh://box{repository}"), format!("box:{repository}@HEAD~0")] {
+    // First the newest commit alone, then what needs more of the same cache.
+    let url = format!("ssh://box{repository}");
+    for spec in [url.clone(), format!("{url}@{first}"), format!("{url}@HEAD~1"), format!("box:{repository}")] {
         let said = open(&spec);
         assert!(said.contains(found), "{said}");
     }
