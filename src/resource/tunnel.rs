@@ -96,7 +96,7 @@ impl Tunnel {
         let service = if main { "cloudflared.service".into() } else { format!("cloudflared-{name}.service") };
         let mut resource = Resource::empty(Kind::Tunnel, &name, on, &self.origin);
         let rules = match &self.body {
-            Some(body) => self.verbatim(on, body, &mut resource),
+            Some(body) => self.verbatim(on, &name, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
         resource.state.paths.insert(config.clone(), unit::file(rules));
@@ -122,7 +122,7 @@ impl Tunnel {
     }
 
     /// The user's own configuration, checked as cloudflared would.
-    fn verbatim(&self, on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
+    fn verbatim(&self, on: &Lowering<'_>, name: &str, body: &Body, resource: &mut Resource) -> Option<Content> {
         let (content, source) = body.lower_with_source(on)?;
         let instead = source.is_none().then(|| body.span().clone());
         let source = source.unwrap_or_else(|| Source::new(body.span().path(), String::from_utf8_lossy(&content.bytes)));
@@ -133,7 +133,7 @@ impl Tunnel {
                 return None;
             }
         }
-        self.credentials(on, "credentials", resource)?;
+        self.credentials(on, name, resource)?;
         Some(content)
     }
 
