@@ -3,6 +3,7 @@
 mod compose;
 mod file;
 mod first_system;
+mod language;
 mod nginx;
 mod site;
 mod tunnel;
