@@ -104,7 +104,7 @@ pub enum Location {
 pub struct Lowered {
     /// For the template.
     pub value: Value,
-    /// Whether it passes on WebSockets.
+    /// Whether it passes on `WebSocket` connections.
     pub upgrade: bool,
     /// Whether it caches.
     pub cache: bool,
@@ -274,7 +274,9 @@ pub(super) fn repeated(site: &Site<'_>, own: &[(String, String)]) -> Vec<Value> 
         return Vec::new();
     }
     let mut all = site.headers.to_vec();
-    own.iter().for_each(|(name, value)| put(&mut all, name.clone(), value.clone()));
+    for (name, value) in own {
+        put(&mut all, name.clone(), value.clone());
+    }
     header_values(&all)
 }
 
@@ -292,8 +294,7 @@ pub(super) fn matcher(word: &str) -> Option<String> {
     let (kind, path) = word.split_once(' ').unwrap_or(("", word));
     let plain = path.starts_with('/') && !path.contains(|c: char| c.is_whitespace() || "\"'\\;{}".contains(c));
     match kind {
-        "" if plain => Some(word.to_string()),
-        "=" | "^~" if plain => Some(word.to_string()),
+        "" | "=" | "^~" if plain => Some(word.to_string()),
         "~" | "~*" if !path.is_empty() => Some(word.to_string()),
         _ => None,
     }

@@ -92,13 +92,13 @@ impl Server {
         let mut line = format!("{}:{}", at.0, at.1);
         let number = |word: &str| word.parse::<u32>().ok();
         if let Some(text) = &self.weight {
-            line += &format!(" weight={}", on.parsed(text, "a number", number)?);
+            line.extend([" weight=", &on.parsed(text, "a number", number)?.to_string()]);
         }
         if let Some(text) = &self.max_fails {
-            line += &format!(" max_fails={}", on.parsed(text, "a number", number)?);
+            line.extend([" max_fails=", &on.parsed(text, "a number", number)?.to_string()]);
         }
         if let Some(text) = &self.fail_timeout {
-            line += &format!(" fail_timeout={}", time(on, text)?);
+            line.extend([" fail_timeout=", &time(on, text)?]);
         }
         if self.backup {
             line += " backup";

@@ -87,7 +87,7 @@ impl Site {
         let name = site_name(on, &self.name)?;
         let mut resource = Resource::empty(Kind::Site, &name, on, &self.origin);
         let content = match &self.body {
-            Some(body) => self.verbatim(on, body, &mut resource),
+            Some(body) => verbatim(on, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
         let path: Utf8PathBuf = format!("/etc/nginx/sites-available/{name}.conf").into();
@@ -105,21 +105,6 @@ impl Site {
         let host = resource.wiring.serves.first().map(|(name, _)| name.clone());
         resource.checks = health::lower_all(&self.healths, on, base.as_ref(), host.as_deref()).0;
         Some(resource)
-    }
-
-    /// The user's own file, checked for form and read for its wiring.
-    fn verbatim(&self, on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
-        let (content, source) = body.lower_with_source(on)?;
-        let text = String::from_utf8_lossy(&content.bytes).into_owned();
-        let file = NginxText::new(&text, source, body.span());
-        match file.parse() {
-            Ok(directives) => resource.wiring = file.wiring(&directives),
-            Err(problem) => {
-                on.report(problem.at(body.span(), "used here"));
-                return None;
-            }
-        }
-        Some(content)
     }
 
     fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {
@@ -220,6 +205,21 @@ impl Tls {
 
 fn header_value((name, value): &(String, String)) -> Value {
     context! { name, value }
+}
+
+/// The user's own file, checked for form and read for its wiring.
+fn verbatim(on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
+    let (content, source) = body.lower_with_source(on)?;
+    let text = String::from_utf8_lossy(&content.bytes).into_owned();
+    let file = NginxText::new(&text, source, body.span());
+    match file.parse() {
+        Ok(directives) => resource.wiring = file.wiring(&directives),
+        Err(problem) => {
+            on.report(problem.at(body.span(), "used here"));
+            return None;
+        }
+    }
+    Some(content)
 }
 
 /// Raw lines for the server block: in good form, so that they cannot close it.

@@ -44,7 +44,9 @@ impl Header {
                     on.parsed(text, "a set of headers (there is \"security\")", |word| {
                         (word == "security").then_some(())
                     })?;
-                    SECURITY.iter().for_each(|(name, value)| put(&mut all, (*name).into(), (*value).into()));
+                    for (name, value) in SECURITY {
+                        put(&mut all, name.into(), value.into());
+                    }
                 }
                 Header::One(name, value) => {
                     let name = on.parsed(name, "the name of a header", header_name)?;

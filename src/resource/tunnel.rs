@@ -149,7 +149,7 @@ impl Tunnel {
             Some(text) => service(on, text)?,
             None => Hop { url: "http_status:404".into(), to: None, reference: None },
         };
-        self.shadowed(on, &rules)?;
+        shadowed(on, &rules)?;
         resource.wiring.routes = rules.iter().map(|(_, route)| route.clone()).collect();
         let span = self.otherwise.as_ref().map_or(&self.origin, |text| &text.span).clone();
         let last = Route { name: None, path: "/".into(), to: otherwise.to, reference: otherwise.reference, span };
@@ -159,21 +159,6 @@ impl Tunnel {
             rules => rules.into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), otherwise => otherwise.url,
         };
         on.template("cloudflared/config.yml.j2", context, false, &self.origin)
-    }
-
-    /// A rule for a name and path that an earlier one has taken is never reached.
-    fn shadowed(&self, on: &Lowering<'_>, rules: &[(Value, Route)]) -> Option<()> {
-        for (at, (_, route)) in rules.iter().enumerate() {
-            let taken = |(_, other): &&(Value, Route)| {
-                other.name == route.name && (other.path == route.path || other.path == "/")
-            };
-            if let Some((_, other)) = rules[..at].iter().find(taken) {
-                let problem = Problem::error("this rule is never reached").at(&route.span, "this rule");
-                on.report(problem.at(&other.span, "this one takes its requests").hint("put the narrower rule first"));
-                return None;
-            }
-        }
-        Some(())
     }
 
     /// Where the credentials are on the host; puts them there if the stack has them.
@@ -236,6 +221,20 @@ impl Rule {
         };
         Some((rule, route))
     }
+}
+
+/// A rule for a name and path that an earlier one has taken is never reached.
+fn shadowed(on: &Lowering<'_>, rules: &[(Value, Route)]) -> Option<()> {
+    for (at, (_, route)) in rules.iter().enumerate() {
+        let taken =
+            |(_, other): &&(Value, Route)| other.name == route.name && (other.path == route.path || other.path == "/");
+        if let Some((_, other)) = rules[..at].iter().find(taken) {
+            let problem = Problem::error("this rule is never reached").at(&route.span, "this rule");
+            on.report(problem.at(&other.span, "this one takes its requests").hint("put the narrower rule first"));
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// What cloudflared calls a service: a URL, a resource, or a status to answer with.

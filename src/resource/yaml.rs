@@ -218,7 +218,8 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let before = level - 1;
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", "));
+            let items = vec![format!("*a{before}"); 9].join(", ");
+            bomb.extend([format!("a{level}: &a{level} [{items}]\n")]);
         }
         parse(&Source::new("compose.yaml", bomb), None).expect_err("refused");
     }

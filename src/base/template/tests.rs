@@ -11,7 +11,8 @@ use crate::base::secret::Secret;
 const SECRET: &str = "hunter2";
 
 fn scope() -> Scope {
-    let names = serde_json::json!({ "domain": "example.org", "n": 3, "yes": true, "nothing": null, "deep": { "port": 80 } });
+    let names =
+        serde_json::json!({ "domain": "example.org", "n": 3, "yes": true, "nothing": null, "deep": { "port": 80 } });
     Scope {
         names: names.as_object().cloned().unwrap_or_default(),
         secrets: [("db".to_string(), Secret::new(SECRET.into()))].into(),
@@ -20,10 +21,8 @@ fn scope() -> Scope {
 }
 
 fn templates(own: &[(&str, &str)]) -> Result<Templates, Vec<Problem>> {
-    let own: BTreeMap<String, Arc<Source>> = own
-        .iter()
-        .map(|(name, text)| ((*name).to_string(), Source::new(format!("templates/{name}"), *text)))
-        .collect();
+    let own: BTreeMap<String, Arc<Source>> =
+        own.iter().map(|(name, text)| ((*name).to_string(), Source::new(format!("templates/{name}"), *text))).collect();
     Templates::new(own)
 }
 
@@ -74,7 +73,8 @@ fn undefined_names_are_problems_with_a_place_and_a_suggestion() {
 fn a_string_with_escapes_is_shown_whole() {
     let source = Source::new("stack.kdl", "node \"a\\n{{ nope }}\"\n");
     let span = Span::new(&source, 5, 15);
-    let problem = templates(&[]).expect("valid").render_text(&Text { raw: "a\n{{ nope }}".into(), span: span.clone() }, &scope());
+    let problem =
+        templates(&[]).expect("valid").render_text(&Text { raw: "a\n{{ nope }}".into(), span: span.clone() }, &scope());
     assert_eq!(problem.expect_err("undefined").places[0].0, span);
 }
 
@@ -121,14 +121,20 @@ fn a_secret_in_the_context_taints_the_template() {
     let templates = templates(&[("a.j2", "{{ value }}{{ value + 1 }}"), ("b.j2", "{{ value }}")]).expect("valid");
     let origin = text("x").span;
     let context = || context! { value => SECRET };
-    assert!(templates.render_with("b.j2", context(), true, &scope(), &origin).expect("fine").secret);
-    let problem = templates.render_with("a.j2", context(), true, &scope(), &origin).expect_err("a sum of text");
+    assert!(templates.render_with("b.j2", &context(), true, &scope(), &origin).expect("fine").secret);
+    let problem = templates.render_with("a.j2", &context(), true, &scope(), &origin).expect_err("a sum of text");
     assert!(!format!("{problem:?}").contains(SECRET), "{problem:?}");
 }
 
 #[test]
 fn unknown_facts_are_asked_for_and_known_ones_used() {
-    for raw in ["{{ facts.cpus }}", "{{ facts.cpus * 2 }}", "{{ facts.a.b.c | int }}", "{% for x in facts.disks %}{% endfor %}", "{{ facts['os'] }}"] {
+    for raw in [
+        "{{ facts.cpus }}",
+        "{{ facts.cpus * 2 }}",
+        "{{ facts.a.b.c | int }}",
+        "{% for x in facts.disks %}{% endfor %}",
+        "{{ facts['os'] }}",
+    ] {
         assert!(render(raw).expect(raw).needs_facts, "{raw}");
     }
     let known = Scope { facts: Some(serde_json::json!({ "cpus": 4 })), ..scope() };
@@ -161,7 +167,8 @@ fn own_templates_win_and_their_syntax_is_checked() {
 
 #[test]
 fn endless_work_is_stopped() {
-    let problem = render("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}").expect_err("stopped");
+    let problem =
+        render("{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}").expect_err("stopped");
     assert!(problem.message.contains("does not come to an end"), "{}", problem.message);
     render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").expect_err("stopped");
 }
@@ -173,7 +180,14 @@ fn quoting() {
         assert_eq!(quote_systemd(value).expect("fine"), expected);
     }
     quote_systemd("a\nUser=root").expect_err("a line break");
-    let nginx = [("a", "a"), ("a;b", "\"a;b\""), ("}", "\"}\""), ("$host x", "\"$host x\""), ("\\\"", "\"\\\\\\\"\""), ("", "\"\"")];
+    let nginx = [
+        ("a", "a"),
+        ("a;b", "\"a;b\""),
+        ("}", "\"}\""),
+        ("$host x", "\"$host x\""),
+        ("\\\"", "\"\\\\\\\"\""),
+        ("", "\"\""),
+    ];
     for (value, expected) in nginx {
         assert_eq!(quote_nginx(value).expect("fine"), expected);
     }
@@ -182,6 +196,9 @@ fn quoting() {
     for (value, expected) in shell {
         assert_eq!(quote_shell(value), expected);
     }
-    assert_eq!(rendered("{{ deep | json_quote }} {{ 'a: #' | yaml_quote }} {{ yes | sh_quote }}"), "{\"port\":80} \"a: #\" true");
+    assert_eq!(
+        rendered("{{ deep | json_quote }} {{ 'a: #' | yaml_quote }} {{ yes | sh_quote }}"),
+        "{\"port\":80} \"a: #\" true"
+    );
     assert_eq!(rendered("{{ 'a b' | systemd_quote }}{{ 1 | nginx_quote }}"), "\"a b\"1");
 }
