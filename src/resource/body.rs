@@ -1,7 +1,9 @@
 //! Where the content of a file comes from.
 
+use std::sync::Arc;
+
 use crate::base::decode::{Reader, Text};
-use crate::base::diagnostic::{Problem, Span};
+use crate::base::diagnostic::{Problem, Source, Span};
 use crate::resource::lowering::{Lowering, content};
 use crate::resource::state::Content;
 
@@ -40,6 +42,14 @@ impl Body {
     pub fn span(&self) -> &Span {
         let (Body::Inline(text) | Body::Asset(text) | Body::Template(text)) = self;
         &text.span
+    }
+
+    /// The content on one host, and the file it is, where it is one as it stands: then places in it can be shown.
+    pub fn lower_with_source(&self, on: &Lowering<'_>) -> Option<(Content, Option<Arc<Source>>)> {
+        let Body::Asset(name) = self else { return self.lower(on).map(|content| (content, None)) };
+        let (path, bytes) = on.asset(name)?;
+        let source = on.source(&path, &name.span)?;
+        Some((Content::plain(bytes), Some(source)))
     }
 
     /// The content on one host.

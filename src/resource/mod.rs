@@ -6,27 +6,35 @@
 
 mod access;
 mod body;
+pub mod compose;
+mod compose_env;
+mod compose_file;
+mod compose_mount;
 pub mod directory;
 pub mod file;
 mod health;
 mod location;
 pub mod lowering;
+pub mod nginx;
 pub mod packages;
 pub mod path;
 mod reaction;
 mod reference;
 mod service;
 pub mod site;
+mod site_file;
 pub mod spec;
 pub mod state;
+pub mod timer;
+pub mod tunnel;
+mod tunnel_file;
 pub mod unit;
 pub mod unit_file;
 mod value;
+mod yaml;
 
 #[cfg(test)]
-mod first_system_tests;
-#[cfg(test)]
-mod testing;
+mod tests;
 
 use std::time::Duration;
 

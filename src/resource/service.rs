@@ -185,7 +185,8 @@ fn joined(words: &[Text]) -> Text {
     Text { raw: quoted.join(" "), span: words[0].span.clone() }
 }
 
-fn environment(mut reader: Reader<'_>) -> Vec<(String, Text)> {
+/// Reads `env NAME="value" …`.
+pub fn environment(mut reader: Reader<'_>) -> Vec<(String, Text)> {
     let pairs = reader.all_properties();
     for (name, text) in &pairs {
         if !is_variable(name) {

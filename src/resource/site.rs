@@ -10,6 +10,7 @@ use crate::resource::body::Body;
 use crate::resource::health::{self, Health};
 use crate::resource::location::{self, Header, Location, Pool, Settings};
 use crate::resource::lowering::Lowering;
+use crate::resource::site_file::NginxText;
 use crate::resource::state::{Content, PathState, UnitState};
 use crate::resource::{Action, Listen, Reaction, Resource, Route, unit, value};
 
@@ -84,7 +85,7 @@ impl Site {
         let name = site_name(on, &self.name)?;
         let mut resource = Resource::empty(Kind::Site, &name, on, &self.origin);
         let content = match &self.body {
-            Some(body) => body.lower(on),
+            Some(body) => self.verbatim(on, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
         let path: Utf8PathBuf = format!("/etc/nginx/sites-available/{name}.conf").into();
@@ -104,6 +105,21 @@ impl Site {
         Some(resource)
     }
 
+    /// The user's own file, checked for form and read for its wiring.
+    fn verbatim(&self, on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
+        let (content, source) = body.lower_with_source(on)?;
+        let text = String::from_utf8_lossy(&content.bytes).into_owned();
+        let file = NginxText::new(&text, source, body.span());
+        match file.parse() {
+            Ok(directives) => resource.wiring = file.wiring(&directives),
+            Err(problem) => {
+                on.report(problem.at(body.span(), "used here"));
+                return None;
+            }
+        }
+        Some(content)
+    }
+
     fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {
         let names = self.server_names(on, name);
         let listens = self.listens(on);
@@ -116,7 +132,7 @@ impl Site {
         let (names, listens, pools, headers) = (names?, listens?, pools?, headers?);
         let site = location::Site { name, pools: &pools, headers: &headers };
         let locations = location::lower_all(&self.locations, on, &site)?;
-        let snippets: Option<Vec<_>> = self.snippets.iter().map(|text| on.text(text)).collect();
+        let snippets: Option<Vec<_>> = self.snippets.iter().map(|text| snippet(on, text)).collect();
         let settings = self.settings.lower(on)?;
         resource.wiring.serves = names.iter().map(|(name, span)| (name.clone(), span.clone())).collect();
         resource.wiring.listens = listens.iter().filter_map(|(_, listen)| listen.clone()).collect();
@@ -163,8 +179,14 @@ impl Site {
 
     /// Where it can be reached: its first `listen`.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
-        let first = self.body.is_none().then(|| self.listens(on)).flatten();
-        let first = first.and_then(|listens| listens.into_iter().find_map(|(_, listen)| listen));
+        let first = match &self.body {
+            None => self.listens(on).and_then(|all| all.into_iter().find_map(|(_, listen)| listen)),
+            Some(body) => body.lower_with_source(on).and_then(|(content, source)| {
+                let text = String::from_utf8_lossy(&content.bytes).into_owned();
+                let file = NginxText::new(&text, source, body.span());
+                file.parse().ok().and_then(|directives| file.wiring(&directives).listens.into_iter().next())
+            }),
+        };
         let (Some(name), Some(listen)) = (site_name(on, &self.name), first) else { return Vec::new() };
         let host = value::reachable(listen.address.as_deref());
         vec![(ResourceId::new(Kind::Site, name), (host, listen.port))]
@@ -191,6 +213,18 @@ impl Tls {
 
 fn header_value((name, value): &(String, String)) -> Value {
     context! { name, value }
+}
+
+/// Raw lines for the server block: in good form, so that they cannot close it.
+fn snippet(on: &Lowering<'_>, text: &Text) -> Option<String> {
+    let lines = on.text(text)?;
+    match NginxText::new(&lines, None, &text.span).parse() {
+        Ok(_) => Some(lines),
+        Err(problem) => {
+            on.report(problem);
+            None
+        }
+    }
 }
 
 /// A site's name: a host name, possibly with a wildcard as its first part.

@@ -3,11 +3,14 @@
 use crate::base::decode::Reader;
 use crate::base::id::ResourceId;
 use crate::resource::Resource;
+use crate::resource::compose::Compose;
 use crate::resource::directory::Directory;
 use crate::resource::file::File;
 use crate::resource::lowering::Lowering;
 use crate::resource::packages::Packages;
 use crate::resource::site::Site;
+use crate::resource::timer::Timer;
+use crate::resource::tunnel::Tunnel;
 use crate::resource::unit::Unit;
 
 /// One resource as a stack's node describes it.
@@ -21,8 +24,14 @@ pub enum Spec {
     File(File),
     /// A systemd unit.
     Unit(Box<Unit>),
+    /// A systemd timer.
+    Timer(Box<Timer>),
     /// An nginx server block.
     Site(Box<Site>),
+    /// A Compose project.
+    Compose(Box<Compose>),
+    /// A Cloudflare tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Spec {
@@ -37,7 +46,10 @@ impl Spec {
             "directory" => Directory::decode(reader).map(Spec::Directory),
             "file" => File::decode(reader).map(Spec::File),
             "unit" => Unit::decode(reader).map(|unit| Spec::Unit(Box::new(unit))),
+            "timer" => Timer::decode(reader).map(|timer| Spec::Timer(Box::new(timer))),
             "site" => Site::decode(reader).map(|site| Spec::Site(Box::new(site))),
+            "compose" => Compose::decode(reader).map(|compose| Spec::Compose(Box::new(compose))),
+            "tunnel" => Tunnel::decode(reader).map(|tunnel| Spec::Tunnel(Box::new(tunnel))),
             _ => {
                 reader.finish();
                 None
@@ -52,7 +64,10 @@ impl Spec {
             Spec::Directory(directory) => directory.lower(on).into_iter().collect(),
             Spec::File(file) => file.lower(on).into_iter().collect(),
             Spec::Unit(unit) => unit.lower(on).into_iter().collect(),
+            Spec::Timer(timer) => timer.lower(on).into_iter().collect(),
             Spec::Site(site) => site.lower(on).into_iter().collect(),
+            Spec::Compose(compose) => compose.lower(on).into_iter().collect(),
+            Spec::Tunnel(tunnel) => tunnel.lower(on).into_iter().collect(),
         }
     }
 
@@ -62,7 +77,8 @@ impl Spec {
         match self {
             Spec::Unit(unit) => unit.endpoints(on),
             Spec::Site(site) => site.endpoints(on),
-            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) => Vec::new(),
+            Spec::Compose(compose) => compose.endpoints(on),
+            Spec::Packages(_) | Spec::Directory(_) | Spec::File(_) | Spec::Timer(_) | Spec::Tunnel(_) => Vec::new(),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn duration(on: &Lowering<'_>, text: &Text) -> Option<Duration> {
     on.parsed(text, "a span of time such as `10s`, `500ms` or `1m30s`", parse_duration)
 }
 
-/// `10s`, `500ms`, `1m30s`, `2h`, `1d`; at most a week.
+/// `10s`, `500ms`, `1m30s`, `2h`, `1d`; at most ten years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
@@ -48,12 +48,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
         rest = &rest[unit_end..];
     }
-    (!text.is_empty() && total <= Duration::from_hours(7 * 24)).then_some(total)
-}
-
-/// A TCP port, from 1 to 65535.
-pub fn port(on: &Lowering<'_>, text: &Text) -> Option<u16> {
-    on.parsed(text, "a port from 1 to 65535", |word| word.parse().ok().filter(|port| *port > 0))
+    (!text.is_empty() && total <= Duration::from_hours(24 * 3660)).then_some(total)
 }
 
 /// `8080`, `127.0.0.1:8080` or `[::1]:8080`.
@@ -117,11 +112,14 @@ pub fn full_unit_name(word: &str) -> Option<String> {
 
 /// A signal's name without `SIG`.
 pub fn signal(on: &Lowering<'_>, text: &Text) -> Option<String> {
-    on.parsed(text, "a signal such as HUP or USR1", |word| {
-        let name = word.strip_prefix("SIG").unwrap_or(word);
-        let known = ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "WINCH", "CONT", "ALRM"];
-        known.contains(&name).then(|| name.to_string())
-    })
+    on.parsed(text, "a signal such as HUP or USR1", parse_signal)
+}
+
+/// The name of a signal that makes sense to send, without `SIG`.
+pub fn parse_signal(word: &str) -> Option<String> {
+    let name = word.strip_prefix("SIG").unwrap_or(word);
+    let known = ["HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "WINCH", "CONT", "ALRM"];
+    known.contains(&name).then(|| name.to_string())
 }
 
 /// A name of a Compose project or service.

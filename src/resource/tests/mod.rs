@@ -1,5 +1,14 @@
 //! What the tests of all kinds share: a stack's text in, resources and problems out.
 
+mod compose;
+mod file;
+mod first_system;
+mod nginx;
+mod site;
+mod tunnel;
+mod unit;
+mod unit_file;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
