@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::base::decode::{self, Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::{HostName, RepoId};
+use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::host::transport::{SshTarget, Target};
 use crate::load::Host;
@@ -67,7 +68,7 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
     inventory.repo = only_repo(reading, repos, inventory.complete);
     warn_of_twins(reading, &drafts);
     resolve_jumps(&mut drafts);
-    inventory.hosts = fill(reading, drafts, templates);
+    inventory.hosts = fill(reading, drafts, templates, &inventory.secrets);
     inventory
 }
 
@@ -91,7 +92,7 @@ fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> (Option<RepoId>, 
     let span = reader.span();
     let id = reader.required("the id of the repository");
     reader.finish();
-    (id.and_then(|id| name(reading, &id, "id of a repository", RepoId::new)), span)
+    (id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), span)
 }
 
 fn only_repo(reading: &Reading<'_>, repos: Vec<(Option<RepoId>, Span)>, complete: bool) -> Option<RepoId> {
@@ -116,7 +117,7 @@ fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings)
     let (place, own) = (Place::read(&mut reader), Settings::read(&mut reader));
     reader.finish();
     let given = given?;
-    let name = name(reading, &given, "name of a host", HostName::new)?;
+    let name = name(reading, &given, "the name of a host", HostName::new)?;
     if name.as_str() == "all" {
         let problem = Problem::error("a host cannot be called `all`: `on \"all\"` means every host");
         reading.report(problem.at(&given.span, "here"));
@@ -130,7 +131,7 @@ fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings)
 }
 
 fn check_tag(reading: &Reading<'_>, tag: &Text) -> Option<String> {
-    name(reading, tag, "tag", HostName::new).map(|name| name.to_string())
+    name(reading, tag, "a tag", HostName::new).map(|name| name.to_string())
 }
 
 /// `text` as a name, or a problem that says why it cannot be one.
@@ -142,7 +143,7 @@ pub(super) fn name<T>(
 ) -> Option<T> {
     make(text.raw.clone())
         .map_err(|why| {
-            let problem = Problem::error(format!("{} cannot be the {what}", shown(&text.raw)));
+            let problem = Problem::error(format!("{} cannot be {what}", shown(&text.raw)));
             reading.report(problem.at(&text.span, "here").hint(why));
         })
         .ok()
@@ -214,17 +215,26 @@ fn fill(
     reading: &Reading<'_>,
     drafts: BTreeMap<HostName, Draft>,
     templates: Option<&Templates>,
+    secrets: &Found,
 ) -> BTreeMap<HostName, Host> {
+    // They are known only so that their use can be refused for what it is.
+    let secrets: BTreeMap<String, Secret> =
+        secrets.iter().map(|(name, (secret, _))| (name.clone(), secret.clone())).collect();
     let filled = drafts.into_iter().map(|(name, mut draft)| {
         if let Some(templates) = templates {
-            draft.host.vars = fill_one(reading, &draft, templates);
+            draft.host.vars = fill_one(reading, &draft, templates, &secrets);
         }
         (name, draft.host)
     });
     filled.collect()
 }
 
-fn fill_one(reading: &Reading<'_>, draft: &Draft, templates: &Templates) -> Map<String, Value> {
+fn fill_one(
+    reading: &Reading<'_>,
+    draft: &Draft,
+    templates: &Templates,
+    secrets: &BTreeMap<String, Secret>,
+) -> Map<String, Value> {
     let host = json!({
         "name": draft.host.name,
         "address": draft.host.address(),
@@ -234,11 +244,17 @@ fn fill_one(reading: &Reading<'_>, draft: &Draft, templates: &Templates) -> Map<
     draft.vars.fill(&mut vars, &mut |text, vars| {
         let mut names = vars.clone();
         names.insert("host".into(), host.clone());
-        let scope = Scope { names, ..Scope::default() };
+        let scope = Scope { names, secrets: secrets.clone(), facts: None };
         match templates.render_text(text, &scope) {
             Ok(rendered) if rendered.needs_facts => {
                 let problem = Problem::error("a host's variables cannot use facts").at(&text.span, "here");
                 reading.report(problem.hint("use the fact where it is needed"));
+                Filled::Failed
+            }
+            Ok(rendered) if rendered.secret => {
+                let problem = Problem::error("a secret cannot stand in a variable");
+                let hint = "write `{{ secret.NAME }}` where it goes; variables can be shown, secrets cannot";
+                reading.report(problem.at(&text.span, "this has a secret in it").hint(hint));
                 Filled::Failed
             }
             Ok(rendered) => Filled::Text(rendered.text),

@@ -17,7 +17,12 @@ pub(super) fn check(stacks: &BTreeMap<StackName, Stack>, folders: &BTreeSet<&str
         for (name, text) in &stack.after {
             if !folders.contains(name.as_str()) {
                 let problem = Problem::error(format!("there is no stack `{name}`")).at(&text.span, "named here");
-                let known = with_known(problem, name.as_str(), "stacks", folders.iter().copied());
+                let known = with_known(
+                    problem,
+                    name.as_str(),
+                    "stacks",
+                    folders.iter().copied().filter(|folder| *folder != stack.name.as_str()),
+                );
                 problems.borrow_mut().push(known);
             }
         }
@@ -61,6 +66,11 @@ fn circle_from<'a>(
 }
 
 fn circular(circle: &[&StackName], stacks: &BTreeMap<StackName, Stack>) -> Problem {
+    if let [name] = circle {
+        let after = stacks.get(*name).and_then(|stack| stack.after.iter().find(|(other, _)| other == *name));
+        let problem = Problem::error(format!("the stack `{name}` cannot wait for itself")).hint("remove this `after`");
+        return after.iter().fold(problem, |problem, (_, text)| problem.at(&text.span, "here"));
+    }
     let mut names: Vec<String> = circle.iter().map(|name| format!("`{name}`")).collect();
     names.extend(names.first().cloned());
     let mut problem = Problem::error(format!("stacks wait for each other: {}", names.join(" after ")));

@@ -16,6 +16,8 @@ pub(super) struct Selectors {
     tags: Vec<Text>,
     all: Option<Span>,
     except: Vec<Text>,
+    /// Whether there is any `on`: if so, what is wrong with it has been reported.
+    given: bool,
 }
 
 impl Selectors {
@@ -25,15 +27,17 @@ impl Selectors {
         let (hosts, tags) = (reader.values("host"), reader.values("tag"));
         let all = reader.flag("all");
         let args = reader.args();
-        if hosts.is_empty() && tags.is_empty() && args.is_empty() && all.is_none() {
-            let problem = Problem::error("`on` names no hosts").at(&span, "here");
-            reader.report(problem.hint("write `on \"web-1\"`, `on tag=\"web\"` or `on \"all\"`"));
-        }
+        let empty = hosts.is_empty() && tags.is_empty() && args.is_empty() && all != Some(true);
         if all == Some(true) || args.iter().any(|arg| arg.raw == "all") {
             self.all = Some(span);
         }
         self.hosts.extend(args.into_iter().filter(|arg| arg.raw != "all").chain(hosts));
         self.tags.extend(tags);
+        self.given = true;
+        if empty {
+            let problem = Problem::error("`on` names no hosts").at(&reader.span(), "here");
+            reader.report(problem.hint("write `on \"web-1\"`, `on tag=\"web\"` or `on \"all\"`"));
+        }
         reader.finish();
     }
 
@@ -48,7 +52,7 @@ impl Selectors {
     pub(super) fn select(&self, reading: &Reading<'_>, inventory: &Inventory, stack: &Span) -> BTreeSet<HostName> {
         let mut chosen = BTreeSet::new();
         let hosts = &inventory.hosts;
-        if self.all.is_none() && self.hosts.is_empty() && self.tags.is_empty() {
+        if !self.given {
             let problem = Problem::error("the stack does not say which hosts it is for").at(stack, "here");
             reading.report(problem.hint("add `on \"web-1\"`, `on tag=\"web\"` or `on \"all\"`"));
         }

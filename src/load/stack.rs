@@ -132,7 +132,7 @@ fn read_stack(
 }
 
 fn stack_name(reading: &Reading<'_>, text: &Text, folder: &str) -> Option<StackName> {
-    let name = hosts::name(reading, text, "name of a stack", StackName::new)?;
+    let name = hosts::name(reading, text, "the name of a stack", StackName::new)?;
     if name.as_str() == folder {
         return Some(name);
     }
@@ -203,7 +203,7 @@ impl Draft<'_, '_> {
     fn read_after(&mut self, mut reader: Reader<'_>) {
         let first = reader.required("the name of a stack");
         for text in first.into_iter().chain(reader.args()) {
-            if let Some(name) = hosts::name(self.reading, &text, "name of a stack", StackName::new) {
+            if let Some(name) = hosts::name(self.reading, &text, "the name of a stack", StackName::new) {
                 self.after.push((name, text));
             }
         }

@@ -48,6 +48,7 @@ pub(super) fn parse(source: &Arc<Source>, problems: &RefCell<Problems>) -> Optio
             return None;
         }
     };
+    warn_of_numbers(source, problems);
     let start = Span::new(source, 0, 0);
     let map = match value {
         Value::Object(map) => map,
@@ -79,24 +80,57 @@ fn problem(error: &serde_yaml::Error, source: &Arc<Source>) -> Problem {
         let len = span.byte_len().and_then(|len| usize::try_from(len).ok()).unwrap_or(1);
         Span::new(source, offset.min(source.text.len()), len.min(200))
     });
-    let problem = Problem::error(message(error)).at(&place.unwrap_or_else(|| Span::new(source, 0, 0)), "here");
-    match error.without_snippet() {
-        serde_yaml::Error::DuplicateMappingKey { .. } => problem.hint("remove one of the two"),
-        _ => problem,
-    }
+    let place = place.unwrap_or_else(|| Span::new(source, 0, 0));
+    let (message, hint) = message(error);
+    let problem = Problem::error(message).at(&place, "here");
+    if hint.is_empty() { problem } else { problem.hint(hint) }
 }
 
 fn number<N: TryInto<usize>>(number: N) -> usize {
     number.try_into().unwrap_or(1)
 }
 
-/// The reader's message without the place, which is said elsewhere.
-fn message(error: &serde_yaml::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let first = text.lines().next().unwrap_or("this is not YAML");
-    let cut = first.split(" at line ").next().unwrap_or(first);
-    let cut = cut.strip_prefix("error: ").unwrap_or(cut);
-    format!("YAML: {}", cut.trim_end_matches(['.', ':']))
+/// What is wrong, without the place, which is said elsewhere, and what to do about it.
+fn message(error: &serde_yaml::Error) -> (String, &'static str) {
+    match error.without_snippet() {
+        serde_yaml::Error::DuplicateMappingKey { key, .. } => {
+            let name = key.as_deref().map(shown).unwrap_or_default();
+            (format!("the name {name} is there twice"), "remove one of the two")
+        }
+        serde_yaml::Error::MultipleDocuments { .. } => {
+            ("a values file is one document".into(), "remove the `---`, or make it two files")
+        }
+        serde_yaml::Error::Budget { .. } => {
+            ("this file is too large once its aliases are written out".into(), "use fewer aliases")
+        }
+        other => {
+            let text = other.to_string();
+            let first = text.lines().next().unwrap_or("this cannot be read");
+            let first = first.split(" at line ").next().unwrap_or(first);
+            (format!("not valid YAML: {}", first.trim_end_matches(['.', ':'])), "")
+        }
+    }
+}
+
+/// Warns of numbers that are read as something else than what they look like: `0755` is 755, and `1.10` is 1.1.
+fn warn_of_numbers(source: &Arc<Source>, problems: &RefCell<Problems>) {
+    let mut offset = 0;
+    for line in source.text.split_inclusive('\n') {
+        let bare = line.split(" #").next().unwrap_or(line).trim_end();
+        let value = bare.rsplit([' ', '\t']).next().unwrap_or(bare);
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let padded = value.len() > 1 && value.starts_with('0') && digits(value);
+        let version =
+            value.split_once('.').is_some_and(|(a, b)| digits(a) && digits(b) && b.len() > 1 && b.ends_with('0'));
+        let before = bare.strip_suffix(value).unwrap_or_default().trim_end();
+        if (padded || version) && (before.ends_with(':') || before.ends_with('-')) {
+            let at = Span::new(source, offset + bare.len() - value.len(), value.len());
+            let read = value.parse::<f64>().map(|number| number.to_string()).unwrap_or_default();
+            let problem = Problem::warning(format!("`{value}` is read as the number {read}")).at(&at, "here");
+            problems.borrow_mut().push(problem.hint(format!("write `\"{value}\"` to keep it as it is")));
+        }
+        offset += line.len();
+    }
 }
 
 fn offset_of(text: &str, line: usize, column: usize) -> usize {

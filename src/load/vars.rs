@@ -96,13 +96,17 @@ impl Vars {
         }
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
     fn append(&mut self, name: &str, var: Var) {
         self.index.insert(name.to_string(), self.entries.len());
         self.entries.push((name.to_string(), var));
     }
 
     fn add_new(&mut self, name: &str, var: Var, reader: &Reader<'_>, span: &Span) {
-        if self.index.contains_key(name) {
+        if self.has(name) {
             reader.report(Problem::error(format!("{} is given twice", shown(name))).at(span, "the second one"));
         } else {
             self.append(name, var);
@@ -185,8 +189,9 @@ pub(super) fn read(parent: &mut Reader<'_>) -> Vars {
 /// The variables of one `vars` node, which come on top of `vars`.
 pub(super) fn read_node(mut reader: Reader<'_>, vars: &mut Vars) {
     for (name, text) in reader.all_properties() {
-        if usable(&name, &text.span, &reader) {
-            vars.add_new(&name, plain_or_text(text), &reader, &reader.span());
+        // A property that is there twice is reported by the reader itself.
+        if usable(&name, &text.span, &reader) && !vars.has(&name) {
+            vars.append(&name, plain_or_text(text));
         }
     }
     for child in reader.all_children() {
@@ -224,7 +229,9 @@ fn read_value(mut reader: Reader<'_>) -> Var {
     } else {
         let mut vars = Vars::new();
         for (name, text) in properties {
-            vars.add_new(&name, plain_or_text(text), &reader, &span);
+            if !vars.has(&name) {
+                vars.append(&name, plain_or_text(text));
+            }
         }
         for child in children {
             let (name, span) = (child.name(), child.span());

@@ -10,7 +10,7 @@ mod needs;
 mod ports;
 mod wiring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -74,10 +74,16 @@ pub fn render(config: &Config, host: &HostName, facts: Option<&Value>) -> Render
 /// there, chosen or not: a host is a whole.
 pub fn render_all(config: &Config, chosen: &Chosen) -> Result<(BTreeMap<HostName, Rendering>, Problems)> {
     let mut problems = Problems::default();
-    let mut renderings = BTreeMap::new();
+    let (mut renderings, mut said) = (BTreeMap::new(), BTreeSet::new());
     for host in &chosen.hosts {
         let rendering = render(config, host, None);
-        problems.extend(rendering.problems.clone());
+        for problem in &rendering.problems.0 {
+            // Hints may name what one host has and another lacks: the mistake is the same.
+            let places: Vec<String> = problem.places.iter().map(|(span, _)| span.to_string()).collect();
+            if said.insert((problem.message.clone(), places)) {
+                problems.push(problem.clone());
+            }
+        }
         renderings.insert(host.clone(), rendering);
     }
     let problems = sorted(problems);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::diagnostic::{Problem, Problems, Span, did_you_mean};
 use crate::base::id::Kind;
+use crate::resource::state::PathState;
 use crate::resource::{Resource, Route};
 
 /// Checks all routes of a host. `complete` says that no resource is missing because of a mistake of its own.
@@ -14,7 +15,7 @@ pub(super) fn check(resources: &[Resource], complete: bool, problems: &mut Probl
             shadowed(&resource.wiring.routes, problems);
         }
         for route in &resource.wiring.routes {
-            if resource.id.kind == Kind::Tunnel && host.opaque_sites == 0 {
+            if resource.id.kind == Kind::Tunnel && host.opaque_sites == 0 && !renames(resource) {
                 served(route, &host, problems);
             }
             if complete {
@@ -101,6 +102,15 @@ fn meets(pattern: &str, name: &str) -> bool {
         return name == rest || name.ends_with(&pattern);
     }
     pattern.strip_suffix(".*").is_some_and(|front| name.strip_prefix(front).is_some_and(|rest| rest.starts_with('.')))
+}
+
+/// Whether a tunnel asks for other names than those of its rules (`origin-host`).
+fn renames(tunnel: &Resource) -> bool {
+    const HEADER: &[u8] = b"httpHostHeader";
+    tunnel.state.paths.values().any(|state| match state {
+        PathState::File { content, .. } => content.bytes.windows(HEADER.len()).any(|window| window == HEADER),
+        _ => false,
+    })
 }
 
 /// A port of this host at which nothing managed listens.
