@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod apply;
 pub mod base;
 pub mod cli;
 pub mod engine;
@@ -10,4 +11,6 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod render;
 pub mod resource;
+pub mod source;

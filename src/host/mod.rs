@@ -1,6 +1,8 @@
 //! Floor 1: reaching a host and running our programs there.
 
 pub mod archive;
+mod local;
 pub mod observation;
 pub mod program;
+pub mod ssh;
 pub mod transport;

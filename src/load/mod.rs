@@ -1,17 +1,38 @@
 //! Tree to `Config`, or all problems at once.
+//!
+//! Loading reads no more of the world than the files it is given, and the secrets that these files name. It never stops
+//! at the first problem: whoever fixes a repository wants the whole list.
+
+mod hosts;
+mod order;
+mod reading;
+mod secrets;
+mod selection;
+mod selectors;
+mod stack;
+mod target;
+mod values;
+mod vars;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::Text;
-use crate::base::diagnostic::Span;
+use crate::base::diagnostic::{Problems, Span};
+use crate::base::error::{Error, Result};
 use crate::base::id::{HostName, RepoId, StackName};
 use crate::base::secret::Secret;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
 use crate::resource::spec::Spec;
+use reading::Reading;
+
+pub use reading::sorted;
+pub use selection::{Chosen, Selection};
+pub use vars::{Filled, Var, Vars};
 
 /// A repository, read and checked as far as that goes without a host.
 pub struct Config {
@@ -21,8 +42,6 @@ pub struct Config {
     pub hosts: BTreeMap<HostName, Host>,
     /// Every stack, by name.
     pub stacks: BTreeMap<StackName, Stack>,
-    /// Secrets, by name.
-    pub secrets: BTreeMap<String, Secret>,
     /// Templates, built-in and own.
     pub templates: Templates,
     /// All files of the repository.
@@ -34,14 +53,24 @@ pub struct Config {
 pub struct Host {
     /// Its name.
     pub name: HostName,
-    /// How to reach it.
+    /// How to reach it. The root of a local one is as written: relative to the repository, or absolute.
     pub target: Target,
-    /// Its tags.
+    /// Its tags, sorted.
     pub tags: Vec<String>,
-    /// Its variables.
+    /// Its variables, filled in.
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// Where it is described.
     pub span: Span,
+}
+
+impl Host {
+    /// Where it is reached, as templates see it: `None` for this machine.
+    pub fn address(&self) -> Option<&str> {
+        match &self.target {
+            Target::Local { .. } => None,
+            Target::Ssh(ssh) => Some(&ssh.address),
+        }
+    }
 }
 
 /// A stack as `stacks/NAME/stack.kdl` describes it.
@@ -51,12 +80,14 @@ pub struct Stack {
     pub name: StackName,
     /// Its folder in the repository.
     pub folder: Utf8PathBuf,
-    /// The hosts it is for. Never empty.
+    /// The hosts it is for, sorted. Never empty.
     pub hosts: Vec<HostName>,
-    /// Variables and values, as names for templates; per-host overrides by host.
-    pub vars: serde_json::Map<String, serde_json::Value>,
-    /// Variables for single hosts, laid over `vars`.
-    pub overrides: BTreeMap<HostName, serde_json::Map<String, serde_json::Value>>,
+    /// Its variables, with its values laid over them. Not filled in yet: that differs from host to host.
+    pub vars: Vars,
+    /// Variables and values for single hosts, laid over `vars` and the host's own.
+    pub overrides: BTreeMap<HostName, Vars>,
+    /// Secrets by name: those of the stack and those of the whole repository.
+    pub secrets: BTreeMap<String, Secret>,
     /// What it consists of.
     pub resources: Vec<(Spec, Span)>,
     /// Stacks that must be applied before this one on the same host.
@@ -64,3 +95,50 @@ pub struct Stack {
     /// Where it is described.
     pub span: Span,
 }
+
+/// What to do about secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    /// Read them all; one that is missing is a problem.
+    Required,
+    /// Read none: every secret has a dummy value. For work whose outcome reaches no host.
+    Placeholder,
+}
+
+/// Reads the repository whose files are `files`, or reports every problem in it. The problems that come with a config
+/// are warnings.
+///
+/// `env` and `read_outside` are asked for secrets only: variables of the environment, and files by absolute path.
+pub fn load(
+    files: &BTreeMap<Utf8PathBuf, Arc<[u8]>>,
+    env: &dyn Fn(&str) -> Option<String>,
+    read_outside: &dyn Fn(&Utf8Path) -> io::Result<Vec<u8>>,
+    secrets: Secrets,
+) -> Result<(Config, Problems)> {
+    let reading = Reading::new(files, env, read_outside, secrets);
+    let config = read(&reading);
+    let problems = sorted(reading.problems.into_inner());
+    match config {
+        Some(config) if problems.errors() == 0 => Ok((config, problems)),
+        _ => Err(Error::problems(problems)),
+    }
+}
+
+/// Everything that can be read. `None` only after an error was reported.
+fn read(reading: &Reading<'_>) -> Option<Config> {
+    let templates = reading.templates();
+    let inventory = hosts::read(reading, templates.as_ref());
+    let stacks = stack::read_all(reading, &inventory);
+    order::check(&stacks, &reading.stacks(), &reading.problems);
+    reading.warn_of_strays();
+    Some(Config {
+        repo: inventory.repo?,
+        hosts: inventory.hosts,
+        stacks,
+        templates: templates?,
+        files: reading.files.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,14 @@
 //! What a kind is given to turn its spec into a resource for one host.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::Text;
-use crate::base::diagnostic::{Problem, Problems, Span, did_you_mean};
-use crate::base::id::{HostName, StackName};
+use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
 use crate::resource::state::Content;
 
@@ -27,24 +27,46 @@ pub struct Lowering<'a> {
     pub templates: &'a Templates,
     /// What names mean in templates here: variables, values, facts, secrets.
     pub scope: &'a Scope,
+    /// Where resources of this host listen, from a first pass over [`Spec::endpoints`](super::spec::Spec::endpoints):
+    /// what `to="unit:go-api"` stands for. Empty during that pass itself.
+    pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    /// Set when a text asked for facts that are not known yet. What was lowered is then not to be used.
+    pub needs_facts: Cell<bool>,
     /// Where problems go.
     pub problems: &'a RefCell<Problems>,
 }
 
 impl Lowering<'_> {
+    /// Where a resource of this host can be reached from the host itself.
+    pub fn endpoint(&self, id: &ResourceId) -> Option<(String, u16)> {
+        self.ports.get(id).cloned()
+    }
+
+    /// The comment that begins every file made from a built-in template.
+    pub fn banner(&self) -> String {
+        format!("Managed by reconcile: stack {}. Changes made here are undone.", self.stack)
+    }
+
     /// Reports a problem.
     pub fn report(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// A string of the stack with its template parts filled in.
+    /// A string of the stack with its template parts filled in, for a place where no secret may stand: a name, a path, a
+    /// number.
     pub fn text(&self, text: &Text) -> Option<String> {
-        self.rendered(text).map(|rendered| rendered.text)
+        let rendered = self.rendered(text)?;
+        if rendered.secret {
+            let problem = Problem::error("a secret cannot stand here").at(&text.span, "this has a secret in it");
+            self.report(problem.hint("secrets can stand in file contents and in environment variables"));
+            return None;
+        }
+        Some(rendered.text)
     }
 
-    /// The same, with whether a secret went into it.
+    /// The same for a place where a secret may stand, with whether one does.
     pub fn rendered(&self, text: &Text) -> Option<Rendered> {
-        self.templates.render_text(text, self.scope).map_err(|problem| self.report(*problem)).ok()
+        self.usable(self.templates.render_text(text, self.scope))
     }
 
     /// A string of the stack that must be one of a few words, or anything else that `parse` understands.
@@ -52,18 +74,53 @@ impl Lowering<'_> {
         let value = self.text(text)?;
         let parsed = parse(&value);
         if parsed.is_none() {
-            self.report(Problem::error(format!("`{value}` is not {what}")).at(&text.span, "here"));
+            self.report(Problem::error(format!("`{}` is not {what}", value.escape_debug())).at(&text.span, "here"));
         }
         parsed
     }
 
     /// The template called `name` with `context` as its own names (besides those of the scope), used by the node at
-    /// `origin`.
-    pub fn template(&self, name: &str, context: minijinja::Value, origin: &Span) -> Option<Content> {
-        let rendered =
-            self.templates.render(name, context, self.scope, origin).map_err(|problem| self.report(*problem)).ok()?;
-        let bytes = rendered.text.into_bytes();
-        Some(if rendered.secret { Content::secret(bytes) } else { Content::plain(bytes) })
+    /// `origin`. `secret` says whether the context has a secret in it.
+    pub fn template(&self, name: &str, context: minijinja::Value, secret: bool, origin: &Span) -> Option<Content> {
+        self.usable(self.templates.render_with(name, context, secret, self.scope, origin)).map(content)
+    }
+
+    /// A template of the repository: a file of the stack's folder or, failing that, one of `templates/`.
+    pub fn own_template(&self, name: &Text) -> Option<Content> {
+        let relative = self.text(name)?;
+        let path = join_within(self.folder, &relative).filter(|path| self.files.contains_key(path));
+        let Some(path) = path else {
+            let context = minijinja::context! { managed => self.banner() };
+            return self.template(&relative, context, false, &name.span);
+        };
+        let source = self.source(&path, &name.span)?;
+        self.usable(self.templates.render_source(&source, self.scope, &name.span)).map(content)
+    }
+
+    /// A file of the repository as text.
+    pub fn source(&self, path: &Utf8Path, used: &Span) -> Option<Arc<Source>> {
+        let bytes = self.files.get(path)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Some(Source::new(path, text)),
+            Err(_) => {
+                self.report(Problem::error(format!("`{path}` is not UTF-8 text")).at(used, "used here"));
+                None
+            }
+        }
+    }
+
+    fn usable(&self, rendered: Result<Rendered, Box<Problem>>) -> Option<Rendered> {
+        match rendered {
+            Ok(rendered) if rendered.needs_facts => {
+                self.needs_facts.set(true);
+                None
+            }
+            Ok(rendered) => Some(rendered),
+            Err(problem) => {
+                self.report(*problem);
+                None
+            }
+        }
     }
 
     /// A file of the repository, named relative to the stack's folder, as it is.
@@ -85,6 +142,12 @@ impl Lowering<'_> {
         });
         None
     }
+}
+
+/// A rendering as the content of a file.
+pub fn content(rendered: Rendered) -> Content {
+    let bytes = rendered.text.into_bytes();
+    if rendered.secret { Content::secret(bytes) } else { Content::plain(bytes) }
 }
 
 /// `relative` below `base` with `.` and `..` worked out, unless it leads above the top.

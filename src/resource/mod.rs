@@ -4,10 +4,37 @@
 //! is the same for all hosts. `lower` turns the spec into a [`Resource`] for one host, fully written out. A resource's
 //! [`State`] has one normal form, used for what is wanted and for what is seen, so diff is equality.
 
+mod access;
+mod body;
+pub mod compose;
+mod compose_env;
+mod compose_file;
+mod compose_mount;
+pub mod directory;
+pub mod file;
+mod health;
+mod location;
 pub mod lowering;
+pub mod nginx;
+pub mod packages;
+pub mod path;
+mod reaction;
+mod reference;
+mod service;
+pub mod site;
+mod site_file;
 pub mod spec;
 pub mod state;
+pub mod timer;
+pub mod tunnel;
+mod tunnel_file;
+pub mod unit;
 pub mod unit_file;
+mod value;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -15,7 +42,8 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use crate::base::diagnostic::Span;
-use crate::base::id::{HostName, ResourceId, StackName};
+use crate::base::id::{HostName, Kind, ResourceId, StackName};
+use lowering::Lowering;
 use state::State;
 
 /// Everything that one host should be.
@@ -48,10 +76,27 @@ pub struct Resource {
     pub wiring: Wiring,
 }
 
+impl Resource {
+    /// A resource about which nothing is said yet.
+    fn empty(kind: Kind, name: &str, on: &Lowering<'_>, origin: &Span) -> Self {
+        Resource {
+            id: ResourceId::new(kind, name),
+            stack: on.stack.clone(),
+            origin: origin.clone(),
+            state: State::default(),
+            needs: Vec::new(),
+            reactions: Vec::new(),
+            checks: Vec::new(),
+            wiring: Wiring::default(),
+        }
+    }
+}
+
 /// What must be done on the host when one of some paths changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction {
-    /// The paths, all of them in the state of the same resource. A directory stands for itself only.
+    /// The paths. Those of `restart-on` may be in the state of another resource of the host, or not managed at all; all
+    /// others are in the state of the same resource. A directory stands for itself only.
     pub paths: Vec<Utf8PathBuf>,
     /// What is to be done.
     pub action: Action,

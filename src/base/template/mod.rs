@@ -1,0 +1,212 @@
+//! Templates: minijinja, strict about undefined names.
+//!
+//! Three things are watched while a template renders. Touching `secret.NAME` marks the rendering as secret, whatever
+//! becomes of the value afterwards. Touching `facts.NAME` before the facts are known marks it as not to be used yet.
+//! And a mistake is reported twice over: where it stands in the template, and which line of the stack used it.
+
+mod filter;
+mod names;
+mod problem;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+
+use crate::base::decode::Text;
+use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
+use crate::base::secret::Secret;
+use names::{Facts, Secrets, Watch};
+
+pub use filter::{nginx as quote_nginx, shell as quote_shell, systemd as quote_systemd};
+
+/// How much work one rendering may be, in instructions of minijinja's machine.
+const FUEL: u64 = 200_000;
+/// How deep includes and macros may nest.
+const RECURSION: usize = 64;
+
+/// The templates compiled into the program, by name.
+const BUILT_IN: [(&str, &str); 5] = [
+    ("systemd/service.j2", include_str!("../../../templates/systemd/service.j2")),
+    ("systemd/timer.j2", include_str!("../../../templates/systemd/timer.j2")),
+    ("nginx/site.j2", include_str!("../../../templates/nginx/site.j2")),
+    ("cloudflared/config.yml.j2", include_str!("../../../templates/cloudflared/config.yml.j2")),
+    ("cloudflared/service.j2", include_str!("../../../templates/cloudflared/service.j2")),
+];
+
+/// The templates there are: the built-in ones, and those of the repository, which win.
+pub struct Templates {
+    environment: Environment<'static>,
+    sources: BTreeMap<String, Arc<Source>>,
+}
+
+/// What names mean in a template.
+#[derive(Default)]
+pub struct Scope {
+    /// Variables, values, `host`, `stack`, as an object of names.
+    pub names: serde_json::Map<String, serde_json::Value>,
+    /// Secrets, as `secret.NAME`.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Facts about the host, as `facts.NAME`; `None` while they are not known yet.
+    pub facts: Option<serde_json::Value>,
+}
+
+/// The result of a rendering.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// Whether a secret went into it.
+    pub secret: bool,
+    /// Whether it asked for facts that were not known: then the text is not to be used.
+    pub needs_facts: bool,
+}
+
+impl std::fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = if self.secret { crate::base::secret::MASK } else { &self.text };
+        write!(f, "Rendered({text:?}, secret: {}, needs_facts: {})", self.secret, self.needs_facts)
+    }
+}
+
+/// One rendering: what is rendered, for whom, and with what.
+struct Job<'a> {
+    source: &'a Arc<Source>,
+    /// The line of the stack, unless the template is that line itself.
+    origin: Option<&'a Span>,
+    context: BTreeMap<String, Value>,
+    scope: &'a Scope,
+    /// Whether the context already carries a secret.
+    secret: bool,
+}
+
+impl Templates {
+    /// The built-in templates, with those of the repository (by name, such as `systemd/service.j2`) taking over.
+    pub fn new(repository: BTreeMap<String, Arc<Source>>) -> Result<Self, Vec<Problem>> {
+        let mut sources: BTreeMap<String, Arc<Source>> = BUILT_IN
+            .into_iter()
+            .map(|(name, text)| (name.to_string(), Source::new(format!("built-in/{name}"), text)))
+            .collect();
+        sources.extend(repository);
+        let mut environment = environment();
+        let mut problems = Vec::new();
+        for (name, source) in &sources {
+            if let Err(error) = environment.add_template_owned(name.clone(), source.text.clone()) {
+                problems.push(problem::syntax(&error, source));
+            }
+        }
+        if problems.is_empty() { Ok(Templates { environment, sources }) } else { Err(problems) }
+    }
+
+    /// The names of all templates.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().map(String::as_str)
+    }
+
+    /// Renders a string of a stack.
+    pub fn render_text(&self, text: &Text, scope: &Scope) -> Result<Rendered, Box<Problem>> {
+        if !["{{", "{%", "{#"].iter().any(|mark| text.raw.contains(mark)) {
+            return Ok(Rendered { text: text.raw.clone(), secret: false, needs_facts: false });
+        }
+        let source = Source::new(text.span.path(), text.raw.clone());
+        let job = Job { source: &source, origin: None, context: BTreeMap::new(), scope, secret: false };
+        self.run(job).map_err(|found| Box::new(problem::in_text(found, text)))
+    }
+
+    /// Renders the template `name` for the node at `origin`.
+    pub fn render(&self, name: &str, context: Value, scope: &Scope, origin: &Span) -> Result<Rendered, Box<Problem>> {
+        self.render_with(name, context, false, scope, origin)
+    }
+
+    /// The same with a context that may carry a secret: then so does the result, and no error repeats a value.
+    pub fn render_with(
+        &self,
+        name: &str,
+        context: Value,
+        secret: bool,
+        scope: &Scope,
+        origin: &Span,
+    ) -> Result<Rendered, Box<Problem>> {
+        let Some(source) = self.sources.get(name) else {
+            let problem = Problem::error(format!("there is no template `{name}`")).at(origin, "used here");
+            return Err(Box::new(match did_you_mean(name, self.names()) {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None => problem.hint("templates are files below `templates/`, named relative to it"),
+            }));
+        };
+        let job = Job { source, origin: Some(origin), context: names::flatten(&context), scope, secret };
+        self.run(job).map_err(Box::new)
+    }
+
+    /// Renders a file that is not below `templates/`, such as one of a stack's folder.
+    pub fn render_source(&self, source: &Arc<Source>, scope: &Scope, origin: &Span) -> Result<Rendered, Box<Problem>> {
+        let job = Job { source, origin: Some(origin), context: BTreeMap::new(), scope, secret: false };
+        self.run(job).map_err(Box::new)
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<Rendered, Problem> {
+        let watch = Watch::new(job.secret);
+        let mut context: BTreeMap<String, Value> =
+            job.scope.names.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
+        context.insert("secret".into(), Value::from_object(Secrets::new(job.scope, &watch)));
+        context.insert("facts".into(), Facts::value(job.scope.facts.as_ref(), &watch));
+        context.extend(job.context);
+        let known: Vec<String> = context.keys().cloned().collect();
+        let rendered = self
+            .environment
+            .template_from_named_str(job.source.path.as_str(), &job.source.text)
+            .and_then(|template| template.render(Value::from(context)));
+        let (secret, needs_facts) = (watch.secret(), watch.needs_facts());
+        match rendered {
+            Ok(text) => Ok(Rendered { text, secret, needs_facts }),
+            // A placeholder for a fact fails in arithmetic and the like; the real fact may not.
+            Err(_) if needs_facts => Ok(Rendered { text: String::new(), secret, needs_facts }),
+            Err(error) => {
+                let found = problem::Found {
+                    error: &error,
+                    source: job.source,
+                    sources: &self.sources,
+                    known: &known,
+                    scope: job.scope,
+                    secret,
+                };
+                let problem = found.problem();
+                Err(match job.origin {
+                    Some(origin) => problem.at(origin, "used here"),
+                    None => problem,
+                })
+            }
+        }
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(write_value);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION);
+    environment.set_debug(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    environment.set_syntax(syntax.unwrap_or_default());
+    filter::install(&mut environment);
+    environment
+}
+
+/// Writes a value as configuration files want it: `true`, not `True`, and nothing at all for none.
+fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::None => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "this value is none, which cannot be written: give it a value, or use the filter `default(\"\", true)`",
+        )),
+        ValueKind::Bool => out.write_str(if value.is_true() { "true" } else { "false" }).map_err(Error::from),
+        _ => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

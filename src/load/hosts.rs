@@ -1,0 +1,252 @@
+//! `hosts/*.kdl`: the repository's id, its hosts, and secrets for all stacks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::base::decode::{self, Reader, Text};
+use crate::base::diagnostic::{Problem, Span};
+use crate::base::id::{HostName, RepoId};
+use crate::base::template::{Scope, Templates};
+use crate::host::transport::{SshTarget, Target};
+use crate::load::Host;
+use crate::load::reading::{Reading, shown, with_known};
+use crate::load::secrets::{self, Found};
+use crate::load::target::{Place, Settings};
+use crate::load::vars::{Filled, Vars};
+
+/// What the files in `hosts/` say.
+#[derive(Default)]
+pub(super) struct Inventory {
+    pub(super) repo: Option<RepoId>,
+    pub(super) hosts: BTreeMap<HostName, Host>,
+    pub(super) secrets: Found,
+    /// Whether all hosts are known: where a host has mistakes, a stack that names it is right to do so.
+    pub(super) complete: bool,
+}
+
+/// A host whose variables are not filled in yet.
+struct Draft {
+    host: Host,
+    vars: Vars,
+}
+
+/// Reads all files of `hosts/`.
+pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inventory {
+    let mut inventory = Inventory { complete: true, ..Inventory::default() };
+    let mut repos: Vec<(Option<RepoId>, Span)> = Vec::new();
+    let mut drafts: BTreeMap<HostName, Draft> = BTreeMap::new();
+    for path in reading.directly_in("hosts", ".kdl") {
+        let document = reading.text(path).and_then(|source| {
+            let document = decode::parse(&source, &reading.problems)?;
+            Some((source, document))
+        });
+        let Some((source, document)) = document else {
+            inventory.complete = false;
+            continue;
+        };
+        let readers = Reader::document(&document, &source, &reading.problems);
+        let (defaults, others): (Vec<_>, Vec<_>) = readers.into_iter().partition(|node| node.name() == "defaults");
+        let defaults = read_defaults(reading, defaults);
+        for reader in others {
+            match reader.name() {
+                "repo" => repos.push(read_repo(reading, reader)),
+                "secret" => secrets::read(reading, reader, &mut inventory.secrets),
+                "host" => match read_host(reading, reader, &defaults) {
+                    Some(draft) => inventory.complete &= add(reading, &mut drafts, draft),
+                    None => inventory.complete = false,
+                },
+                name => {
+                    let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
+                    let known = ["repo", "host", "defaults", "secret"].into_iter();
+                    reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
+                }
+            }
+        }
+    }
+    inventory.repo = only_repo(reading, repos, inventory.complete);
+    warn_of_twins(reading, &drafts);
+    resolve_jumps(&mut drafts);
+    inventory.hosts = fill(reading, drafts, templates);
+    inventory
+}
+
+fn read_defaults(reading: &Reading<'_>, nodes: Vec<Reader<'_>>) -> Settings {
+    let mut found: Option<(Settings, Span)> = None;
+    for mut reader in nodes {
+        let span = reader.span();
+        let settings = Settings::read(&mut reader);
+        reader.finish();
+        if let Some((_, first)) = &found {
+            let problem = Problem::error("a hosts file has one `defaults`").at(&span, "the second one");
+            reading.report(problem.at(first, "the first one").hint("put all of them into one"));
+        } else {
+            found = Some((settings, span));
+        }
+    }
+    found.map(|(settings, _)| settings).unwrap_or_default()
+}
+
+fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> (Option<RepoId>, Span) {
+    let span = reader.span();
+    let id = reader.required("the id of the repository");
+    reader.finish();
+    (id.and_then(|id| name(reading, &id, "id of a repository", RepoId::new)), span)
+}
+
+fn only_repo(reading: &Reading<'_>, repos: Vec<(Option<RepoId>, Span)>, complete: bool) -> Option<RepoId> {
+    let mut repos = repos.into_iter();
+    let Some((repo, first)) = repos.next() else {
+        // A file that could not be read may well say it.
+        if complete {
+            let problem = Problem::error("the repository has no id, under which it owns what it puts on hosts");
+            reading.report(problem.hint("write `repo \"my-infra\"` into `hosts/repo.kdl`, and never change it"));
+        }
+        return None;
+    };
+    for (_, other) in repos {
+        let problem = Problem::error("the repository has two ids").at(&other, "the second one");
+        reading.report(problem.at(&first, "the first one").hint("keep the one under which things were applied"));
+    }
+    repo
+}
+
+fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings) -> Option<Draft> {
+    let given = reader.required("the name of the host");
+    let (place, own) = (Place::read(&mut reader), Settings::read(&mut reader));
+    reader.finish();
+    let given = given?;
+    let name = name(reading, &given, "name of a host", HostName::new)?;
+    if name.as_str() == "all" {
+        let problem = Problem::error("a host cannot be called `all`: `on \"all\"` means every host");
+        reading.report(problem.at(&given.span, "here"));
+        return None;
+    }
+    let all = own.over(defaults);
+    let target = place.target(reading, &name, &own, &all);
+    let tags: BTreeSet<String> = all.tags.iter().filter_map(|tag| check_tag(reading, tag)).collect();
+    let host = Host { name, target: target?, tags: tags.into_iter().collect(), vars: Map::new(), span: given.span };
+    Some(Draft { host, vars: all.vars })
+}
+
+fn check_tag(reading: &Reading<'_>, tag: &Text) -> Option<String> {
+    name(reading, tag, "tag", HostName::new).map(|name| name.to_string())
+}
+
+/// `text` as a name, or a problem that says why it cannot be one.
+pub(super) fn name<T>(
+    reading: &Reading<'_>,
+    text: &Text,
+    what: &str,
+    make: impl Fn(String) -> Result<T, String>,
+) -> Option<T> {
+    make(text.raw.clone())
+        .map_err(|why| {
+            let problem = Problem::error(format!("{} cannot be the {what}", shown(&text.raw)));
+            reading.report(problem.at(&text.span, "here").hint(why));
+        })
+        .ok()
+}
+
+/// Whether it could be added: a second host of the same name is reported.
+fn add(reading: &Reading<'_>, drafts: &mut BTreeMap<HostName, Draft>, draft: Draft) -> bool {
+    if let Some(first) = drafts.get(&draft.host.name) {
+        let problem = Problem::error(format!("there are two hosts called `{}`", draft.host.name));
+        reading.report(problem.at(&draft.host.span, "the second one").at(&first.host.span, "the first one"));
+        return false;
+    }
+    drafts.insert(draft.host.name.clone(), draft);
+    true
+}
+
+fn ssh(draft: &Draft) -> Option<&SshTarget> {
+    match &draft.host.target {
+        Target::Ssh(ssh) => Some(ssh),
+        Target::Local { .. } => None,
+    }
+}
+
+/// Two names for one machine: each would undo what the other does.
+fn warn_of_twins(reading: &Reading<'_>, drafts: &BTreeMap<HostName, Draft>) {
+    let mut seen: BTreeMap<(&str, u16, Option<&str>), &Draft> = BTreeMap::new();
+    for draft in drafts.values() {
+        let Some(ssh) = ssh(draft) else { continue };
+        let place = (ssh.address.as_str(), ssh.port.unwrap_or(22), ssh.jump.as_deref());
+        if let Some(first) = seen.get(&place) {
+            let (one, two) = (&first.host.name, &draft.host.name);
+            let problem = Problem::warning(format!("`{one}` and `{two}` are the same machine: both are {}", place.0));
+            let problem = problem.at(&draft.host.span, "here").at(&first.host.span, "and here");
+            reading.report(problem.hint("describe a machine once, and give it several tags"));
+        } else {
+            seen.insert(place, draft);
+        }
+    }
+}
+
+/// A `jump` that names a host of the repository stands for that host's address.
+fn resolve_jumps(drafts: &mut BTreeMap<HostName, Draft>) {
+    let known: BTreeMap<String, String> = drafts
+        .iter()
+        .filter_map(|(name, draft)| {
+            let ssh = ssh(draft)?;
+            let user = ssh.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+            let port = ssh.port.map(|port| format!(":{port}")).unwrap_or_default();
+            let bare = !ssh.address.contains(':');
+            let address = if bare { ssh.address.clone() } else { format!("[{}]", ssh.address) };
+            Some((name.to_string(), format!("{user}{address}{port}")))
+        })
+        .collect();
+    for draft in drafts.values_mut() {
+        let Target::Ssh(ssh) = &mut draft.host.target else { continue };
+        let Some(jump) = ssh.jump.clone() else { continue };
+        if jump == draft.host.name.as_str() {
+            // From the file's defaults it means every other host.
+            ssh.jump = None;
+        } else if let Some(place) = known.get(&jump) {
+            ssh.jump = Some(place.clone());
+        }
+    }
+}
+
+/// Fills in the variables of all hosts. A host's variables see its `host.name`, `host.address` and `host.tags`, and
+/// those before them as `host.vars`.
+fn fill(
+    reading: &Reading<'_>,
+    drafts: BTreeMap<HostName, Draft>,
+    templates: Option<&Templates>,
+) -> BTreeMap<HostName, Host> {
+    let filled = drafts.into_iter().map(|(name, mut draft)| {
+        if let Some(templates) = templates {
+            draft.host.vars = fill_one(reading, &draft, templates);
+        }
+        (name, draft.host)
+    });
+    filled.collect()
+}
+
+fn fill_one(reading: &Reading<'_>, draft: &Draft, templates: &Templates) -> Map<String, Value> {
+    let host = json!({
+        "name": draft.host.name,
+        "address": draft.host.address(),
+        "tags": draft.host.tags,
+    });
+    let mut vars = Map::new();
+    draft.vars.fill(&mut vars, &mut |text, vars| {
+        let mut names = vars.clone();
+        names.insert("host".into(), host.clone());
+        let scope = Scope { names, ..Scope::default() };
+        match templates.render_text(text, &scope) {
+            Ok(rendered) if rendered.needs_facts => {
+                let problem = Problem::error("a host's variables cannot use facts").at(&text.span, "here");
+                reading.report(problem.hint("use the fact where it is needed"));
+                Filled::Failed
+            }
+            Ok(rendered) => Filled::Text(rendered.text),
+            Err(problem) => {
+                reading.report(*problem);
+                Filled::Failed
+            }
+        }
+    });
+    vars
+}

@@ -1,0 +1,1 @@
+//! Hosts, tags, keys, secrets.

@@ -1,0 +1,94 @@
+//! All stacks of one host, written out in two passes: first where everything listens, then everything.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::base::diagnostic::{Problems, Span};
+use crate::base::id::{HostName, ResourceId};
+use crate::base::template::Scope;
+use crate::load::{Config, Stack};
+use crate::render::names::{self, Names};
+use crate::resource::Resource;
+use crate::resource::lowering::Lowering;
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Lowered {
+    pub(super) resources: Vec<Resource>,
+    pub(super) problems: Problems,
+    pub(super) waiting: Vec<Span>,
+}
+
+/// Writes out all resources of `host`.
+pub(super) fn lower(config: &Config, host: &HostName, facts: Option<&Value>) -> Lowered {
+    let mut lowered = Lowered::default();
+    let scopes = scopes(config, host, facts, &mut lowered);
+    let problems = RefCell::new(std::mem::take(&mut lowered.problems));
+    let ports = ports(config, host, &scopes);
+    for (stack, scope) in &scopes {
+        let on = lowering(config, host, stack, scope, &ports, &problems);
+        for (spec, span) in &stack.resources {
+            on.needs_facts.set(false);
+            lowered.resources.extend(spec.lower(&on));
+            if on.needs_facts.get() {
+                lowered.waiting.push(span.clone());
+            }
+        }
+    }
+    lowered.problems = problems.into_inner();
+    lowered
+}
+
+/// The stacks of the host with their names. Those whose names are not all known are left out.
+fn scopes<'c>(
+    config: &'c Config,
+    host: &HostName,
+    facts: Option<&Value>,
+    lowered: &mut Lowered,
+) -> Vec<(&'c Stack, Scope)> {
+    let Some(host) = config.hosts.get(host) else { return Vec::new() };
+    let repository = names::of_repository(config, host);
+    let mut scopes = Vec::new();
+    for stack in config.stacks.values().filter(|stack| stack.hosts.contains(&host.name)) {
+        match names::of_stack(config, stack, host, &repository, facts, &mut lowered.problems) {
+            Names::Known(scope) => scopes.push((stack, *scope)),
+            Names::Waiting => lowered.waiting.push(stack.span.clone()),
+            Names::Failed => {}
+        }
+    }
+    scopes
+}
+
+/// Where the resources of all stacks listen. What is wrong with them is reported by the second pass.
+fn ports(config: &Config, host: &HostName, scopes: &[(&Stack, Scope)]) -> BTreeMap<ResourceId, (String, u16)> {
+    let (nothing, quiet) = (BTreeMap::new(), RefCell::default());
+    let mut ports = BTreeMap::new();
+    for (stack, scope) in scopes {
+        let on = lowering(config, host, stack, scope, &nothing, &quiet);
+        ports.extend(stack.resources.iter().flat_map(|(spec, _)| spec.endpoints(&on)));
+    }
+    ports
+}
+
+fn lowering<'a>(
+    config: &'a Config,
+    host: &'a HostName,
+    stack: &'a Stack,
+    scope: &'a Scope,
+    ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    problems: &'a RefCell<Problems>,
+) -> Lowering<'a> {
+    Lowering {
+        host,
+        stack: &stack.name,
+        folder: &stack.folder,
+        files: &config.files,
+        templates: &config.templates,
+        scope,
+        ports,
+        needs_facts: Cell::new(false),
+        problems,
+    }
+}

@@ -1,0 +1,286 @@
+//! `compose`: a Compose project: its files, its environment, what it mounts, and that it runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::decode::{Reader, Text};
+use crate::base::diagnostic::{Problem, Source, Span};
+use crate::base::id::{Kind, ResourceId};
+use crate::resource::compose_env::Env;
+use crate::resource::compose_file::{self, ComposeFile, Context};
+use crate::resource::compose_mount::{Change, Mount, Shipped};
+use crate::resource::health::{self, Health};
+use crate::resource::lowering::{Lowering, join_within};
+use crate::resource::state::{Content, Owner, PathState, Project};
+use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
+
+/// A Compose project as a stack describes it.
+#[derive(Debug, Clone)]
+pub struct Compose {
+    name: Text,
+    files: Vec<File>,
+    directory: Option<Text>,
+    env: Env,
+    mounts: Vec<Mount>,
+    changes: Vec<Change>,
+    profiles: Vec<Text>,
+    running: bool,
+    healths: Vec<Health>,
+    origin: Span,
+}
+
+/// A Compose file as a stack names it.
+#[derive(Debug, Clone)]
+enum File {
+    AsIs(Text),
+    Template(Text),
+}
+
+/// A Compose file on one host.
+struct Lowered {
+    /// Its name in the project directory.
+    name: String,
+    content: Content,
+    source: Arc<Source>,
+    /// The line of the stack, where the content was rendered and so stands nowhere.
+    instead: Option<Span>,
+}
+
+impl Compose {
+    /// Reads `compose "app" { file "compose.yaml" … }`.
+    pub fn decode(mut reader: Reader<'_>) -> Option<Self> {
+        let name = reader.required("a name");
+        let as_is = reader.values("file").into_iter().map(File::AsIs);
+        let templates = reader.values("template").into_iter().map(File::Template);
+        let mut files: Vec<File> = as_is.chain(templates).collect();
+        files.sort_by_key(|file| file.named().span.offset);
+        let compose = Compose {
+            directory: reader.value("directory"),
+            env: Env::decode(&mut reader),
+            mounts: Mount::decode_all(&mut reader),
+            changes: Change::decode_all(&mut reader),
+            profiles: reader.values("profiles"),
+            running: reader.flag("running").unwrap_or(true),
+            healths: Health::decode_all(&mut reader),
+            origin: reader.span(),
+            name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
+            files,
+        };
+        if compose.files.is_empty() {
+            let problem = Problem::error("this project names no Compose file").at(&compose.origin, "this project");
+            reader.report(problem.hint("add `file \"compose.yaml\"`"));
+        }
+        reader.finish();
+        (name.is_some() && !compose.files.is_empty()).then_some(compose)
+    }
+
+    /// The project on one host.
+    pub fn lower(&self, on: &Lowering<'_>) -> Option<Resource> {
+        let name = value::compose_name(on, &self.name)?;
+        let directory = match &self.directory {
+            Some(text) => path::lower(on, text)?,
+            None => format!("/srv/{name}").into(),
+        };
+        let mut resource = Resource::empty(Kind::Compose, &name, on, &self.origin);
+        let env = self.env.lower(on);
+        let files = self.files(on)?;
+        let variables = self.env.variables(on);
+        let read: Vec<(ComposeFile, Utf8PathBuf)> =
+            files.iter().map(|file| self.read(on, file, &variables)).collect::<Option<Vec<_>>>()?.concat();
+        for file in &files {
+            resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
+        }
+        if let Some(content) = env? {
+            resource.state.paths.insert(directory.join(".env"), state(content, 0o640));
+        }
+        let mut shipped = Shipped::new(on, self.base(on)?, &directory, &self.origin);
+        let shipped_all = shipped.own(&self.mounts).is_some();
+        read.iter().for_each(|(file, base)| shipped.named_by(file, base));
+        let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
+        let profiles = profiles.filter(|_| shipped_all)?;
+        let services = active_services(&read, &profiles, &shipped);
+        resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
+        resource.state.paths.extend(shipped.into_paths());
+        resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
+        resource.checks = self.checks(on, &resource.wiring.listens);
+        resource.state.project = Some(Project {
+            name,
+            files: files.iter().map(|file| directory.join(&file.name)).collect(),
+            directory,
+            profiles,
+            services,
+            running: self.running,
+        });
+        Some(resource)
+    }
+
+    /// The folder of the repository that relative paths of the Compose files mean: that of the first file.
+    fn base(&self, on: &Lowering<'_>) -> Option<Utf8PathBuf> {
+        let relative = on.text(self.files.first()?.named())?;
+        let path = join_within(on.folder, &relative).unwrap_or_else(|| on.folder.join("compose.yaml"));
+        Some(path.parent().unwrap_or(on.folder).to_path_buf())
+    }
+
+    fn files(&self, on: &Lowering<'_>) -> Option<Vec<Lowered>> {
+        let files: Vec<Option<Lowered>> = self.files.iter().map(|file| file.lower(on)).collect();
+        let files: Vec<Lowered> = files.into_iter().collect::<Option<_>>()?;
+        for (at, file) in files.iter().enumerate() {
+            if files[..at].iter().any(|other| other.name == file.name) {
+                let problem = Problem::error(format!("two Compose files would both be called `{}`", file.name));
+                on.report(problem.at(&self.files[at].named().span, "the second"));
+                return None;
+            }
+        }
+        Some(files)
+    }
+
+    /// What a file says, and what those it includes say, each with the folder its paths are relative to.
+    fn read(
+        &self,
+        on: &Lowering<'_>,
+        file: &Lowered,
+        variables: &BTreeMap<String, String>,
+    ) -> Option<Vec<(ComposeFile, Utf8PathBuf)>> {
+        let base = self.base(on)?;
+        let mut all = vec![(read_one(on, file, variables)?, base.clone())];
+        let mut waiting: Vec<Utf8PathBuf> = included(&all[0].0, &base);
+        let mut seen: Vec<Utf8PathBuf> = Vec::new();
+        while let Some(path) = waiting.pop() {
+            let Some(source) = on.source(&path, &self.origin).filter(|_| !seen.contains(&path)) else { continue };
+            let content = Content::plain(source.text.as_bytes());
+            let read = read_one(on, &Lowered { name: path.to_string(), content, source, instead: None }, variables)?;
+            let base = path.parent().unwrap_or(on.folder).to_path_buf();
+            waiting.extend(included(&read, &base));
+            seen.push(path);
+            all.push((read, base));
+        }
+        Some(all)
+    }
+
+    /// What is said; with a time alone, that every published port answers within it.
+    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> Vec<Check> {
+        if !self.running {
+            return Vec::new();
+        }
+        let base = listens.first().map(|listen| (value::reachable(listen.address.as_deref()), listen.port));
+        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        if checks.is_empty() && !self.healths.is_empty() {
+            checks.extend(listens.iter().map(|listen| Check {
+                probe: Probe::Tcp { host: value::reachable(listen.address.as_deref()), port: listen.port },
+                within,
+            }));
+        }
+        checks
+    }
+
+    /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.
+    pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
+        let Some(name) = value::compose_name(on, &self.name) else { return Vec::new() };
+        let variables = self.env.variables(on);
+        let files = self.files(on).unwrap_or_default();
+        let read = files.iter().filter_map(|file| self.read(on, file, &variables)).flatten();
+        let mut found: BTreeMap<String, (String, u16)> = BTreeMap::new();
+        for service in read.flat_map(|(file, _)| file.services) {
+            if let Some(port) = service.ports.first() {
+                found.entry(service.name).or_insert((value::reachable(port.address.as_deref()), port.published));
+            }
+        }
+        let only = (found.len() == 1).then(|| found.values().next().cloned()).flatten();
+        let whole = only.map(|endpoint| (ResourceId::new(Kind::Compose, &name), endpoint));
+        let each = found
+            .into_iter()
+            .map(|(service, endpoint)| (ResourceId::new(Kind::Compose, format!("{name}/{service}")), endpoint));
+        each.chain(whole).collect()
+    }
+}
+
+impl File {
+    fn named(&self) -> &Text {
+        let (File::AsIs(text) | File::Template(text)) = self;
+        text
+    }
+
+    fn lower(&self, on: &Lowering<'_>) -> Option<Lowered> {
+        let named = on.text(self.named())?;
+        let name = Utf8Path::new(&named).file_name().unwrap_or("compose.yaml").to_string();
+        match self {
+            File::AsIs(text) => {
+                let (path, bytes) = on.asset(text)?;
+                let source = on.source(&path, &text.span)?;
+                Some(Lowered { name, content: Content::plain(bytes), source, instead: None })
+            }
+            File::Template(text) => {
+                let content = on.own_template(text)?;
+                let source = Source::new(named.as_str(), String::from_utf8_lossy(&content.bytes));
+                let name = name.strip_suffix(".j2").unwrap_or(&name).to_string();
+                Some(Lowered { name, content, source, instead: Some(text.span.clone()) })
+            }
+        }
+    }
+}
+
+fn read_one(on: &Lowering<'_>, file: &Lowered, variables: &BTreeMap<String, String>) -> Option<ComposeFile> {
+    match yaml::parse(&file.source, file.instead.as_ref()) {
+        Ok(root) => {
+            let context = Context { source: &file.source, instead: file.instead.as_ref(), variables };
+            Some(compose_file::read(&root, &context))
+        }
+        Err(problem) => {
+            on.report(*problem);
+            None
+        }
+    }
+}
+
+fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
+    file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
+}
+
+/// The services that run with these profiles, each with the managed single files it mounts. A service of several files
+/// is one service.
+fn active_services(
+    read: &[(ComposeFile, Utf8PathBuf)],
+    profiles: &[String],
+    shipped: &Shipped<'_>,
+) -> BTreeMap<String, Vec<Utf8PathBuf>> {
+    let mut services: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
+    for (file, base) in read {
+        for service in file.services.iter().filter(|service| is_active(service, profiles)) {
+            let mounts = services.entry(service.name.clone()).or_default();
+            for path in service.mounts.iter().filter_map(|mount| shipped.single(mount, base)) {
+                if !mounts.contains(&path) {
+                    mounts.push(path);
+                }
+            }
+        }
+    }
+    services
+}
+
+fn is_active(service: &compose_file::Service, profiles: &[String]) -> bool {
+    let chosen = service.profiles.is_empty() || service.profiles.iter().any(|profile| profiles.contains(profile));
+    chosen && !service.scaled_to_zero
+}
+
+fn listens(file: &ComposeFile, profiles: &[String]) -> Vec<Listen> {
+    let active = file.services.iter().filter(|service| is_active(service, profiles));
+    active
+        .flat_map(|service| {
+            service.ports.iter().map(|port| Listen {
+                address: port.address.clone(),
+                port: port.published,
+                container_port: Some(port.target),
+                image: service.image.clone(),
+                span: port.span.clone(),
+            })
+        })
+        .collect()
+}
+
+/// A file of the project; only root reads it where a secret is in it.
+pub(super) fn state(content: Content, mode: u32) -> PathState {
+    let mode = if content.secret { 0o600 } else { mode };
+    PathState::File { content, mode, owner: Owner::root() }
+}

@@ -1,0 +1,106 @@
+//! The environment of a Compose project: its `.env`.
+
+use std::collections::BTreeMap;
+
+use crate::base::decode::{Reader, Text};
+use crate::resource::lowering::Lowering;
+use crate::resource::service;
+use crate::resource::state::Content;
+use crate::resource::value;
+
+/// The environment as a stack describes it.
+#[derive(Debug, Clone)]
+pub struct Env {
+    files: Vec<Text>,
+    variables: Vec<(String, Text)>,
+}
+
+impl Env {
+    /// Reads `env` and `env-file`.
+    pub fn decode(reader: &mut Reader<'_>) -> Self {
+        let files = reader.values("env-file");
+        let variables = reader.children("env").into_iter().flat_map(service::environment).collect();
+        Env { files, variables }
+    }
+
+    /// The text of `.env`: the files named, then the variables; `Some(None)` where there is nothing to say.
+    pub fn lower(&self, on: &Lowering<'_>) -> Option<Option<Content>> {
+        if self.files.is_empty() && self.variables.is_empty() {
+            return Some(None);
+        }
+        let mut text = format!("# {}\n", on.banner());
+        for name in &self.files {
+            let (path, _) = on.asset(name)?;
+            text += on.source(&path, &name.span)?.text.trim_end();
+            text.push('\n');
+        }
+        let mut secret = false;
+        for (name, value) in &self.variables {
+            let rendered = value::line(on, value)?;
+            secret |= rendered.secret;
+            text += &format!("{name}={}\n", quoted(&rendered.text));
+        }
+        Some(Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) }))
+    }
+
+    /// What is known of the variables for interpolation: never a secret, and only what is plainly written.
+    pub fn variables(&self, on: &Lowering<'_>) -> BTreeMap<String, String> {
+        let mut known = BTreeMap::new();
+        for name in &self.files {
+            let source = on.asset(name).and_then(|(path, _)| on.source(&path, &name.span));
+            let lines = source.iter().flat_map(|source| source.text.lines());
+            known.extend(lines.filter_map(plain_line));
+        }
+        for (name, text) in &self.variables {
+            if let Some(rendered) = on.rendered(text).filter(|rendered| !rendered.secret) {
+                known.insert(name.clone(), rendered.text);
+            }
+        }
+        known
+    }
+}
+
+/// `NAME=value` where the value needs no interpretation.
+fn plain_line(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.trim().strip_prefix("export ").unwrap_or(line.trim()).split_once('=')?;
+    let value = value.trim();
+    let inner = [('"', '"'), ('\'', '\'')]
+        .into_iter()
+        .find_map(|(open, close)| value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)))
+        .unwrap_or(value);
+    let plain = !inner.contains(['$', '\\', '"', '\'', '#']);
+    (service::is_variable(name.trim()) && plain).then(|| (name.trim().to_string(), inner.to_string()))
+}
+
+/// A value as Compose reads it from `.env`: bare, or in single quotes where nothing is interpreted, or, where it has
+/// single quotes itself, in double quotes with everything escaped.
+fn quoted(value: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-./:=@,+%".contains(c);
+    if value.chars().all(bare) {
+        return value.to_string();
+    }
+    if !value.contains('\'') && !value.ends_with('\\') {
+        return format!("'{value}'");
+    }
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "$$"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn values_are_quoted_for_compose() {
+        let cases = [
+            ("plain", "plain"),
+            ("", ""),
+            ("a b", "'a b'"),
+            ("pa$$word #1", "'pa$$word #1'"),
+            ("it's $5 \"x\" \\", "\"it's $$5 \\\"x\\\" \\\\\""),
+            ("tail\\", "\"tail\\\\\""),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(quoted(value), expected);
+        }
+    }
+}

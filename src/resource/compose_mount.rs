@@ -1,0 +1,245 @@
+//! Files that go along with a Compose file, and what happens to containers when they change.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::decode::{Reader, Text};
+use crate::base::diagnostic::{Problem, Span, did_you_mean};
+use crate::resource::compose::state;
+use crate::resource::compose_file::ComposeFile;
+use crate::resource::lowering::{Lowering, join_within};
+use crate::resource::state::{Content, PathState};
+use crate::resource::{Action, Reaction, value};
+
+/// How many files of a mounted folder are shipped.
+const MAX_FILES: usize = 500;
+
+/// A file that is shipped because the stack says so.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    name: Text,
+    mode: Option<Text>,
+}
+
+impl Mount {
+    /// Reads all `mount` nodes.
+    pub fn decode_all(reader: &mut Reader<'_>) -> Vec<Self> {
+        let nodes = reader.children("mount").into_iter();
+        let mounts = nodes.map(|mut node| {
+            let mode = node.value("mode");
+            let names = node.args();
+            if names.is_empty() {
+                let problem = Problem::error("`mount` names no file").at(&node.span(), "here");
+                node.report(problem.hint("write `mount \"nginx.conf\"`"));
+            }
+            node.finish();
+            names.into_iter().map(move |name| Mount { name, mode: mode.clone() })
+        });
+        mounts.flatten().collect()
+    }
+}
+
+/// The files shipped into a project directory.
+pub struct Shipped<'a> {
+    on: &'a Lowering<'a>,
+    /// The folder of the repository that stands for the project directory.
+    base: Utf8PathBuf,
+    directory: &'a Utf8Path,
+    origin: &'a Span,
+    paths: BTreeMap<Utf8PathBuf, PathState>,
+}
+
+impl<'a> Shipped<'a> {
+    /// Nothing yet.
+    pub fn new(on: &'a Lowering<'a>, base: Utf8PathBuf, directory: &'a Utf8Path, origin: &'a Span) -> Self {
+        Shipped { on, base, directory, origin, paths: BTreeMap::new() }
+    }
+
+    /// Adds what the stack names; a folder stands for all files in it.
+    pub fn own(&mut self, mounts: &[Mount]) -> Option<()> {
+        for mount in mounts {
+            let mode = match &mount.mode {
+                Some(text) => value::mode(self.on, text)?,
+                None => 0o644,
+            };
+            let relative = self.on.text(&mount.name)?;
+            let path = join_within(&self.base, &relative).filter(|path| path.starts_with(&self.base));
+            if path.is_none_or(|path| self.add(&path, mode) == 0) {
+                // Reports what is wrong with the name, with the nearest file there is.
+                self.on.asset(&mount.name)?;
+                let problem = Problem::error(format!("`{relative}` is not beside the Compose file"));
+                self.on.report(problem.at(&mount.name.span, "here"));
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Adds what a Compose file reads or mounts from its own folder, where the repository has it.
+    pub fn named_by(&mut self, file: &ComposeFile, base: &Utf8Path) {
+        let mounts = file.services.iter().flat_map(|service| &service.mounts);
+        for written in mounts.chain(&file.reads).filter(|path| !path.starts_with('/')) {
+            let Some(path) = join_within(base, written) else { continue };
+            if path.starts_with(&self.base) && path != self.base {
+                self.add(&path, 0o644);
+            } else if self.on.files.contains_key(&path) {
+                let problem = Problem::warning(format!("`{written}` is outside the project and not shipped with it"));
+                let hint = "move it beside the Compose file, or manage it with `file`";
+                self.on.report(problem.at(self.origin, "by this project").hint(hint));
+            }
+        }
+    }
+
+    /// Adds a file, or all files of a folder; those there are already stay as they are. Returns how many it stands for.
+    fn add(&mut self, path: &Utf8Path, mode: u32) -> usize {
+        let files: Vec<_> = match self.on.files.get(path) {
+            Some(bytes) => vec![(path, bytes)],
+            None => {
+                let all = self.on.files.range(path.join("")..).map(|(path, bytes)| (path.as_path(), bytes));
+                all.take_while(|(file, _)| file.starts_with(path)).take(MAX_FILES).collect()
+            }
+        };
+        for (file, bytes) in &files {
+            let target = file.strip_prefix(&self.base).map(|below| self.directory.join(below));
+            if let Ok(target) = target {
+                let file = state(Content::plain((*bytes).clone()), mode);
+                self.paths.entry(target).or_insert(file);
+            }
+        }
+        files.len()
+    }
+
+    /// Where a single mounted file is on the host, if it is one that is shipped.
+    pub fn single(&self, written: &str, base: &Utf8Path) -> Option<Utf8PathBuf> {
+        let path = match written.strip_prefix('/') {
+            Some(_) => Utf8PathBuf::from(written),
+            None => self.directory.join(join_within(base, written)?.strip_prefix(&self.base).ok()?),
+        };
+        self.paths.contains_key(&path).then_some(path)
+    }
+
+    /// The path on the host of a file named in the stack.
+    fn find(&self, name: &str) -> Option<Utf8PathBuf> {
+        let path = self.directory.join(name.strip_prefix("./").unwrap_or(name));
+        self.paths.contains_key(&path).then_some(path)
+    }
+
+    /// All of it.
+    pub fn into_paths(self) -> BTreeMap<Utf8PathBuf, PathState> {
+        self.paths
+    }
+}
+
+/// `when "nginx.conf" changes="reload" service="nginx"`.
+#[derive(Debug, Clone)]
+pub struct Change {
+    file: Text,
+    changes: Text,
+    service: Option<Text>,
+}
+
+/// What is done to a container.
+#[derive(Debug, Clone)]
+enum Deed {
+    Restart,
+    Signal(String),
+    Nothing,
+}
+
+impl Change {
+    /// Reads all `when` nodes.
+    pub fn decode_all(reader: &mut Reader<'_>) -> Vec<Self> {
+        let nodes = reader.children("when").into_iter();
+        nodes
+            .filter_map(|mut node| {
+                let file = node.required("the name of a file");
+                let (changes, service) = (node.value("changes"), node.value("service"));
+                if changes.is_none() {
+                    let problem = Problem::error("`when` does not say what is done").at(&node.span(), "here");
+                    node.report(problem.hint("add `changes=\"restart\"`"));
+                }
+                node.finish();
+                Some(Change { file: file?, changes: changes?, service })
+            })
+            .collect()
+    }
+
+    /// What is done to which container when a shipped file changes: a restart of those that mount it, unless the stack
+    /// says otherwise.
+    pub fn reactions(
+        changes: &[Change],
+        on: &Lowering<'_>,
+        project: &str,
+        services: &BTreeMap<String, Vec<Utf8PathBuf>>,
+        shipped: &Shipped<'_>,
+    ) -> Option<Vec<Reaction>> {
+        let mut deeds: BTreeMap<(Utf8PathBuf, String), Deed> = BTreeMap::new();
+        for (service, paths) in services {
+            deeds.extend(paths.iter().map(|path| ((path.clone(), service.clone()), Deed::Restart)));
+        }
+        for change in changes {
+            let (path, service, deed) = change.lower(on, services, shipped)?;
+            let mounting = deeds.keys().filter(|(known, _)| *known == path).map(|(_, service)| service.clone());
+            let chosen: Vec<String> = service.map_or_else(|| mounting.collect(), |service| vec![service]);
+            deeds.extend(chosen.into_iter().map(|service| ((path.clone(), service), deed.clone())));
+        }
+        let mut reactions: Vec<Reaction> = Vec::new();
+        for ((path, service), deed) in deeds {
+            let signal = match deed {
+                Deed::Nothing => continue,
+                Deed::Restart => None,
+                Deed::Signal(signal) => Some(signal),
+            };
+            let action = Action::Container { project: project.to_string(), service, signal };
+            match reactions.iter_mut().find(|reaction| reaction.action == action) {
+                Some(reaction) => reaction.paths.push(path),
+                None => reactions.push(Reaction { paths: vec![path], action }),
+            }
+        }
+        Some(reactions)
+    }
+
+    fn lower(
+        &self,
+        on: &Lowering<'_>,
+        services: &BTreeMap<String, Vec<Utf8PathBuf>>,
+        shipped: &Shipped<'_>,
+    ) -> Option<(Utf8PathBuf, Option<String>, Deed)> {
+        let name = on.text(&self.file)?;
+        let Some(path) = shipped.find(&name) else {
+            let problem = Problem::error(format!("`{name}` is not shipped with this project"));
+            on.report(
+                problem
+                    .at(&self.file.span, "here")
+                    .hint("name a file of the stack's folder that the Compose file mounts, or that `mount` names"),
+            );
+            return None;
+        };
+        let what = "one of restart, reload, signal:NAME and none";
+        let deed = on.parsed(&self.changes, what, |word| match word {
+            "restart" => Some(Deed::Restart),
+            "reload" => Some(Deed::Signal("HUP".into())),
+            "none" => Some(Deed::Nothing),
+            word => value::parse_signal(word.strip_prefix("signal:")?).map(Deed::Signal),
+        })?;
+        let service = match &self.service {
+            Some(text) => Some(known_service(on, text, services)?),
+            None => None,
+        };
+        Some((path, service, deed))
+    }
+}
+
+fn known_service(on: &Lowering<'_>, text: &Text, services: &BTreeMap<String, Vec<Utf8PathBuf>>) -> Option<String> {
+    let name = on.text(text)?;
+    if services.contains_key(&name) {
+        return Some(name);
+    }
+    let problem = Problem::error(format!("the project runs no service called `{name}`")).at(&text.span, "here");
+    on.report(match did_you_mean(&name, services.keys().map(String::as_str)) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None => problem.hint("a service whose profile is not active does not run"),
+    });
+    None
+}

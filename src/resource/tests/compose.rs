@@ -1,0 +1,150 @@
+use std::fmt::Write as _;
+
+use super::{Outcome, lower_with};
+use crate::base::diagnostic::Severity;
+use crate::resource::state::PathState;
+use crate::resource::{Action, Probe};
+
+const FILE: &str = "services:
+  api:
+    image: ghcr.io/acme/api:latest
+    ports:
+      - \"8080:8080\"
+    env_file: api.env
+  nginx:
+    image: nginx:alpine
+    ports: [\"80:80\", \"127.0.0.1:${ADMIN:-9000}:9000/tcp\", \"53:53/udp\", 9999]
+    volumes:
+      - ./nginx.conf:/etc/nginx/nginx.conf:ro
+      - type: bind
+        source: ./html
+        target: /html
+      - data:/data
+      - /var/run/docker.sock:/var/run/docker.sock
+    configs: [extra]
+  tool:
+    profiles: [debug]
+    image: alpine
+    ports:
+      - target: 1
+        published: \"1000-1000\"
+        host_ip: 127.0.0.1
+configs:
+  extra:
+    file: ./extra.conf
+volumes:
+  data: {}
+";
+
+const FILES: [(&str, &str); 6] = [
+    ("compose.yaml", FILE),
+    ("nginx.conf", "events {}"),
+    ("html/index.html", "hello"),
+    ("html/deep/a.css", "a {}"),
+    ("extra.conf", "x"),
+    ("api.env", "A=b"),
+];
+
+fn summary(outcome: &Outcome) -> String {
+    let resource = outcome.one();
+    let mut text = String::new();
+    for (path, state) in &resource.state.paths {
+        let PathState::File { mode, content, .. } = state else { panic!("a file") };
+        let _ = writeln!(text, "{path} {mode:04o}{}", if content.secret { " secret" } else { "" });
+    }
+    let project = resource.state.project.as_ref().expect("a project");
+    let _ = writeln!(
+        text,
+        "{} in {}, {:?}, profiles {:?}",
+        project.name, project.directory, project.files, project.profiles
+    );
+    for (service, mounts) in &project.services {
+        let _ = writeln!(text, "service {service} {mounts:?}");
+    }
+    for reaction in &resource.reactions {
+        let _ = writeln!(text, "on {:?} {:?}", reaction.paths, reaction.action);
+    }
+    for listen in &resource.wiring.listens {
+        let _ = writeln!(
+            text,
+            "{:?}:{} -> {:?} {:?} at {}",
+            listen.address, listen.port, listen.container_port, listen.image, listen.span
+        );
+    }
+    for check in &resource.checks {
+        let _ = writeln!(text, "check {:?}", check.probe);
+    }
+    text
+}
+
+#[test]
+fn the_users_own_file_goes_with_what_it_mounts() {
+    let outcome = lower_with("compose \"app\" { file \"compose.yaml\"; health within=\"60s\"; }", &FILES);
+    insta::assert_snapshot!("project", summary(&outcome));
+    assert_eq!(outcome.text("/srv/app/compose.yaml"), FILE);
+}
+
+#[test]
+fn reactions_environment_and_profiles() {
+    let outcome = lower_with(
+        r#"compose "app" {
+    file "compose.yaml"
+    directory "/opt/app"
+    env TOKEN="{{ secret.db }}" ADMIN="9100"
+    profiles "debug"
+    when "nginx.conf" changes="reload" service="nginx"
+    when "extra.conf" changes="none"
+    health tcp=8080
+}"#,
+        &FILES,
+    );
+    insta::assert_snapshot!("project_with_options", summary(&outcome));
+    assert!(outcome.text("/opt/app/.env").contains("TOKEN='hunter2 50%'\nADMIN=9100\n"));
+    assert_eq!(outcome.one().checks[0].probe, Probe::Tcp { host: "127.0.0.1".into(), port: 8080 });
+    let reload = &outcome.one().reactions[0].action;
+    assert!(matches!(reload, Action::Container { signal: Some(signal), .. } if signal == "HUP"));
+}
+
+#[test]
+fn whatever_compose_accepts_is_accepted() {
+    let odd = "name: x\nversion: 3.10\nx-any: &any {restart: always}\ninclude:\n  - other.yaml\nservices:\n  a:\n    <<: *any\n    build: .\n    \
+               ports: !override\n      - \"${PORT:?set it}:80\"\n      - \"3000-3001:3000-3001\"\n      - \"[::1]:81:81\"\n    extends: {file: base.yaml, service: z}\n  \
+               b: null\n";
+    let files = [
+        ("odd.yaml", odd),
+        ("other.yaml", "services: {c: {image: c, ports: ['90:90']}}\n"),
+        ("base.yaml", "services: {z: {}}\n"),
+    ];
+    let outcome = lower_with("compose \"odd\" file=\"odd.yaml\"", &files);
+    insta::assert_snapshot!("odd", summary(&outcome));
+}
+
+#[test]
+fn rendered_files_and_several_of_them() {
+    let files = [
+        ("a.yaml.j2", "services:\n  a: {image: \"x:{{ replicas }}\", ports: [\"{{ nested.port }}:80\"]}\n"),
+        ("b.yaml", "services: {a: {restart: always}}\n"),
+    ];
+    let outcome = lower_with("compose \"app\" { template \"a.yaml.j2\"; file \"b.yaml\"; }", &files);
+    insta::assert_snapshot!("rendered", summary(&outcome));
+}
+
+#[test]
+fn mistakes() {
+    let files = [
+        ("compose.yaml", "services: {a: {image: x, volumes: ['../out.conf:/x']}}\n"),
+        ("twice.yaml", "services:\n  a: {}\n  a: {}\n"),
+        ("bad.yaml.j2", "services: [{{ secret.db }}\n"),
+        ("../out.conf", ""),
+    ];
+    let outcome = lower_with(
+        "compose \"A B\" file=\"compose.yaml\"\ncompose \"b\"\ncompose \"c\" file=\"compose.yml\"\ncompose \"d\" file=\"twice.yaml\"\n\
+         compose \"e\" template=\"bad.yaml.j2\"\ncompose \"f\" { file \"compose.yaml\"; when \"x.conf\" changes=\"restart\"; }\n\
+         compose \"g\" { file \"compose.yaml\"; mount \"nope\"; }\ncompose \"h\" { file \"compose.yaml\"; directory \"/proc/x\"; }\n",
+        &files,
+    );
+    let text = outcome.complaints();
+    assert!(!text.contains("hunter2"), "{text}");
+    insta::assert_snapshot!("compose_mistakes", text);
+    assert!(outcome.problems.iter().any(|problem| problem.severity == Severity::Error));
+}
