@@ -24,7 +24,9 @@ pub enum Ending {
 pub struct Course {
     /// How it ended; `None` while it has not.
     pub ending: Option<Ending>,
-    /// The number of the step that failed, or what else was wrong.
+    /// The number of the step that failed, where it has one.
+    pub failed_step: Option<usize>,
+    /// What failed, or what else was wrong.
     pub failed: Option<String>,
     /// What it said.
     pub output: Vec<String>,
@@ -52,6 +54,18 @@ pub struct Answer {
     partial: Vec<u8>,
 }
 
+impl Course {
+    /// A step failed: its line, as it was sent.
+    fn fail(&mut self, step: &str) {
+        let mut fields = step.split('\t');
+        let (verb, number) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        if matches!(verb, "run" | "check") {
+            self.failed_step = number.parse().ok();
+        }
+        self.failed = Some(step.replace('\t', " "));
+    }
+}
+
 impl Answer {
     /// Takes in more of what the host says.
     pub fn hear(&mut self, bytes: &[u8]) {
@@ -73,7 +87,7 @@ impl Answer {
             "transaction" => self.current = StackName::new(rest).ok(),
             "step" => self.step = rest.parse().ok(),
             "stale" => self.stale = Some(rest.into()),
-            "failed" => self.course(|course, rest| course.failed = Some(rest.into()), rest),
+            "failed" => self.course(Course::fail, rest),
             "|" => self.course(|course, rest| course.output.push(rest.into()), rest),
             "reverting" => self.current = StackName::new(rest).ok(),
             "outcome" => self.outcome(rest),

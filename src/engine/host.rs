@@ -122,7 +122,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     }
     for transaction in ready.plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()) {
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
-        settle(report, transaction, &course, heard.answer.step.and_then(|step| payload.words.get(&step)));
+        settle(report, transaction, &course, course.failed_step.and_then(|step| payload.words.get(&step)));
     }
     heard.lost.map_or(Ok(()), Err)
 }

@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod report;
+pub mod repository;
 pub mod session;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -149,7 +149,8 @@ check() {
   kind=$2
   shift 2
   until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-; do
-    if [ "$(now)" -ge "$limit" ]; then return 1; fi
+    # 2: it will not get better by waiting.
+    if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
     sleep 0.2 2>/dev/null || sleep 1
   done
 }
@@ -187,6 +188,7 @@ check_active() {
     [ "$(systemctl show --property=Id,ActiveState,InvocationID -- "$@")" != "$first" ] || return 0
   fi
   systemctl status --no-pager --lines=10 -- "$@"
+  case $first in *ActiveState=failed*) return 2 ;; esac
   return 1
 }
 
@@ -211,8 +213,9 @@ transaction() {
     outcome "$1" stale
     return 1
   fi
-  phase "$1" switching || return 1
   IFS= read -r ledger <"$run_dir/$1/ledger.path"
+  [ ! -f "$ledger" ] || cp -- "$ledger" "$run_dir/$1/ledger.was" || return 1
+  phase "$1" switching || return 1
   write_whole "$ledger" <"$run_dir/$1/ledger.before" || return 1
   for step in $(cat "$run_dir/$1/steps"); do
     : >"$run_dir/output"
@@ -251,9 +254,11 @@ revert() {
   outcome "$1" "$reverted"
 }
 
-# Once everything is back as it was, nothing is owed for what was tried.
+# Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.
 settle_debts() {
   [ "$2" = rolled-back ] || return 0
+  IFS= read -r ledger <"$run_dir/$1/ledger.path"
+  if [ -f "$run_dir/$1/ledger.was" ]; then write_whole "$ledger" <"$run_dir/$1/ledger.was"; else rm -f -- "$ledger"; fi
   for step in $(cat "$run_dir/$1/steps"); do
     case $step in
       owe"$tab"*)
