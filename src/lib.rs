@@ -2,7 +2,9 @@
 
 #![deny(unsafe_code)]
 
+pub mod apply;
 pub mod base;
+pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod ledger;
@@ -11,3 +13,4 @@ pub mod observe;
 pub mod plan;
 pub mod render;
 pub mod resource;
+pub mod source;

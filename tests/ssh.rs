@@ -14,7 +14,7 @@ use reconcile::host::ssh::config::Place;
 use reconcile::host::transport::{Connection, Exchange, Nobody, Output, Prompt, SshTarget, Target};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// An sshd of our own, with everything it needs in a directory that goes with it.
 struct Server {
@@ -467,6 +467,24 @@ async fn a_killed_server_is_unreachable() {
 }
 
 #[tokio::test]
+async fn a_host_that_falls_silent_is_unreachable() {
+    let mut server = Server::start();
+    server.config = "Host box\n  ServerAliveInterval 1\n".into();
+    let connection = server.connect(target()).await.expect("connects");
+    let output = sh(&connection, "echo $PPID").await;
+    let session = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &session]).status().expect("kill").success();
+    // A quiet command on a living host is no reason to give up.
+    assert_eq!(sh(&connection, "sleep 6").await.status, Ok(0));
+    assert!(signal("-STOP"));
+    let begun = Instant::now();
+    let error = failure(connection.run(exchange("true", Vec::new()), None).await);
+    assert!(signal("-KILL"));
+    assert_eq!(error.kind, Kind::Unreachable, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn nobody_there_is_unreachable() {
     let mut server = Server::start();
     _ = server.sshd.kill();
@@ -494,6 +512,69 @@ async fn dropping_ends_the_thread_and_the_session() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{}", read(&server.key("log")));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Opens `$SPEC` with the environment that `git_is_fetched_over_ssh` gives to a process of its own.
+#[test]
+#[ignore = "run by git_is_fetched_over_ssh"]
+#[allow(clippy::print_stdout, reason = "that is how the parent process sees it")]
+fn open_spec() {
+    use reconcile::source;
+    let spec = source::Spec::parse(&std::env::var("SPEC").expect("a spec")).expect("parses");
+    match source::open(&spec, &source::default_cache()) {
+        Ok(tree) => println!("files: {:?}", tree.files.keys().collect::<Vec<_>>()),
+        Err(error) => println!("{:?}: {error}", error.kind),
+    }
+}
+
+#[test]
+fn git_is_fetched_over_ssh() {
+    let server = Server::start();
+    let place = server.place();
+    let repository = server.key("infra");
+    std::fs::create_dir_all(repository.join("stacks")).expect("a directory");
+    write(&repository.join("stacks/s.kdl"), "s");
+    for args in [
+        &["init", "-q"][..],
+        &["add", "-A"],
+        &["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--no-gpg-sign", "-m", "m"],
+    ] {
+        let done = Command::new("git").arg("-C").arg(&repository).args(args).status().expect("git");
+        assert!(done.success());
+    }
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(&repository).args(args).output().expect("git");
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    };
+    let first = git(&["rev-parse", "HEAD"]);
+    let second = ["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--no-gpg-sign"];
+    git(&[&second[..], &["--allow-empty", "-m", "second"]].concat());
+    let open = |spec: &str| {
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "open_spec", "--ignored", "--nocapture"])
+            .env("SPEC", spec)
+            .env("HOME", &server.dir)
+            .env("XDG_CACHE_HOME", server.key("cache"))
+            .env("RECONCILE_SSH_CONFIG", &place.files[0])
+            .env_remove("SSH_AUTH_SOCK")
+            .output()
+            .expect("a child");
+        String::from_utf8_lossy(&child.stdout).into_owned()
+    };
+    let found = "files: [\"stacks/s.kdl\"]";
+    // First the newest commit alone, then what needs more of the same cache.
+    let url = format!("ssh://box{repository}");
+    for spec in [url.clone(), format!("{url}@{first}"), format!("{url}@HEAD~1"), format!("box:{repository}")] {
+        let said = open(&spec);
+        assert!(said.contains(found), "{said}");
+    }
+    write(&server.key("known_hosts"), "");
+    let said = open(&format!("ssh://box{repository}"));
+    assert!(said.contains("HostKey: the host key of [127.0.0.1]:"), "{said}");
+    server.know("ed25519");
+    write(&server.key("authorized_keys"), "");
+    let said = open(&format!("ssh://box{repository}"));
+    assert!(said.contains("Auth: "), "{said}");
 }
 
 /// Not a test of rightness: `cargo test --test ssh -- --ignored --nocapture` prints medians of 20.

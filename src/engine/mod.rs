@@ -1,21 +1,32 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
+pub mod host;
 pub mod report;
+pub mod session;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::base::error::Error;
-use crate::base::event::Sink;
+use camino::Utf8PathBuf;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::base::error::{Error, Kind};
+use crate::base::event::{Event, Sink};
 use crate::base::id::{HostName, ResourceId, StackName};
+use crate::host::transport::Prompt;
 use crate::load::Config;
 use crate::plan::Plan;
+use host::Ready;
+use report::Report;
 
 /// What a run works on, and within which bounds.
 pub struct Setup {
     /// The repository, loaded.
     pub config: Config,
+    /// The directory that relative root directories of local hosts start from, where the repository is one.
+    pub base: Option<Utf8PathBuf>,
     /// The hosts that take part.
     pub hosts: Vec<HostName>,
     /// The stacks that take part; `None` for all.
@@ -24,8 +35,16 @@ pub struct Setup {
     pub adopt: BTreeSet<ResourceId>,
     /// How many hosts are worked on at the same time.
     pub parallel: usize,
+    /// How many seconds to wait for another run on the same host.
+    pub lock_wait: u32,
+    /// How many seconds a host waits for confirmation before it goes back; 0 for no confirmation.
+    pub confirm: u32,
     /// Where events go.
     pub sink: Arc<dyn Sink>,
+    /// Who is asked for passphrases.
+    pub prompt: Arc<dyn Prompt>,
+    /// Becomes true when the person wants to stop: no host is begun after that.
+    pub interrupted: watch::Receiver<bool>,
 }
 
 /// The result of planning.
@@ -38,4 +57,98 @@ pub struct Planned {
     pub resources: usize,
     /// How long it took.
     pub elapsed: Duration,
+    /// The open sessions, for apply.
+    pub ready: BTreeMap<HostName, Ready>,
+}
+
+/// Plans all hosts side by side.
+pub async fn plan(setup: &Arc<Setup>) -> Planned {
+    let start = Instant::now();
+    let results = on_all_hosts(setup, "plan", setup.hosts.clone(), |setup, host| async move {
+        host::plan(&setup, &host).await
+    });
+    let mut planned = Planned {
+        plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
+        failures: Vec::new(),
+        resources: 0,
+        elapsed: Duration::ZERO,
+        ready: BTreeMap::new(),
+    };
+    for (host, result) in results.await {
+        match result {
+            Ok(ready) => {
+                planned.resources += ready.resources.len();
+                planned.plan.hosts.push(ready.plan.clone());
+                planned.ready.insert(host, ready);
+            }
+            Err(error) => planned.failures.push((host, error)),
+        }
+    }
+    planned.elapsed = start.elapsed();
+    planned
+}
+
+/// Carries out a plan on all hosts side by side. Hosts that could not be planned are part of the report.
+pub async fn apply(setup: &Arc<Setup>, planned: Planned, run: &str, who: &str) -> Report {
+    let hosts: Vec<HostName> = planned.ready.keys().cloned().collect();
+    let ready = Arc::new(tokio::sync::Mutex::new(planned.ready));
+    let (run, who): (Arc<str>, Arc<str>) = (run.into(), who.into());
+    let results = on_all_hosts(setup, "apply", hosts, move |setup, host| {
+        let (ready, run, who) = (ready.clone(), run.clone(), who.clone());
+        async move {
+            let mine = ready.lock().await.remove(&host);
+            let mine = mine.ok_or_else(|| Error::new(Kind::Internal, format!("{host} was not planned")))?;
+            Ok(host::apply(&setup, mine, &run, &who).await)
+        }
+    });
+    let mut report = Report::default();
+    for (host, result) in results.await {
+        report.hosts.push(result.unwrap_or_else(|error| host::not_reached(setup, &host, error)));
+    }
+    for (host, error) in planned.failures {
+        report.hosts.push(host::not_reached(setup, &host, error));
+    }
+    report.hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    report
+}
+
+/// Works on hosts side by side, at most so many at a time. One that fails or hangs does not stop the others.
+async fn on_all_hosts<T, F>(
+    setup: &Arc<Setup>,
+    work: &'static str,
+    hosts: Vec<HostName>,
+    what: impl Fn(Arc<Setup>, HostName) -> F,
+) -> BTreeMap<HostName, Result<T, Error>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    setup.sink.note(Event::Begin { work, hosts: hosts.len() });
+    let places = Arc::new(Semaphore::new(setup.parallel.max(1)));
+    let mut tasks = JoinSet::new();
+    for host in hosts {
+        let (places, setup, host_work) = (places.clone(), setup.clone(), what(setup.clone(), host.clone()));
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await;
+            let result = if *setup.interrupted.borrow() {
+                Err(Error::new(Kind::Interrupted, format!("{host} was not begun: the run was interrupted")))
+            } else {
+                setup.sink.note(Event::Working { host: host.clone(), what: "connecting".into() });
+                host_work.await
+            };
+            setup.sink.note(Event::Done { host: host.clone(), ok: result.is_ok() });
+            (host, result)
+        });
+    }
+    let mut results = BTreeMap::new();
+    while let Some(joined) = tasks.join_next().await {
+        // A task that panics is a bug of ours; its host is then missing from the results and so reported by nobody:
+        // better to stop loudly.
+        match joined {
+            Ok((host, result)) => results.insert(host, result),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+    }
+    setup.sink.note(Event::End);
+    results
 }

@@ -32,6 +32,15 @@ impl Archive {
         in_memory(self.0.into_inner())
     }
 
+    /// The bytes of this archive's entries and then of another's.
+    pub fn followed_by(self, other: Archive) -> Vec<u8> {
+        // An archive ends with two empty blocks of 512 bytes.
+        let mut bytes = self.finish();
+        bytes.truncate(bytes.len() - 1024);
+        bytes.extend(other.finish());
+        bytes
+    }
+
     fn entry(&mut self, kind: tar::EntryType, path: &Utf8Path, mode: u32, bytes: &[u8], target: Option<&str>) {
         let name = path.as_str().trim_start_matches('/');
         let mut header = tar::Header::new_gnu();

@@ -4,5 +4,5 @@ pub mod archive;
 mod local;
 pub mod observation;
 pub mod program;
-mod ssh;
+pub mod ssh;
 pub mod transport;

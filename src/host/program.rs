@@ -8,6 +8,7 @@ const COMMON: &str = include_str!("programs/common.sh");
 const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
+const CONFIRM: &str = include_str!("programs/confirm.sh");
 
 /// Reads the program from standard input, line by line so that nothing after it is swallowed (the builtin `read` takes
 /// single bytes from a pipe), defines its functions, and calls `main`. What follows on standard input is its data.
@@ -25,6 +26,8 @@ pub enum Program {
     Inspect,
     /// Changes the host, or repairs what a dead run left.
     Apply,
+    /// Tells a waiting run that its host can still be reached.
+    Confirm,
 }
 
 impl Program {
@@ -34,6 +37,7 @@ impl Program {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
             Program::Apply => (&[COMMON, PREFLIGHT, APPLY], "apply"),
+            Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
         };
         let mut text: String = parts
             .iter()

@@ -10,6 +10,7 @@ use crate::host::observation::{Observation, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
 use crate::plan::order::{all_needs, in_order};
+use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
 use crate::resource::state::PathState;
@@ -42,7 +43,8 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
     changes.extend(planner.removals());
     let unchanged = desired.resources.iter().filter(|resource| policy.selects(&resource.stack)).count();
     let touched = changes.iter().filter(|change| change.origin.is_some()).count();
-    let transactions = planner.transactions(changes);
+    let mut transactions = planner.transactions(changes);
+    judge(&seen.verdicts, &mut transactions);
     HostPlan {
         host: desired.host.clone(),
         unchanged: unchanged.saturating_sub(touched),

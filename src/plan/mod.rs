@@ -7,6 +7,7 @@ pub mod compare;
 pub mod effect;
 pub mod host;
 pub mod order;
+mod verdict;
 pub(crate) mod wishes;
 
 use std::collections::BTreeSet;

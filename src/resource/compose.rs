@@ -92,12 +92,14 @@ impl Compose {
         for file in &files {
             resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
         }
-        if let Some(content) = env? {
-            resource.state.paths.insert(directory.join(".env"), state(content, 0o640));
+        if !self.env.is_empty() {
+            resource.state.paths.insert(directory.join(".env"), state(env?, 0o640));
         }
         let mut shipped = Shipped::new(on, self.base(on)?, &directory, &self.origin);
         let shipped_all = shipped.own(&self.mounts).is_some();
-        read.iter().for_each(|(file, base)| shipped.named_by(file, base));
+        for (file, base) in &read {
+            shipped.named_by(file, base);
+        }
         let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
         let profiles = profiles.filter(|_| shipped_all)?;
         let services = active_services(&read, &profiles, &shipped);

@@ -23,11 +23,13 @@ impl Env {
         Env { files, variables }
     }
 
-    /// The text of `.env`: the files named, then the variables; `Some(None)` where there is nothing to say.
-    pub fn lower(&self, on: &Lowering<'_>) -> Option<Option<Content>> {
-        if self.files.is_empty() && self.variables.is_empty() {
-            return Some(None);
-        }
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.variables.is_empty()
+    }
+
+    /// The text of `.env`: the files named, then the variables.
+    pub fn lower(&self, on: &Lowering<'_>) -> Option<Content> {
         let mut text = format!("# {}\n", on.banner());
         for name in &self.files {
             let (path, _) = on.asset(name)?;
@@ -38,9 +40,9 @@ impl Env {
         for (name, value) in &self.variables {
             let rendered = value::line(on, value)?;
             secret |= rendered.secret;
-            text += &format!("{name}={}\n", quoted(&rendered.text));
+            text.extend([name.as_str(), "=", &quoted(&rendered.text), "\n"]);
         }
-        Some(Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) }))
+        Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) })
     }
 
     /// What is known of the variables for interpolation: never a secret, and only what is plainly written.

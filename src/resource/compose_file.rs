@@ -119,16 +119,12 @@ fn env_files(service: &Node) -> Vec<&str> {
 
 /// The path on the host of a bind mount; `None` for volumes.
 fn bind_mount(mount: &Node, context: &Context<'_>) -> Option<String> {
-    let source = match mount.text() {
-        Some(short) => {
-            let short = interpolate(short, context.variables)?;
-            short.split_once(':')?.0.to_string()
-        }
-        None => {
-            let kind = mount.get("type").and_then(Node::text);
-            let source = mount.get("source").or_else(|| mount.get("src"))?.text()?;
-            interpolate(source, context.variables).filter(|_| kind == Some("bind"))?
-        }
+    let source = if let Some(short) = mount.text() {
+        interpolate(short, context.variables)?.split_once(':')?.0.to_string()
+    } else {
+        let kind = mount.get("type").and_then(Node::text);
+        let source = mount.get("source").or_else(|| mount.get("src"))?.text()?;
+        interpolate(source, context.variables).filter(|_| kind == Some("bind"))?
     };
     // Anything else is the name of a volume.
     (source.starts_with('.') || source.starts_with('/')).then_some(source)
@@ -140,24 +136,11 @@ fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
         Some(span) => span.clone(),
         None => Span::new(context.source, node.offset, node.len),
     };
-    let (address, published, target) = match node.text() {
-        Some(short) => {
-            let Some(short) = interpolate(short, context.variables) else { return Vec::new() };
-            match short_port(&short) {
-                Some(parts) => parts,
-                None => return Vec::new(),
-            }
-        }
-        None => {
-            let text =
-                |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
-            if text("protocol").is_some_and(|protocol| protocol != "tcp") {
-                return Vec::new();
-            }
-            let (Some(published), Some(target)) = (text("published"), text("target")) else { return Vec::new() };
-            (text("host_ip"), published, target)
-        }
+    let parts = match node.text() {
+        Some(short) => interpolate(short, context.variables).and_then(|short| short_port(&short)),
+        None => long_port(node, context),
     };
+    let Some((address, published, target)) = parts else { return Vec::new() };
     let (Some(published), Some(target)) = (range(&published), range(&target)) else { return Vec::new() };
     // A range on the host for a single container port means: any one of them.
     if published.len() != target.len() {
@@ -169,6 +152,13 @@ fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
         .zip(target)
         .map(|(published, target)| Port { address: address.clone(), published, target, span: span() })
         .collect()
+}
+
+/// The long form, as a mapping.
+fn long_port(node: &Node, context: &Context<'_>) -> Option<(Option<String>, String, String)> {
+    let text = |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
+    let tcp = text("protocol").is_none_or(|protocol| protocol == "tcp");
+    Some((text("host_ip"), text("published").filter(|_| tcp)?, text("target")?))
 }
 
 /// `[ADDRESS:]PUBLISHED:TARGET[/tcp]`

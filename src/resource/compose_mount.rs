@@ -93,12 +93,11 @@ impl<'a> Shipped<'a> {
 
     /// Adds a file, or all files of a folder; those there are already stay as they are. Returns how many it stands for.
     fn add(&mut self, path: &Utf8Path, mode: u32) -> usize {
-        let files: Vec<_> = match self.on.files.get(path) {
-            Some(bytes) => vec![(path, bytes)],
-            None => {
-                let all = self.on.files.range(path.join("")..).map(|(path, bytes)| (path.as_path(), bytes));
-                all.take_while(|(file, _)| file.starts_with(path)).take(MAX_FILES).collect()
-            }
+        let files: Vec<_> = if let Some(bytes) = self.on.files.get(path) {
+            vec![(path, bytes)]
+        } else {
+            let all = self.on.files.range(path.join("")..).map(|(path, bytes)| (path.as_path(), bytes));
+            all.take_while(|(file, _)| file.starts_with(path)).take(MAX_FILES).collect()
         };
         for (file, bytes) in &files {
             let target = file.strip_prefix(&self.base).map(|below| self.directory.join(below));

@@ -81,8 +81,9 @@ impl Lowering<'_> {
 
     /// The template called `name` with `context` as its own names (besides those of the scope), used by the node at
     /// `origin`. `secret` says whether the context has a secret in it.
+    #[expect(clippy::needless_pass_by_value, reason = "a context is made for one rendering")]
     pub fn template(&self, name: &str, context: minijinja::Value, secret: bool, origin: &Span) -> Option<Content> {
-        self.usable(self.templates.render_with(name, context, secret, self.scope, origin)).map(content)
+        self.usable(self.templates.render_with(name, &context, secret, self.scope, origin)).map(content)
     }
 
     /// A template of the repository: a file of the stack's folder or, failing that, one of `templates/`.
@@ -100,13 +101,11 @@ impl Lowering<'_> {
     /// A file of the repository as text.
     pub fn source(&self, path: &Utf8Path, used: &Span) -> Option<Arc<Source>> {
         let bytes = self.files.get(path)?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Some(Source::new(path, text)),
-            Err(_) => {
-                self.report(Problem::error(format!("`{path}` is not UTF-8 text")).at(used, "used here"));
-                None
-            }
-        }
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            self.report(Problem::error(format!("`{path}` is not UTF-8 text")).at(used, "used here"));
+            return None;
+        };
+        Some(Source::new(path, text))
     }
 
     fn usable(&self, rendered: Result<Rendered, Box<Problem>>) -> Option<Rendered> {

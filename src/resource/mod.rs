@@ -18,11 +18,14 @@ pub mod lowering;
 pub mod nginx;
 pub mod packages;
 pub mod path;
+mod pool;
+mod proxy;
 mod reaction;
 mod reference;
 mod service;
 pub mod site;
 mod site_file;
+mod site_header;
 pub mod spec;
 pub mod state;
 pub mod timer;
@@ -112,7 +115,9 @@ pub enum Action {
     Restart(String),
     /// A signal (such as `HUP`) to the unit's main process.
     Signal(String, String),
-    /// The paths are files of this unit itself: what is needed depends on the directives that changed.
+    /// The paths are files of this unit itself: what is needed depends on the directives that changed. A unit whose wanted
+    /// state does not say that it runs (`active` is not `Some(true)`), such as a job, is never started or restarted for it:
+    /// a daemon-reload is enough.
     ByDirective(String),
     /// A container of a Compose project that mounts the path: restart it (`None`) or send it a signal.
     Container {

@@ -126,21 +126,28 @@ impl Reader<'_> {
         Ok(block)
     }
 
-    /// Goes on after the brace that closes a block of foreign code; where none is found, everything is passed over.
+    /// Goes on after the brace that closes a block of Lua; where none is found, everything is passed over.
     fn pass_over_block(&mut self) {
         let mut depth = 1usize;
-        for (at, byte) in self.text.bytes().enumerate().skip(self.position) {
-            match byte {
-                b'{' => depth += 1,
-                b'}' => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                self.position = at + 1;
-                return;
-            }
+        while depth > 0 && self.position < self.text.len() {
+            let rest = &self.text[self.position..];
+            let first = rest.chars().next().unwrap_or_default();
+            self.position += match first {
+                '"' | '\'' => lua_string(rest, first),
+                '[' if rest.starts_with("[[") => rest.find("]]").map_or(rest.len(), |end| end + 2),
+                '-' if rest.starts_with("--[[") => rest.find("]]").map_or(rest.len(), |end| end + 2),
+                '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+                '{' => {
+                    depth += 1;
+                    1
+                }
+                '}' => {
+                    depth -= 1;
+                    1
+                }
+                other => other.len_utf8(),
+            };
         }
-        self.position = self.text.len();
     }
 
     /// The next token, with the place where it begins.
@@ -235,6 +242,22 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// How long the string at the beginning of `rest` is, in bytes. It ends with its quote, or with the line.
+fn lua_string(rest: &str, quote: char) -> usize {
+    let mut chars = rest.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => {
+                chars.next();
+            }
+            '\n' => return at,
+            c if c == quote => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
 }
 
 impl Open {

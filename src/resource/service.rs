@@ -4,7 +4,7 @@ use minijinja::Value;
 
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
-use crate::base::template::Rendered;
+use crate::base::template::{Rendered, quote_systemd};
 use crate::resource::lowering::Lowering;
 use crate::resource::state::Content;
 use crate::resource::value;
@@ -63,7 +63,8 @@ const SEVERAL: [&str; 9] = [
 /// The settings of a service as a stack describes them.
 #[derive(Debug, Clone)]
 pub struct Service {
-    settings: Vec<(Section, &'static str, Text)>,
+    /// Several texts are a program and its arguments.
+    settings: Vec<(Section, &'static str, Vec<Text>)>,
     env: Vec<(String, Text)>,
     directives: Vec<(String, Vec<(String, Text)>)>,
     pub(super) has_exec: bool,
@@ -89,15 +90,16 @@ impl Service {
     pub fn decode(reader: &mut Reader<'_>) -> Self {
         let mut settings = Vec::new();
         for (property, section, directive) in SETTINGS {
-            let mut given = reader.values(property);
+            let given = reader.values(property);
             if property == "exec" && given.len() > 1 {
-                given = vec![joined(&given)];
+                settings.push((section, directive, given));
+                continue;
             }
             if given.len() > 1 && !SEVERAL.contains(&directive) {
                 let problem = Problem::error(format!("`{property}` takes one value"));
                 reader.report(problem.at(&given[1].span, "the second").at(&given[0].span, "the first"));
             }
-            settings.extend(given.into_iter().map(|text| (section, directive, text)));
+            settings.extend(given.into_iter().map(|text| (section, directive, vec![text])));
         }
         let env = reader.children("env").into_iter().flat_map(environment).collect();
         let directives = reader.children("directive").into_iter().filter_map(directive).collect();
@@ -112,7 +114,7 @@ impl Service {
 
     /// Where the first thing is set.
     pub fn span(&self) -> Option<&Span> {
-        let settings = self.settings.iter().map(|(_, _, text)| text);
+        let settings = self.settings.iter().flat_map(|(_, _, texts)| texts);
         let env = self.env.iter().map(|(_, text)| text);
         let more = self.directives.iter().flat_map(|(_, lines)| lines.iter().map(|(_, text)| text));
         settings.chain(env).chain(more).map(|text| &text.span).next()
@@ -152,7 +154,8 @@ impl Service {
     fn section(&self, wanted: Section, fill: &mut impl FnMut(&Text) -> Option<String>) -> Option<Vec<Line>> {
         let here = self.settings.iter().filter(|(section, _, _)| *section == wanted);
         // Every value is filled in before giving up, so that all problems are reported at once.
-        let lines: Vec<_> = here.map(|(_, directive, text)| Some(((*directive).to_string(), fill(text)?))).collect();
+        let lines: Vec<_> =
+            here.map(|(_, directive, texts)| Some(((*directive).to_string(), command(texts, fill)?))).collect();
         lines.into_iter().collect()
     }
 
@@ -170,19 +173,15 @@ impl Service {
     }
 }
 
-/// `exec "prog" "an argument"`: several values are a program and its arguments, each quoted for systemd.
-fn joined(words: &[Text]) -> Text {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| {
-            let escaped = word.raw.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-            // Inside a template's own braces nothing may be escaped.
-            let text = if word.raw.contains("{{") || word.raw.contains("{%") { word.raw.clone() } else { escaped };
-            let bare = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "\"'\\;".contains(c));
-            if bare { text } else { format!("\"{text}\"") }
-        })
-        .collect();
-    Text { raw: quoted.join(" "), span: words[0].span.clone() }
+/// The value of a directive: one text as it is; of several each is one word of a command line, where neither `%` nor `$`
+/// means anything.
+fn command(texts: &[Text], fill: &mut impl FnMut(&Text) -> Option<String>) -> Option<String> {
+    if let [one] = texts {
+        return fill(one);
+    }
+    let words: Vec<Option<String>> =
+        texts.iter().map(|text| quote_systemd(&fill(text)?.replace('$', "$$")).ok()).collect();
+    Some(words.into_iter().collect::<Option<Vec<_>>>()?.join(" "))
 }
 
 /// Reads `env NAME="value" …`.

@@ -8,11 +8,13 @@ use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::body::Body;
 use crate::resource::health::{self, Health};
-use crate::resource::location::{self, Header, Location, Pool, Settings};
+use crate::resource::location::{self, Location, Settings};
 use crate::resource::lowering::Lowering;
+use crate::resource::pool::{LoweredPool, Pool};
 use crate::resource::site_file::NginxText;
+use crate::resource::site_header::Header;
 use crate::resource::state::{Content, PathState, UnitState};
-use crate::resource::{Action, Listen, Reaction, Resource, Route, unit, value};
+use crate::resource::{Action, Listen, Reaction, Resource, unit, value};
 
 /// A site as a stack describes it.
 #[derive(Debug, Clone)]
@@ -85,7 +87,7 @@ impl Site {
         let name = site_name(on, &self.name)?;
         let mut resource = Resource::empty(Kind::Site, &name, on, &self.origin);
         let content = match &self.body {
-            Some(body) => self.verbatim(on, body, &mut resource),
+            Some(body) => verbatim(on, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
         let path: Utf8PathBuf = format!("/etc/nginx/sites-available/{name}.conf").into();
@@ -105,21 +107,6 @@ impl Site {
         Some(resource)
     }
 
-    /// The user's own file, checked for form and read for its wiring.
-    fn verbatim(&self, on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
-        let (content, source) = body.lower_with_source(on)?;
-        let text = String::from_utf8_lossy(&content.bytes).into_owned();
-        let file = NginxText::new(&text, source, body.span());
-        match file.parse() {
-            Ok(directives) => resource.wiring = file.wiring(&directives),
-            Err(problem) => {
-                on.report(problem.at(body.span(), "used here"));
-                return None;
-            }
-        }
-        Some(content)
-    }
-
     fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {
         let names = self.server_names(on, name);
         let listens = self.listens(on);
@@ -133,10 +120,15 @@ impl Site {
         let site = location::Site { name, pools: &pools, headers: &headers };
         let locations = location::lower_all(&self.locations, on, &site)?;
         let snippets: Option<Vec<_>> = self.snippets.iter().map(|text| snippet(on, text)).collect();
-        let settings = self.settings.lower(on)?;
+        let mut settings: Vec<Value> = locations.iter().flat_map(|location| location.server.clone()).collect();
+        settings.extend(self.settings.lower(on)?);
         resource.wiring.serves = names.iter().map(|(name, span)| (name.clone(), span.clone())).collect();
         resource.wiring.listens = listens.iter().filter_map(|(_, listen)| listen.clone()).collect();
-        resource.wiring.routes = locations.iter().flat_map(|location| location.routes.clone()).collect::<Vec<Route>>();
+        if let Some(tls) = self.tls.as_ref().filter(|tls| tls.redirect) {
+            let span = tls.cert.span.clone();
+            resource.wiring.listens.push(Listen { address: None, port: 80, container_port: None, image: None, span });
+        }
+        resource.wiring.routes = locations.iter().filter_map(|location| location.route.clone()).collect();
         let upgrade = locations.iter().any(|location| location.upgrade).then(|| variable("connection", name));
         let cache = locations.iter().any(|location| location.cache).then(|| variable("cache", name));
         let ssl = if self.tls.is_some() { " ssl" } else { "" };
@@ -145,7 +137,7 @@ impl Site {
             site => name,
             names => names.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
             listens => listens.iter().map(|(word, _)| format!("{word}{ssl}")).collect::<Vec<_>>(),
-            pools => pools.iter().map(location::LoweredPool::value).collect::<Vec<_>>(),
+            pools => pools.iter().map(LoweredPool::value).collect::<Vec<_>>(),
             headers => headers.iter().map(header_value).collect::<Vec<_>>(),
             locations => locations.iter().map(|location| location.value.clone()).collect::<Vec<_>>(),
             settings,
@@ -213,6 +205,21 @@ impl Tls {
 
 fn header_value((name, value): &(String, String)) -> Value {
     context! { name, value }
+}
+
+/// The user's own file, checked for form and read for its wiring.
+fn verbatim(on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
+    let (content, source) = body.lower_with_source(on)?;
+    let text = String::from_utf8_lossy(&content.bytes).into_owned();
+    let file = NginxText::new(&text, source, body.span());
+    match file.parse() {
+        Ok(directives) => resource.wiring = file.wiring(&directives),
+        Err(problem) => {
+            on.report(problem.at(body.span(), "used here"));
+            return None;
+        }
+    }
+    Some(content)
 }
 
 /// Raw lines for the server block: in good form, so that they cannot close it.

@@ -81,9 +81,9 @@ impl<'a> NginxText<'a> {
             None => (location, None),
         };
         let path = location.args.join(" ");
-        let named: Vec<Option<String>> =
+        let of: Vec<Option<String>> =
             if names.is_empty() { vec![None] } else { names.iter().cloned().map(Some).collect() };
-        for name in named {
+        for name in of {
             let span = self.place(at.offset, at.len);
             wiring.routes.push(Route { name, path: path.clone(), to: to.clone(), reference: None, span });
         }

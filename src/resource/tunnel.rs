@@ -96,7 +96,7 @@ impl Tunnel {
         let service = if main { "cloudflared.service".into() } else { format!("cloudflared-{name}.service") };
         let mut resource = Resource::empty(Kind::Tunnel, &name, on, &self.origin);
         let rules = match &self.body {
-            Some(body) => self.verbatim(on, body, &mut resource),
+            Some(body) => self.verbatim(on, &name, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
         resource.state.paths.insert(config.clone(), unit::file(rules));
@@ -122,7 +122,7 @@ impl Tunnel {
     }
 
     /// The user's own configuration, checked as cloudflared would.
-    fn verbatim(&self, on: &Lowering<'_>, body: &Body, resource: &mut Resource) -> Option<Content> {
+    fn verbatim(&self, on: &Lowering<'_>, name: &str, body: &Body, resource: &mut Resource) -> Option<Content> {
         let (content, source) = body.lower_with_source(on)?;
         let instead = source.is_none().then(|| body.span().clone());
         let source = source.unwrap_or_else(|| Source::new(body.span().path(), String::from_utf8_lossy(&content.bytes)));
@@ -133,7 +133,7 @@ impl Tunnel {
                 return None;
             }
         }
-        self.credentials(on, "credentials", resource)?;
+        self.credentials(on, name, resource)?;
         Some(content)
     }
 
@@ -149,7 +149,7 @@ impl Tunnel {
             Some(text) => service(on, text)?,
             None => Hop { url: "http_status:404".into(), to: None, reference: None },
         };
-        self.shadowed(on, &rules)?;
+        shadowed(on, &rules)?;
         resource.wiring.routes = rules.iter().map(|(_, route)| route.clone()).collect();
         let span = self.otherwise.as_ref().map_or(&self.origin, |text| &text.span).clone();
         let last = Route { name: None, path: "/".into(), to: otherwise.to, reference: otherwise.reference, span };
@@ -159,21 +159,6 @@ impl Tunnel {
             rules => rules.into_iter().map(|(rule, _)| rule).collect::<Vec<_>>(), otherwise => otherwise.url,
         };
         on.template("cloudflared/config.yml.j2", context, false, &self.origin)
-    }
-
-    /// A rule for a name and path that an earlier one has taken is never reached.
-    fn shadowed(&self, on: &Lowering<'_>, rules: &[(Value, Route)]) -> Option<()> {
-        for (at, (_, route)) in rules.iter().enumerate() {
-            let taken = |(_, other): &&(Value, Route)| {
-                other.name == route.name && (other.path == route.path || other.path == "/")
-            };
-            if let Some((_, other)) = rules[..at].iter().find(taken) {
-                let problem = Problem::error("this rule is never reached").at(&route.span, "this rule");
-                on.report(problem.at(&other.span, "this one takes its requests").hint("put the narrower rule first"));
-                return None;
-            }
-        }
-        Some(())
     }
 
     /// Where the credentials are on the host; puts them there if the stack has them.
@@ -236,6 +221,20 @@ impl Rule {
         };
         Some((rule, route))
     }
+}
+
+/// A rule for a name and path that an earlier one has taken is never reached.
+fn shadowed(on: &Lowering<'_>, rules: &[(Value, Route)]) -> Option<()> {
+    for (at, (_, route)) in rules.iter().enumerate() {
+        let taken =
+            |(_, other): &&(Value, Route)| other.name == route.name && (other.path == route.path || other.path == "/");
+        if let Some((_, other)) = rules[..at].iter().find(taken) {
+            let problem = Problem::error("this rule is never reached").at(&route.span, "this rule");
+            on.report(problem.at(&other.span, "this one takes its requests").hint("put the narrower rule first"));
+            return None;
+        }
+    }
+    Some(())
 }
 
 /// What cloudflared calls a service: a URL, a resource, or a status to answer with.

@@ -99,8 +99,8 @@ impl Unit {
         let mut resource = Resource::empty(Kind::Unit, short(&name), on, &self.origin);
         let own = Utf8PathBuf::from(format!("{FOLDER}/{name}"));
         let mut directives = None;
-        if let Some(content) = self.content(on, &name) {
-            let content = content?;
+        if self.has_file() {
+            let content = self.content(on, &name)?;
             directives = Some(unit_file::parse(&String::from_utf8_lossy(&content.bytes)));
             resource.state.paths.insert(own, file(content));
         }
@@ -123,23 +123,24 @@ impl Unit {
         Some(resource)
     }
 
-    /// The unit's own file: `None` where it has none, `Some(None)` where a problem was reported.
-    fn content(&self, on: &Lowering<'_>, name: &str) -> Option<Option<Content>> {
+    /// Whether it has a file of its own; a foreign unit has none.
+    fn has_file(&self) -> bool {
+        self.body.is_some() || !self.service.is_empty()
+    }
+
+    /// The unit's own file.
+    fn content(&self, on: &Lowering<'_>, name: &str) -> Option<Content> {
         if let Some(body) = &self.body {
-            return Some(body.lower(on));
+            return body.lower(on);
         }
-        if self.service.is_empty() {
-            return None;
-        }
-        let wanted_by = match self.wanted_by.is_empty() {
-            true => Some(vec!["multi-user.target".to_string()]),
-            false => self.wanted_by.iter().map(|text| value::unit_name(on, text)).collect(),
+        let wanted_by: Vec<String> = if self.wanted_by.is_empty() {
+            vec!["multi-user.target".to_string()]
+        } else {
+            self.wanted_by.iter().map(|text| value::unit_name(on, text)).collect::<Option<_>>()?
         };
-        let description = short(name);
-        Some(wanted_by.and_then(|wanted_by| {
-            let defaults = Defaults { description, kind: None, restart: Some("on-failure"), wanted_by: &wanted_by };
-            self.service.lower(on, &self.origin, &defaults)
-        }))
+        let defaults =
+            Defaults { description: short(name), kind: None, restart: Some("on-failure"), wanted_by: &wanted_by };
+        self.service.lower(on, &self.origin, &defaults)
     }
 
     /// Enabled by default if it can be, running by default if it is ours; of a foreign unit only what is said.

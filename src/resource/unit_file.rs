@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What must be done after a unit file has changed.
+#[expect(clippy::struct_excessive_bools, reason = "four independent things to do")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Impact {
     /// systemd must read its files anew.

@@ -73,7 +73,7 @@ pub fn parse(source: &Arc<Source>, instead: Option<&Span>) -> Result<Node, Box<P
         Ok(parsed) => Ok(node(parsed)),
         Err(error) => {
             let message = error.without_snippet().to_string();
-            let message = message.lines().next().unwrap_or_default().trim_end_matches('.').to_string();
+            let message = plain(&message);
             let span = match error.location() {
                 Some(at) => place(source, at),
                 None => Span::new(source, 0, 0),
@@ -88,6 +88,13 @@ pub fn parse(source: &Arc<Source>, instead: Option<&Span>) -> Result<Node, Box<P
             }))
         }
     }
+}
+
+/// The library's words without the place, which is shown apart, and without advice on its own options.
+fn plain(message: &str) -> &str {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.split(" at line ").next().unwrap_or(line);
+    line.split(", set ").next().unwrap_or(line).trim_end_matches('.')
 }
 
 fn place(source: &Arc<Source>, at: serde_yaml::Location) -> Span {
@@ -211,7 +218,8 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let before = level - 1;
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", "));
+            let items = vec![format!("*a{before}"); 9].join(", ");
+            bomb.extend([format!("a{level}: &a{level} [{items}]\n")]);
         }
         parse(&Source::new("compose.yaml", bomb), None).expect_err("refused");
     }

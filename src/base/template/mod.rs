@@ -116,15 +116,16 @@ impl Templates {
     }
 
     /// Renders the template `name` for the node at `origin`.
+    #[expect(clippy::needless_pass_by_value, reason = "a context is made for one rendering")]
     pub fn render(&self, name: &str, context: Value, scope: &Scope, origin: &Span) -> Result<Rendered, Box<Problem>> {
-        self.render_with(name, context, false, scope, origin)
+        self.render_with(name, &context, false, scope, origin)
     }
 
     /// The same with a context that may carry a secret: then so does the result, and no error repeats a value.
     pub fn render_with(
         &self,
         name: &str,
-        context: Value,
+        context: &Value,
         secret: bool,
         scope: &Scope,
         origin: &Span,
@@ -136,7 +137,7 @@ impl Templates {
                 None => problem.hint("templates are files below `templates/`, named relative to it"),
             }));
         };
-        let job = Job { source, origin: Some(origin), context: names::flatten(&context), scope, secret };
+        let job = Job { source, origin: Some(origin), context: names::flatten(context), scope, secret };
         self.run(job).map_err(Box::new)
     }
 

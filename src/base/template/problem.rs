@@ -30,7 +30,7 @@ impl Found<'_> {
             .and_then(|name| self.sources.get(name))
             .unwrap_or(self.source);
         let span = place(error, source);
-        let expression = &source.text[span.offset..span.offset + span.len];
+        let expression = named(error).unwrap_or(&source.text[span.offset..span.offset + span.len]);
         let (message, hint) = match error.kind() {
             ErrorKind::UndefinedError => self.undefined(expression),
             kind => (self.message(error, kind), None),
@@ -84,6 +84,14 @@ impl Found<'_> {
     }
 }
 
+/// The expression that the library names as undefined. These are names as written, never values.
+fn named(error: &Error) -> Option<&str> {
+    let detail = error.detail()?;
+    let end = detail.find("` is undefined")?;
+    let begin = detail[..end].rfind('`')?;
+    Some(&detail[begin + 1..end])
+}
+
 /// Follows a path of names into a value: the first name that is not there, and those that are.
 fn descend<'a>(
     from: Option<&serde_json::Value>,
@@ -93,13 +101,11 @@ fn descend<'a>(
     let mut here = from;
     for part in std::iter::once(first).chain(rest) {
         let object = here.and_then(serde_json::Value::as_object);
-        match object.and_then(|object| object.get(part)) {
-            Some(value) => here = Some(value),
-            None => {
-                let names = object.map(|object| object.keys().cloned().collect()).unwrap_or_default();
-                return (part.to_string(), names);
-            }
-        }
+        let Some(value) = object.and_then(|object| object.get(part)) else {
+            let names = object.map(|object| object.keys().cloned().collect()).unwrap_or_default();
+            return (part.to_string(), names);
+        };
+        here = Some(value);
     }
     (String::new(), Vec::new())
 }

@@ -1,4 +1,5 @@
-# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# shellcheck shell=sh disable=SC2013,SC2016,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # apply.sh: makes a host what a plan says. The only program that writes.
 #
 # Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
@@ -11,7 +12,9 @@
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
-#   T/undo        what brings running state back once the files are back
+#   T/unmake      what takes back running state before the former files are in place again
+#   T/undo        what brings running state back once they are
+#   T/preflight, T/staged   what to have judged once packages are installed
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #
 # Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
@@ -231,6 +234,8 @@ outcome() { say "outcome $1 $2"; }
 revert() {
   say "reverting $1"
   reverted=rolled-back
+  # What was started may never have come up: that it cannot be stopped is no failure of the way back.
+  for step in $(cat "$run_dir/$1/unmake"); do do_step "$step" || :; done
   backwards=''
   for step in $(cat "$run_dir/$1/steps"); do backwards="$step$nl$backwards"; done
   for step in $backwards; do undo_step "$step" || reverted=failed; done
@@ -238,12 +243,25 @@ revert() {
     : >"$run_dir/output"
     if ! do_step "$step"; then
       reverted=failed
-      say "failed $step"
       show_output
     fi
   done
+  settle_debts "$1" "$reverted"
   phase "$1" reverted
   outcome "$1" "$reverted"
+}
+
+# Once everything is back as it was, nothing is owed for what was tried.
+settle_debts() {
+  [ "$2" = rolled-back ] || return 0
+  for step in $(cat "$run_dir/$1/steps"); do
+    case $step in
+      owe"$tab"*)
+        step=${step#owe"$tab"}
+        rm -f -- "$state/$repo/owed/${step%%"$tab"*}"
+        ;;
+    esac
+  done
 }
 
 # The reverse of one line of T/steps, harmless where the step was never done.

@@ -1,4 +1,5 @@
-# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# shellcheck shell=sh disable=SC2013,SC2016,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # common.sh: what all host programs share. They run under dash, bash and busybox sh.
 #
 # Conventions: IFS is a newline and globbing is off, so an unquoted list of lines becomes one argument for each line.

@@ -1,4 +1,5 @@
-# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# shellcheck shell=sh disable=SC2013,SC2016,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # observe.sh: says how a host is. Reads only.
 #
 # Runs as root or not. Standard input holds, after the program's text, lines that say what to look at, then `look`. Standard output gets sections, each begun by a line `[name]`; the

@@ -1,4 +1,5 @@
-# shellcheck shell=sh disable=SC2013,SC2016,SC3013 # lines, not words: IFS is a newline; -ef is in dash, bash and busybox
+# shellcheck shell=sh disable=SC2013,SC2016,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # preflight.sh: has the host's own validators judge a candidate tree before anything is switched.
 #
 # In a private mount namespace the candidate files are laid over the live tree, so nginx, systemd and Compose see the

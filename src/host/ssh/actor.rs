@@ -102,7 +102,7 @@ impl Job {
 
     fn wakes_at(&self) -> Option<Instant> {
         match self {
-            Job::Run(run) => run.wakes_at(),
+            Job::Run(run) => Some(run.wakes_at()),
             Job::Tunnel(tunnel) => tunnel.wakes_at(),
         }
     }
@@ -124,8 +124,9 @@ impl Job {
 }
 
 /// What is to be waited for after a turn.
+#[derive(Default, Clone, Copy)]
 struct Next {
-    /// There is more to do at once.
+    /// Something went forward: there may be more to do at once.
     busy: bool,
     /// Something waits for room in the socket.
     wants_room: bool,
@@ -136,10 +137,7 @@ pub struct Turn<'a> {
     /// The session.
     pub session: &'a Session,
     socket: &'a OwnedFd,
-    /// Something went forward.
-    moved: bool,
-    /// Something waits for room in the socket.
-    wants_room: bool,
+    next: Next,
     /// A job is at opening its channel.
     pub opening_taken: bool,
     /// The host was asked for a sign of life, and has not given one.
@@ -151,7 +149,7 @@ impl Turn<'_> {
     pub fn settle<T>(&mut self, result: Result<T, ssh2::Error>) -> Result<Option<Result<T, ssh2::Error>>, Lost> {
         match result {
             Ok(value) => {
-                self.moved = true;
+                self.next.busy = true;
                 Ok(Some(Ok(value)))
             }
             Err(cause) if cause.code() == ErrorCode::Session(-37) => {
@@ -170,7 +168,7 @@ impl Turn<'_> {
         match result {
             Ok(0) => Ok(None),
             Ok(count) => {
-                self.moved = true;
+                self.next.busy = true;
                 Ok(Some(count))
             }
             Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => {
@@ -187,12 +185,12 @@ impl Turn<'_> {
 
     /// Notes that something went forward.
     pub fn moved(&mut self) {
-        self.moved = true;
+        self.next.busy = true;
     }
 
     fn blocked(&mut self) {
         if matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both) {
-            self.wants_room = true;
+            self.next.wants_room = true;
         }
     }
 
@@ -200,7 +198,7 @@ impl Turn<'_> {
     pub fn has_room(&mut self) -> bool {
         let mut fds = [PollFd::new(self.socket, PollFlags::OUT)];
         let room = matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..));
-        self.wants_room |= !room;
+        self.next.wants_room |= !room;
         room
     }
 }
@@ -217,7 +215,8 @@ pub struct Actor {
     alive_interval: Duration,
     last_heard: Instant,
     last_asked: Instant,
-    closing: Option<Option<oneshot::Sender<()>>>,
+    /// Who is to be told when it has ended.
+    told: Option<oneshot::Sender<()>>,
 }
 
 impl Actor {
@@ -245,18 +244,17 @@ impl Actor {
             alive_interval,
             last_heard: now,
             last_asked: now,
-            closing: None,
+            told: None,
         }
     }
 
     /// Serves until the connection is closed or lost.
     pub fn serve(mut self) {
         let end = loop {
-            self.take_commands();
-            if self.closing.is_some() {
+            if !self.take_commands() {
                 break Ok(());
             }
-            match self.work().and_then(|next| self.sleep(&next)) {
+            match self.work().and_then(|next| self.sleep(next)) {
                 Ok(()) => {}
                 Err(lost) => break Err(lost),
             }
@@ -273,12 +271,13 @@ impl Actor {
             job.fail(gone(&self.label, &why));
         }
         // Whatever still lies in the inbox is dropped, and its sender finds out by that.
-        if let Some(Some(told)) = self.closing.take() {
+        if let Some(told) = self.told.take() {
             _ = told.send(());
         }
     }
 
-    fn take_commands(&mut self) {
+    /// Whether to go on.
+    fn take_commands(&mut self) -> bool {
         let mut rings = [0; 64];
         while matches!(std::io::Read::read(&mut &self.bell, &mut rings), Ok(1..)) {}
         loop {
@@ -286,14 +285,11 @@ impl Actor {
                 Ok(Command::Run(run)) => Job::Run(run),
                 Ok(Command::Tunnel(tunnel)) => Job::Tunnel(tunnel),
                 Ok(Command::Close(told)) => {
-                    self.closing = Some(told);
-                    return;
+                    self.told = told;
+                    return false;
                 }
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    self.closing = Some(None);
-                    return;
-                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
             };
             if self.jobs.is_empty() {
                 // While nothing went on, nothing was read: silence is counted from now.
@@ -308,8 +304,7 @@ impl Actor {
         Turn {
             session: &self.session,
             socket: &self.socket,
-            moved: false,
-            wants_room: false,
+            next: Next::default(),
             opening_taken: false,
             unanswered: asked,
         }
@@ -334,18 +329,18 @@ impl Actor {
                     break;
                 }
             }
-            let Turn { moved, wants_room, .. } = turn;
+            let next = turn.next;
             jobs.retain(|job| !job.is_done());
             self.jobs = jobs;
             outcome?;
             let once_more = passes == 1 && self.jobs.len() > 1;
-            if !moved && !once_more || passes == PASSES {
-                return Ok(Next { busy: moved, wants_room });
+            if !next.busy && !once_more || passes == PASSES {
+                return Ok(next);
             }
         }
     }
 
-    fn sleep(&mut self, next: &Next) -> Result<(), Lost> {
+    fn sleep(&mut self, next: Next) -> Result<(), Lost> {
         let nap = self.keep_alive()?;
         let nap = if next.busy { Duration::ZERO } else { nap };
         let mut on_socket = PollFlags::RDHUP;

@@ -1,4 +1,4 @@
-//! Whether a host is the one it says it is: pinned keys and `known_hosts` (`sshd(8)`, SSH_KNOWN_HOSTS FILE FORMAT).
+//! Whether a host is the one it says it is: pinned keys and `known_hosts` (`sshd(8)`, under "SSH known hosts file format").
 //!
 //! Our own check, because libssh2's has none of wildcards, negation and `@revoked`, and takes a host that is known by
 //! another type of key for a changed one. `@cert-authority` lines are skipped: host certificates are never asked for.

@@ -87,8 +87,8 @@ impl Run {
     }
 
     /// When something is to be decided even if nothing happens.
-    pub fn wakes_at(&self) -> Option<Instant> {
-        Some(self.until)
+    pub fn wakes_at(&self) -> Instant {
+        self.until
     }
 
     /// Ends it with an error.

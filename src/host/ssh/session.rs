@@ -35,18 +35,15 @@ pub struct Open {
 /// Opens a session, over `stream` if there is one (a tunnel through another machine), else over TCP.
 pub fn open(plan: &Plan, stream: Option<UnixStream>, prompt: &dyn Prompt, clock: &Clock) -> Result<Open> {
     let mut session = Session::new().map_err(|cause| internal(&cause))?;
-    let socket = match stream {
-        Some(stream) => {
-            let socket = stream.try_clone().map_err(|cause| unreachable(plan, &cause))?;
-            session.set_tcp_stream(stream);
-            OwnedFd::from(socket)
-        }
-        None => {
-            let stream = dial(plan, clock)?;
-            let socket = stream.try_clone().map_err(|cause| unreachable(plan, &cause))?;
-            session.set_tcp_stream(stream);
-            OwnedFd::from(socket)
-        }
+    let socket = if let Some(stream) = stream {
+        let socket = stream.try_clone().map_err(|cause| unreachable(plan, &cause))?;
+        session.set_tcp_stream(stream);
+        OwnedFd::from(socket)
+    } else {
+        let stream = dial(plan, clock)?;
+        let socket = stream.try_clone().map_err(|cause| unreachable(plan, &cause))?;
+        session.set_tcp_stream(stream);
+        OwnedFd::from(socket)
     };
     shake_hands(&mut session, plan, clock)?;
     auth::log_in(&session, plan, prompt, clock)?;

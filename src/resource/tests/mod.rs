@@ -3,6 +3,7 @@
 mod compose;
 mod file;
 mod first_system;
+mod language;
 mod nginx;
 mod site;
 mod tunnel;
@@ -69,7 +70,6 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let second = Lowering { ports: &ports, ..on() };
     let resources = specs.iter().flat_map(|spec| spec.lower(&second)).collect();
     let needs_facts = second.needs_facts.get();
-    drop(second);
     Outcome { resources, problems: problems.into_inner().0, needs_facts }
 }
 
@@ -99,7 +99,7 @@ impl Outcome {
     pub fn text(&self, path: &str) -> String {
         assert_eq!(self.problems, [], "no problem was expected");
         let states = self.resources.iter().filter_map(|resource| resource.state.paths.get(Utf8Path::new(path)));
-        match states.last() {
+        match states.into_iter().next_back() {
             Some(PathState::File { content, .. }) => String::from_utf8_lossy(&content.bytes).into_owned(),
             other => panic!("{path} is {other:?}"),
         }

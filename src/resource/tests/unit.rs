@@ -97,7 +97,7 @@ fn mistakes() {
     let outcome = lower(
         "unit \"a; rm -rf /\" exec=\"/bin/a\"\nunit \"../b\" exec=\"/bin/b\"\nunit \"c\" user=\"www\"\nunit \"d\"\n\
          unit \"e\" { exec \"/bin/e\"; content \"[Service]\"; }\nunit \"f\" { exec \"/bin/f\\nUser=root\"; }\n\
-         unit \"g\" { exec \"/bin/g\"; health http=\"/x\"; }\nunit \"h\" { exec \"/bin/h\"; env 1A=\"x\"; }\n\
+         unit \"g\" { exec \"/bin/g\"; health http=\"/x\"; }\nunit \"h\" { exec \"/bin/h\"; env \"1A\"=\"x\"; }\n\
          unit \"i\" { exec \"/bin/i\"; lisen 80; }\nunit \"j\" { exec \"/bin/j\"; listen \"all\"; }\n\
          unit \"k\" { exec \"/bin/k\"; directive \"Service]\" A=\"b\"; }\nunit \"l\" { exec \"/bin/l\"; env A=\"{{ secret.bd }}\"; }\n\
          timer \"m\" exec=\"/bin/m\"\ntimer \"n\" on-calendar=\"daily\"\nunit \"o.socket\" exec=\"/bin/o\"\n\

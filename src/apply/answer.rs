@@ -1,0 +1,110 @@
+//! What a host says while it applies, line by line.
+
+use std::collections::BTreeMap;
+
+use crate::base::id::StackName;
+
+/// How one transaction ended on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As planned.
+    Applied,
+    /// Something failed and everything was brought back.
+    RolledBack,
+    /// Something failed and not everything could be brought back.
+    Failed,
+    /// Not begun: the host had changed since it was planned.
+    Stale,
+    /// Not begun: a transaction it needs did not go well.
+    Blocked,
+}
+
+/// What is known of one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Course {
+    /// How it ended; `None` while it has not.
+    pub ending: Option<Ending>,
+    /// The number of the step that failed, or what else was wrong.
+    pub failed: Option<String>,
+    /// What it said.
+    pub output: Vec<String>,
+}
+
+/// What a host has said so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Each transaction.
+    pub courses: BTreeMap<StackName, Course>,
+    /// Who holds the lock, where we did not get it.
+    pub locked: Option<String>,
+    /// What was wrong before any transaction began.
+    pub broken: Option<String>,
+    /// The step being done.
+    pub step: Option<usize>,
+    /// The host waits for our confirmation.
+    pub wants_confirmation: bool,
+    /// No confirmation came in time, and the host has gone back.
+    pub unconfirmed: bool,
+    /// The program came to its end.
+    pub ended: bool,
+    current: Option<StackName>,
+    stale: Option<String>,
+    partial: Vec<u8>,
+}
+
+impl Answer {
+    /// Takes in more of what the host says.
+    pub fn hear(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();
+                self.line(&line);
+            } else {
+                self.partial.push(*byte);
+            }
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "locked" => self.locked = Some(rest.into()),
+            "broken" => self.broken = Some(rest.into()),
+            "transaction" => self.current = StackName::new(rest).ok(),
+            "step" => self.step = rest.parse().ok(),
+            "stale" => self.stale = Some(rest.into()),
+            "failed" => self.course(|course, rest| course.failed = Some(rest.into()), rest),
+            "|" => self.course(|course, rest| course.output.push(rest.into()), rest),
+            "reverting" => self.current = StackName::new(rest).ok(),
+            "outcome" => self.outcome(rest),
+            "confirm" => self.wants_confirmation = true,
+            "unconfirmed" => self.unconfirmed = true,
+            "end" | "[end]" => self.ended = true,
+            _ => {}
+        }
+    }
+
+    fn course(&mut self, change: impl FnOnce(&mut Course, &str), rest: &str) {
+        if let Some(stack) = &self.current {
+            change(self.courses.entry(stack.clone()).or_default(), rest);
+        }
+    }
+
+    fn outcome(&mut self, line: &str) {
+        let Some((stack, word)) = line.split_once(' ') else { return };
+        let Ok(stack) = StackName::new(stack) else { return };
+        let stale = self.stale.take();
+        let course = self.courses.entry(stack).or_default();
+        course.ending = match word {
+            "applied" => Some(Ending::Applied),
+            "rolled-back" => Some(Ending::RolledBack),
+            "failed" => Some(Ending::Failed),
+            "stale" => {
+                course.failed = stale;
+                Some(Ending::Stale)
+            }
+            "blocked" => Some(Ending::Blocked),
+            _ => None,
+        };
+    }
+}

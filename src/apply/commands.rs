@@ -1,0 +1,119 @@
+//! Deeds as the words of commands. What the plan prints and what runs come from the same data.
+
+use crate::plan::effect::Deed;
+
+/// A command: its deadline in seconds, then its words. No shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// How long it may take.
+    pub seconds: u32,
+    /// Program and arguments.
+    pub words: Vec<String>,
+}
+
+impl Command {
+    fn new(seconds: u32, words: &[&str], more: &[String]) -> Self {
+        let words = words.iter().map(|word| (*word).to_string()).chain(more.iter().cloned()).collect();
+        Command { seconds, words }
+    }
+
+    fn systemctl(seconds: u32, verb: &str, units: &[String]) -> Self {
+        Command::new(seconds, &["systemctl", verb, "--"], units)
+    }
+}
+
+/// The commands that do a deed.
+pub fn commands(deed: &Deed) -> Vec<Command> {
+    match deed {
+        Deed::Install { packages } => install(packages),
+        Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
+        Deed::Disable { units } => vec![Command::systemctl(60, "disable", units)],
+        Deed::DaemonReload => vec![Command::new(60, &["systemctl", "daemon-reload"], &[])],
+        Deed::Enable { units } => vec![Command::systemctl(60, "enable", units)],
+        Deed::Reenable { units } => vec![Command::systemctl(60, "reenable", units)],
+        Deed::Start { units } => vec![Command::systemctl(120, "start", units)],
+        Deed::Restart { units } => vec![Command::systemctl(180, "restart", units)],
+        Deed::Reload { units } => vec![Command::systemctl(120, "reload", units)],
+        Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
+        Deed::Signal { unit, signal } => {
+            vec![Command::new(30, &["systemctl", "kill", "--kill-whom=main", "-s", signal, "--", unit], &[])]
+        }
+        Deed::ComposeDown { project, .. } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "down"], &[])]
+        }
+        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "stop"], &[])],
+        Deed::ContainerRestart { project, services } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "restart"], services)]
+        }
+        Deed::ContainerSignal { project, service, signal } => {
+            vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
+        }
+        Deed::ComposeUp { create, recreate, start, remove, .. } => {
+            let services: Vec<String> = create.iter().chain(recreate).chain(start).cloned().collect();
+            vec![compose_up(deed, &services, !remove.is_empty())]
+        }
+    }
+}
+
+/// Package lists are fetched first: a new machine has none.
+fn install(packages: &[String]) -> Vec<Command> {
+    let quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"];
+    let update: Vec<&str> = quiet.into_iter().chain(["update"]).collect();
+    let keep_config = "Dpkg::Options::=--force-confold";
+    let install: Vec<&str> =
+        quiet.into_iter().chain(["-o", keep_config, "install", "--no-install-recommends", "--"]).collect();
+    vec![Command::new(600, &update, &[]), Command::new(1200, &install, packages)]
+}
+
+fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
+    let Deed::ComposeUp { project, directory, files, profiles, .. } = deed else {
+        return Command::new(1, &["true"], &[]);
+    };
+    let mut words: Vec<String> = vec!["docker".into(), "compose".into(), "-p".into(), project.clone()];
+    words.extend(["--project-directory".into(), directory.to_string()]);
+    words.extend(files.iter().flat_map(|file| ["-f".into(), file.to_string()]));
+    words.extend(profiles.iter().flat_map(|profile| ["--profile".into(), profile.clone()]));
+    words.extend(["up", "-d", "--quiet-pull"].map(String::from));
+    if remove_orphans {
+        words.push("--remove-orphans".into());
+    }
+    words.extend(services.iter().cloned());
+    Command { seconds: 900, words }
+}
+
+/// What takes a deed back before the former files are in place again, while the new ones still describe what is to go.
+pub fn unmake(deed: &Deed) -> Vec<Command> {
+    match deed {
+        Deed::Start { units } => vec![Command::systemctl(120, "stop", units)],
+        Deed::Enable { units } => vec![Command::systemctl(60, "disable", units)],
+        Deed::ComposeUp { project, create, recreate, start, .. } if !create.is_empty() => {
+            // Where every service is new, networks go too.
+            let words = ["docker", "compose", "-p", project.as_str()];
+            if recreate.is_empty() && start.is_empty() {
+                vec![Command::new(180, &[&words[..], &["down"]].concat(), &[])]
+            } else {
+                vec![Command::new(180, &[&words[..], &["rm", "-s", "-f"]].concat(), create)]
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What brings running state back once the former files are.
+pub fn undo(deed: &Deed) -> Vec<Command> {
+    match deed {
+        Deed::DaemonReload | Deed::Reload { .. } | Deed::Restart { .. } | Deed::ContainerRestart { .. } => {
+            commands(deed)
+        }
+        Deed::Stop { units } => vec![Command::systemctl(120, "start", units)],
+        Deed::Disable { units } => vec![Command::systemctl(60, "enable", units)],
+        Deed::Reenable { units } => vec![Command::systemctl(60, "reenable", units)],
+        Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
+        Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
+        Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => vec![compose_up(deed, recreate, false)],
+        Deed::ComposeStop { project } | Deed::ComposeDown { project, .. } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])]
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,136 @@
+//! `Plan` to `Report`: the only stage that writes.
+//!
+//! All transactions of a host travel together, with their files, in one exchange. What the host answers while it works
+//! is read by [`answer`].
+
+pub mod answer;
+pub mod commands;
+pub mod script;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use camino::Utf8PathBuf;
+
+use crate::base::error::Result;
+use crate::base::id::RepoId;
+use crate::host::archive::Archive;
+use crate::host::observation::Observation;
+use crate::observe::Place;
+use crate::plan::{HostPlan, Transaction};
+use script::{Script, Writer};
+
+/// Everything one host is sent.
+pub struct Payload {
+    /// What `apply.sh` reads.
+    pub input: Vec<u8>,
+    /// What each numbered step is, in words.
+    pub words: BTreeMap<usize, String>,
+    /// Where the run keeps its things on the host.
+    pub folder: Utf8PathBuf,
+}
+
+/// Who runs what, and how.
+pub struct Run<'a> {
+    /// The run's id: sorts by time, unique.
+    pub id: &'a str,
+    /// The repository.
+    pub repo: &'a RepoId,
+    /// Who, when and why, for the lease.
+    pub who: &'a str,
+    /// How many seconds to wait for another run on the same host.
+    pub lock_wait: u32,
+    /// How many seconds the host waits for confirmation before it goes back; 0 for no confirmation.
+    pub confirm: u32,
+}
+
+/// What a host is sent to carry out the transactions that are not refused.
+pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>) -> Result<Payload> {
+    let folder = seen.state.join(run.repo.as_str()).join("run").join(run.id);
+    let mut archive = Archive::default();
+    archive.directory(&folder, 0o700);
+    let mut words = BTreeMap::new();
+    let (mut next, mut stage) = (1, 0);
+    let transactions: Vec<&Transaction> =
+        plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()).collect();
+    // The scripts come first in the archive, but their files must be written before they are known: so the list of
+    // staging directories is put together in a second archive and sent ahead.
+    let mut scripts = Vec::new();
+    let mut files = Archive::default();
+    for transaction in &transactions {
+        let own = folder.join(transaction.stack.as_str());
+        let writer = Writer {
+            run: run.id,
+            place,
+            seen,
+            with_owner: seen.uid == 0 && !plan.offline,
+            next: &mut next,
+            archive: &mut files,
+            folder: &own,
+            stage: &mut stage,
+        };
+        scripts.push((transaction, writer.script(transaction)?));
+    }
+    let stages: String = scripts.iter().flat_map(|(_, script)| &script.stages).fold(String::new(), |mut all, stage| {
+        let _ = writeln!(all, "{stage}");
+        all
+    });
+    archive.file(&folder.join("stages"), 0o600, stages.as_bytes());
+    let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
+    archive.file(&folder.join("order"), 0o600, order.as_bytes());
+    for (transaction, script) in scripts {
+        let state = seen.state.join(run.repo.as_str());
+        add_transaction(&mut archive, &folder, &state, transaction, &script);
+        words.extend(script.words);
+    }
+    let mut input = header(run, seen);
+    input.extend(b"tar\n");
+    input.extend(archive.followed_by(files));
+    Ok(Payload { input, words, folder })
+}
+
+/// What a host is sent to revert what dead runs left half done.
+pub fn recovery(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
+    let mut input = header(run, seen);
+    input.extend(b"recover\n");
+    input
+}
+
+fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
+    let Run { id, repo, who, lock_wait, confirm } = run;
+    let state = &seen.state;
+    format!("state {state}\nrepo {repo}\nrun {id}\nwho {who}\nwait {lock_wait}\nconfirm {confirm}\n").into_bytes()
+}
+
+fn add_transaction(
+    archive: &mut Archive,
+    folder: &Utf8PathBuf,
+    state: &Utf8PathBuf,
+    transaction: &Transaction,
+    script: &Script,
+) {
+    let own = folder.join(transaction.stack.as_str());
+    let ledger = state.join("ledger").join(transaction.stack.as_str());
+    let seen = transaction.ledger_seen.map_or("none".to_string(), |digest| digest.to_string());
+    let needs: Vec<String> = transaction.needs.iter().map(ToString::to_string).collect();
+    let (preflight, staged) = script.preflight.clone().unwrap_or_default();
+    let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    archive.directory(&own, 0o700);
+    for (name, text) in [
+        ("needs", lines(&needs)),
+        ("paths", lines(&script.expected.paths)),
+        ("stat", lines(&script.expected.stat)),
+        ("sums", lines(&script.expected.sums)),
+        ("steps", lines(&script.steps)),
+        ("unmake", lines(&script.unmake)),
+        ("undo", lines(&script.undo)),
+        ("preflight", preflight),
+        ("staged", staged),
+        ("ledger.path", format!("{ledger}\n")),
+        ("ledger.sum", format!("{seen}\n")),
+        ("ledger.before", transaction.ledger_before.to_text()),
+        ("ledger.after", transaction.ledger_after.to_text()),
+    ] {
+        archive.file(&own.join(name), 0o600, text.as_bytes());
+    }
+}

@@ -1,0 +1,409 @@
+//! A transaction as the steps that `apply.sh` carries out, and the staged files that go with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::apply::commands::{Command, commands, undo, unmake};
+use crate::base::error::{Error, Kind, Result};
+use crate::host::archive::Archive;
+use crate::host::observation::{Observation, Seen, Thing};
+use crate::observe::Place;
+use crate::observe::inspect::Candidate;
+use crate::plan::effect::{Deed, Phase};
+use crate::plan::{PathChange, Transaction};
+use crate::resource::state::{Owner, PathState};
+use crate::resource::{Check, Probe};
+
+/// Everything `apply.sh` needs for one transaction.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// `T/steps`.
+    pub steps: Vec<String>,
+    /// What each numbered step is, in words, for reports and progress.
+    pub words: BTreeMap<usize, String>,
+    /// `T/unmake`.
+    pub unmake: Vec<String>,
+    /// `T/undo`.
+    pub undo: Vec<String>,
+    /// `T/paths`, `T/stat`, `T/sums`.
+    pub expected: Expected,
+    /// Staging directories.
+    pub stages: BTreeSet<Utf8PathBuf>,
+    /// `T/preflight` and `T/staged`, where the candidate could not be judged at plan time.
+    pub preflight: Option<(String, String)>,
+}
+
+/// What must still be so when the transaction begins.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// The paths it was planned against.
+    pub paths: Vec<String>,
+    /// What `stat` says of those that are there.
+    pub stat: Vec<String>,
+    /// What `sha256sum` says of the files among them.
+    pub sums: Vec<String>,
+}
+
+/// Writes the script of one transaction, and its files into the archive.
+pub struct Writer<'a> {
+    /// The run's id.
+    pub run: &'a str,
+    /// Where paths really are.
+    pub place: &'a Place,
+    /// The host as it was seen.
+    pub seen: &'a Observation,
+    /// Whether owners are set.
+    pub with_owner: bool,
+    /// Numbers the steps of the whole run.
+    pub next: &'a mut usize,
+    /// The archive.
+    pub archive: &'a mut Archive,
+    /// The transaction's folder on the host.
+    pub folder: &'a Utf8Path,
+    /// Numbers staging folders of the whole run.
+    pub stage: &'a mut usize,
+}
+
+impl Writer<'_> {
+    /// The script of a transaction.
+    pub fn script(mut self, transaction: &Transaction) -> Result<Script> {
+        let mut script = Script::default();
+        let changes: Vec<&PathChange> = transaction.changes.iter().flat_map(|change| &change.paths).collect();
+        self.expect(&mut script, &changes);
+        self.deeds(&mut script, transaction, Phase::Prepare)?;
+        let files = self.files(&changes);
+        if transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Prepare) {
+            self.judge_after_installing(&mut script, transaction, &files)?;
+        }
+        self.deeds(&mut script, transaction, Phase::Before)?;
+        owe(&mut script, transaction)?;
+        self.switch(&mut script, &changes, files)?;
+        self.deeds(&mut script, transaction, Phase::After)?;
+        self.checks(&mut script, transaction)?;
+        Ok(script)
+    }
+
+    fn expect(&self, script: &mut Script, changes: &[&PathChange]) {
+        for change in changes {
+            let real = self.place.real(&change.path);
+            script.expected.paths.push(real.to_string());
+            if let Seen::Present(seen) = &change.before {
+                script.expected.stat.push(seen.stat_line(&real));
+                if let Thing::File(Some(digest)) = seen.thing {
+                    // sha256sum marks names that hold a backslash.
+                    let escaped = real.as_str().replace('\\', "\\\\");
+                    let mark = if escaped.len() == real.as_str().len() { "" } else { "\\" };
+                    script.expected.sums.push(format!("{mark}{digest}  {escaped}"));
+                }
+            }
+        }
+    }
+
+    fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
+        for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == phase) {
+            for command in commands(&effect.deed) {
+                self.numbered(script, effect.deed.words(), "run", &command)?;
+            }
+            if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
+                for unit in units {
+                    script.steps.push(line(&["paid", unit])?);
+                }
+            }
+            for command in unmake(&effect.deed) {
+                script.unmake.insert(0, run_line(&command)?);
+            }
+        }
+        if phase == Phase::After {
+            // Once the files are back: first what systemd reads, then what runs, in the order of the plan.
+            for effect in &transaction.effects {
+                for command in undo(&effect.deed) {
+                    script.undo.push(run_line(&command)?);
+                }
+            }
+            script.undo.sort_by_key(|line| !line.contains("daemon-reload"));
+        }
+        Ok(())
+    }
+
+    fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
+        let number = *self.next;
+        *self.next += 1;
+        script.words.insert(number, words);
+        let head = [verb.to_string(), number.to_string(), command.seconds.to_string()];
+        let fields: Vec<&str> = head.iter().chain(&command.words).map(String::as_str).collect();
+        script.steps.push(line(&fields)?);
+        Ok(())
+    }
+
+    /// Stages all new files, grouped by the directory they are for.
+    fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
+        let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
+        for change in changes {
+            if matches!(change.after, Some(PathState::Directory { .. })) {
+                continue;
+            }
+            let Some(parent) = change.path.parent() else { continue };
+            if !groups.contains_key(parent) {
+                let group = self.group(parent);
+                groups.insert(parent.to_owned(), group);
+            }
+            let Some(group) = groups.get_mut(parent) else { continue };
+            let name = change.path.file_name().unwrap_or_default().to_string();
+            if matches!(&change.before, Seen::Present(seen) if seen.thing != Thing::Directory) {
+                group.replaced.push(name.clone());
+            }
+            let staged = group.staging.join(&name);
+            match &change.after {
+                Some(PathState::File { content, mode, owner }) => {
+                    self.archive.file(&staged, *mode, &content.bytes);
+                    if self.with_owner && *owner != Owner::root() {
+                        let owner = format!("{}:{}", owner.user, owner.group);
+                        group.owners.entry(owner).or_default().push(name.clone());
+                    }
+                    group.files.push(name.clone());
+                }
+                Some(PathState::Link { target }) => self.archive.link(&staged, target),
+                _ => {
+                    group.removed.push(name);
+                    continue;
+                }
+            }
+            group.staged.push(name);
+        }
+        groups.into_values().collect()
+    }
+
+    fn group(&mut self, parent: &Utf8Path) -> Group {
+        let anchor = parent.ancestors().find(|above| *above == "/" || is_there(self.seen, above));
+        let stage = self.place.real(anchor.unwrap_or(Utf8Path::new("/"))).join(format!(".reconcile-{}", self.run));
+        let number = *self.stage;
+        *self.stage += 1;
+        self.archive.directory(&stage, 0o700);
+        let staging = stage.join(number.to_string());
+        self.archive.directory(&staging, 0o700);
+        Group {
+            directory: self.place.real(parent),
+            kept: stage.join(format!("{number}.old")),
+            stage,
+            staging,
+            ..Group::default()
+        }
+    }
+
+    /// The steps that put every path in its place.
+    fn switch(&self, script: &mut Script, changes: &[&PathChange], groups: Vec<Group>) -> Result<()> {
+        let staged: Vec<String> = groups
+            .iter()
+            .flat_map(|group| group.files.iter().map(|name| group.staging.join(name).to_string()))
+            .collect();
+        for batch in staged.chunks(500) {
+            script.steps.push(listed(&["sync"], batch)?);
+        }
+        for group in &groups {
+            script.stages.insert(group.stage.clone());
+            for (owner, names) in &group.owners {
+                script.steps.push(listed(&["chown", owner], &group.in_staging(names))?);
+            }
+            if !group.replaced.is_empty() {
+                let paths = group.in_place(&group.replaced);
+                script.steps.push(listed(&["keep", group.kept.as_str()], &paths)?);
+            }
+        }
+        self.make_directories(script, changes)?;
+        for group in &groups {
+            let (directory, kept) = (group.directory.as_str(), group.kept.as_str());
+            for batch in group.in_staging(&group.staged).chunks(500) {
+                script.steps.push(listed(&["move", directory, kept], batch)?);
+            }
+            if !group.removed.is_empty() {
+                script.steps.push(listed(&["remove"], &group.in_place(&group.removed))?);
+            }
+        }
+        let touched: BTreeSet<String> = groups.iter().map(|group| group.directory.to_string()).collect();
+        if !touched.is_empty() {
+            script.steps.push(listed(&["sync"], &touched.into_iter().collect::<Vec<_>>())?);
+        }
+        let gone = changes.iter().filter(|change| {
+            change.after.is_none() && matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory)
+        });
+        let mut gone: Vec<String> = gone.map(|change| self.place.real(&change.path).to_string()).collect();
+        // Deeper directories first.
+        gone.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
+        if !gone.is_empty() {
+            script.steps.push(listed(&["rmdir"], &gone)?);
+        }
+        Ok(())
+    }
+
+    /// Directories that are wanted, and those above new files that are not there yet; from the top down.
+    fn make_directories(&self, script: &mut Script, changes: &[&PathChange]) -> Result<()> {
+        let mut wanted: BTreeMap<Utf8PathBuf, (u32, Option<Owner>)> = BTreeMap::new();
+        for change in changes.iter().filter(|change| change.after.is_some()) {
+            for above in change.path.ancestors().skip(1).filter(|above| *above != "/") {
+                if !is_there(self.seen, above) {
+                    wanted.entry(above.to_owned()).or_insert((0o755, None));
+                }
+            }
+        }
+        for change in changes {
+            if let Some(PathState::Directory { mode, owner }) = &change.after {
+                wanted.insert(change.path.clone(), (*mode, self.with_owner.then(|| owner.clone())));
+            }
+        }
+        for (path, (mode, owner)) in wanted {
+            let mode = format!("{mode:o}");
+            let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
+            let real = self.place.real(&path);
+            script.steps.push(match self.seen.paths.get(&path) {
+                Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {
+                    let (old_mode, (old_user, old_group)) = (format!("{:o}", seen.mode), seen.ids);
+                    let old = [old_mode, old_user.to_string(), old_group.to_string()];
+                    line(&["meta", &mode, &user, &group, real.as_str(), &old[0], &old[1], &old[2]])?
+                }
+                _ => line(&["mkdir", &mode, &user, &group, real.as_str()])?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Validators that are only installed by this very transaction judge its files before they are switched.
+    fn judge_after_installing(&self, script: &mut Script, transaction: &Transaction, groups: &[Group]) -> Result<()> {
+        let mut candidate = Candidate::default();
+        for change in transaction.changes.iter().flat_map(|change| &change.paths) {
+            match &change.after {
+                Some(after) => {
+                    candidate.paths.insert(change.path.clone(), after.clone());
+                }
+                None => {
+                    candidate.removed.insert(change.path.clone());
+                }
+            }
+        }
+        candidate.nginx = candidate.paths.keys().any(|path| path.starts_with("/etc/nginx"));
+        if !candidate.nginx || self.place.root.is_some() {
+            return Ok(());
+        }
+        let staged: String = groups
+            .iter()
+            .filter(|group| !group.staged.is_empty())
+            .map(|group| format!("{}\t{}\n", group.staging, group.directory))
+            .collect();
+        script.preflight = Some((format!("{}tar\n", candidate.to_lines()), staged));
+        script.steps.push(line(&["preflight", self.folder.as_str()])?);
+        Ok(())
+    }
+
+    fn checks(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
+        let mut active: Vec<String> = Vec::new();
+        let mut longest = 0;
+        for (_, Check { probe, within }) in &transaction.checks {
+            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
+            if let Probe::Active(unit) = probe {
+                active.push(unit.clone());
+                longest = longest.max(seconds);
+            }
+        }
+        if !active.is_empty() {
+            // One look at all units together: each look ends with a pause to see whether they stay up.
+            active.sort();
+            active.dedup();
+            let words = format!("check that {} stays active", active.join(", "));
+            let fields = [vec!["active".to_string()], active].concat();
+            self.numbered(script, words, "check", &Command { seconds: longest, words: fields })?;
+        }
+        for (id, Check { probe, within }) in &transaction.checks {
+            let (words, fields) = match probe {
+                Probe::Active(_) => continue,
+                Probe::Http { url, host } => {
+                    let host = host.clone().unwrap_or_else(|| "-".into());
+                    (format!("check {url}"), vec!["http".into(), url.clone(), host])
+                }
+                Probe::Tcp { host, port } => {
+                    (format!("check {host}:{port}"), vec!["tcp".into(), host.clone(), port.to_string()])
+                }
+                Probe::Command(words) => {
+                    (format!("check {}", words.join(" ")), [vec!["command".to_string()], words.clone()].concat())
+                }
+            };
+            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
+            self.numbered(script, format!("{words} for {id}"), "check", &Command { seconds, words: fields })?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of one directory.
+#[derive(Debug, Default)]
+struct Group {
+    /// Where they go.
+    directory: Utf8PathBuf,
+    /// The staging directory, which the run removes in the end.
+    stage: Utf8PathBuf,
+    /// Where the new ones wait.
+    staging: Utf8PathBuf,
+    /// Where the former ones are kept.
+    kept: Utf8PathBuf,
+    staged: Vec<String>,
+    files: Vec<String>,
+    replaced: Vec<String>,
+    removed: Vec<String>,
+    owners: BTreeMap<String, Vec<String>>,
+}
+
+impl Group {
+    fn in_staging(&self, names: &[String]) -> Vec<String> {
+        names.iter().map(|name| self.staging.join(name).to_string()).collect()
+    }
+
+    fn in_place(&self, names: &[String]) -> Vec<String> {
+        names.iter().map(|name| self.directory.join(name).to_string()).collect()
+    }
+}
+
+/// Notes which units will run with older files between the switch and their restart.
+fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
+    for effect in &transaction.effects {
+        let (units, verb) = match &effect.deed {
+            Deed::Restart { units } => (units, "restart"),
+            Deed::Reload { units } => (units, "reload"),
+            _ => continue,
+        };
+        let why = effect.causes.first().map(ToString::to_string).unwrap_or_default();
+        for unit in units {
+            script.steps.push(line(&["owe", unit, verb, &why])?);
+        }
+    }
+    Ok(())
+}
+
+fn is_there(seen: &Observation, path: &Utf8Path) -> bool {
+    matches!(seen.paths.get(path), Some(Seen::Present(_)))
+}
+
+fn run_line(command: &Command) -> Result<String> {
+    let seconds = command.seconds.to_string();
+    let fields: Vec<&str> =
+        ["run", "0", &seconds].into_iter().chain(command.words.iter().map(String::as_str)).collect();
+    line(&fields)
+}
+
+fn listed(head: &[&str], names: &[String]) -> Result<String> {
+    let fields: Vec<&str> = head.iter().copied().chain(names.iter().map(String::as_str)).collect();
+    line(&fields)
+}
+
+/// One step: fields separated by tabs. The host splits at tabs and newlines, so a field can hold neither, nor be empty.
+fn line(fields: &[&str]) -> Result<String> {
+    let odd = fields.iter().find(|field| field.is_empty() || field.contains(['\t', '\n', '\r', '\0']));
+    match odd {
+        Some(field) => {
+            let what = format!(
+                "`{}` cannot be sent to a host: it is empty or holds a control character",
+                field.escape_debug()
+            );
+            Err(Error::new(Kind::Config, what))
+        }
+        None => Ok(fields.join("\t")),
+    }
+}

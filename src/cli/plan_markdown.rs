@@ -1,0 +1,159 @@
+//! A plan as Markdown, for pull requests.
+
+use std::fmt::Write as _;
+
+use crate::cli::content::{self, Difference};
+use crate::cli::origin::Origin;
+use crate::cli::page::{count, visible};
+use crate::cli::plan_text::failure;
+use crate::cli::words::{self, Totals};
+use crate::engine::Planned;
+use crate::plan::{Change, HostPlan, Transaction};
+
+/// A comment on a pull request may have 65,536 characters on GitHub. Beyond this, diffs are left out.
+const MOST: usize = 60_000;
+
+/// A plan as Markdown.
+pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
+    let mut text = format!("### reconcile plan: {}\n\n", inline(&origin.words()));
+    if words::is_nothing(planned) {
+        let (resources, hosts) = (count(planned.resources, "resource"), count(planned.plan.hosts.len(), "host"));
+        let _ = writeln!(text, "Nothing to do: {resources} on {hosts} as they should be.");
+        return text;
+    }
+    table(&mut text, planned);
+    for host in &planned.plan.hosts {
+        for transaction in &host.transactions {
+            details(&mut text, host, transaction);
+        }
+    }
+    for host in &planned.plan.hosts {
+        let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
+        text.extend(notes);
+    }
+    if !planned.plan.is_empty() {
+        let digest = words::short_digest(&planned.plan);
+        let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());
+        let _ = writeln!(text, "Exactly this: `reconcile apply --expect {digest}`");
+    }
+    text
+}
+
+fn table(text: &mut String, planned: &Planned) {
+    text.push_str("| host | to add | to change | to remove | refused | effects |\n|---|--:|--:|--:|--:|---|\n");
+    for host in &planned.plan.hosts {
+        let each = host.transactions.iter().map(Totals::of_transaction);
+        let totals = each.fold(Totals::default(), Totals::plus);
+        let (change, refused) = (totals.change + totals.activate + totals.adopt, totals.refused + totals.blocked);
+        let effects = totals.effect_words();
+        let (host, add, remove) = (&host.host, totals.add, totals.remove);
+        let _ = writeln!(text, "| {host} | {add} | {change} | {remove} | {refused} | {effects} |");
+    }
+    for (host, error) in &planned.failures {
+        let _ = writeln!(text, "| {host} | | | | | ✗{} |", inline(&failure(error)).replace('|', "\\|"));
+    }
+    text.push('\n');
+}
+
+fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
+    let totals = Totals::of_transaction(transaction).words();
+    let (name, stack) = (&host.host, &transaction.stack);
+    let _ = writeln!(text, "<details><summary><b>{name} · {stack}</b>: {totals}</summary>\n");
+    for run in &host.unfinished {
+        let _ = writeln!(text, "- ❗ run {} broke off here, and is brought back first", inline(run));
+    }
+    for each in &transaction.changes {
+        change(text, transaction, each);
+    }
+    if transaction.refusal().is_none() && !transaction.effects.is_empty() {
+        text.push_str("\nIn this order:\n\n");
+        for (number, effect) in transaction.effects.iter().enumerate() {
+            let (number, what, why) = (number + 1, words::effect(effect), words::names(&effect.causes));
+            let _ = writeln!(text, "{number}. {}, because of {}", inline(&what), inline(&why));
+        }
+    }
+    text.push_str("\n</details>\n\n");
+}
+
+fn change(text: &mut String, transaction: &Transaction, change: &Change) {
+    let (sign, _) = words::sign(transaction, change);
+    let (kind, name) = (change.id.kind, code(&change.id.name));
+    if let Some(refusal) = &change.refused {
+        let (why, hint) = (inline(&refusal.why), inline(&refusal.hint));
+        let _ = writeln!(text, "- `{sign}` {kind} {name}: **refused**: {why} ({hint})");
+        return;
+    }
+    let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+    let arrow = if effects.is_empty() { String::new() } else { format!(" → {}", inline(&effects.join(", "))) };
+    let _ = writeln!(text, "- `{sign}` {kind} {name}: {}{arrow}", inline(&words::what(change)));
+    for path in &change.paths {
+        let Difference::Text { before, after } = content::difference(path) else {
+            let _ = writeln!(text, "  - {}: {}", code(path.path.as_str()), inline(&content::words(path)));
+            continue;
+        };
+        let lines = content::unified(before, after);
+        let body: Vec<String> = lines.iter().map(|(tag, line)| format!("{}{}", tag.sign(), visible(line))).collect();
+        let body = body.join("\n");
+        if text.len() + body.len() > MOST {
+            let _ = writeln!(text, "  - {}: {}, too long to show", code(path.path.as_str()), content::words(path));
+            continue;
+        }
+        let fence = fence(&body);
+        let _ = writeln!(text, "\n  {}\n\n{fence}diff\n{body}\n{fence}\n", code(path.path.as_str()));
+    }
+}
+
+/// A fence longer than any run of backticks in the text.
+fn fence(text: &str) -> String {
+    "`".repeat((longest_run(text) + 1).max(3))
+}
+
+fn longest_run(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+/// A text as code.
+fn code(text: &str) -> String {
+    let ticks = "`".repeat(longest_run(text) + 1);
+    let space = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    format!("{ticks}{space}{}{space}{ticks}", visible(text))
+}
+
+/// A text that must not be taken for Markdown or HTML.
+fn inline(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in visible(text).chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '`' | '*' | '_' | '[' | ']' | '\\' | '|' => escaped.extend(['\\', c]),
+            // A commit, a path or a host must not call people.
+            '@' => escaped.push_str("@\u{2060}"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fixtures::{self, change, edit, host_plan, planned, transaction};
+    use crate::plan::{Action, Cause};
+
+    #[test]
+    fn a_plan_with_something_of_everything() {
+        let text = plan_markdown(&fixtures::origin(), &fixtures::everything());
+        assert!(!text.contains(fixtures::HUSH));
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn no_content_ends_its_fence() {
+        let path = edit("/srv/README.md", "a\n", "````\n</details>\n````\n");
+        let change = change("file:x", Action::Update, Cause::Repository, vec![path]);
+        let planned = planned(vec![host_plan("web-1", vec![transaction("web", vec![change], Vec::new())])]);
+        insta::assert_snapshot!(plan_markdown(&fixtures::origin(), &planned));
+    }
+}

@@ -1,0 +1,349 @@
+//! A plan as text, as people want to read it and paste it.
+
+use crate::base::error::Error;
+use crate::base::id::HostName;
+use crate::cli::content::{self, Difference, Tag};
+use crate::cli::origin::Origin;
+use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, count, width};
+use crate::cli::words::{self, Totals};
+use crate::engine::Planned;
+use crate::host::observation::Seen;
+use crate::plan::{Change, HostPlan, PathChange, Transaction};
+
+/// Diffs are cut after so many lines.
+const LONGEST_DIFF: usize = 40;
+
+/// How a plan is to be laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// How many columns there are.
+    pub width: usize,
+    /// Diffs are not cut, and new files are shown whole.
+    pub full: bool,
+}
+
+/// A plan as text.
+pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
+    let mut page = Page::new();
+    if words::is_nothing(planned) {
+        page.line(&nothing_to_do(planned));
+        notes(&mut page, planned);
+        return page;
+    }
+    page.put(BOLD, &origin.words());
+    page.put(DIM, &format!(" · {}", numbers(planned))).end();
+    for host in &planned.plan.hosts {
+        host_text(&mut page, host, layout);
+    }
+    failures(&mut page, &planned.failures);
+    notes(&mut page, planned);
+    summary(&mut page, planned);
+    page
+}
+
+/// `nothing to do: 61 resources on 2 hosts are as they should be · 0.31 s`.
+fn nothing_to_do(planned: &Planned) -> String {
+    let (resources, hosts) = (planned.resources, planned.plan.hosts.len());
+    let verb = if resources == 1 { "is as it" } else { "are as they" };
+    let elapsed = words::seconds(planned.elapsed);
+    format!("nothing to do: {} on {} {verb} should be · {elapsed}", count(resources, "resource"), count(hosts, "host"))
+}
+
+fn numbers(planned: &Planned) -> String {
+    let hosts = planned.plan.hosts.len() + planned.failures.len();
+    let (hosts, resources) = (count(hosts, "host"), count(planned.resources, "resource"));
+    format!("{hosts} · {resources} · {}", words::seconds(planned.elapsed))
+}
+
+fn host_text(page: &mut Page, host: &HostPlan, layout: Layout) {
+    for run in &host.unfinished {
+        page.end().put(BOLD, host.host.as_str()).end();
+        page.space(2).put(CHANGE, "!").put(PLAIN, &format!(" run {run} broke off here: "));
+        page.put(PLAIN, "what it left half done is brought back first").end();
+    }
+    for transaction in &host.transactions {
+        page.end().put(BOLD, &format!("{} · {}", host.host, transaction.stack));
+        page.put(DIM, if host.offline { " (offline: nothing is activated)" } else { "" }).end();
+        transaction_text(page, transaction, layout);
+    }
+}
+
+fn transaction_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
+    let rows: Vec<Row> = transaction.changes.iter().map(|change| Row::of(transaction, change)).collect();
+    let columns = Columns::of(&rows, layout.width);
+    for (row, change) in rows.iter().zip(&transaction.changes) {
+        row.write(page, &columns);
+        change_text(page, change, layout);
+    }
+    consequences(page, transaction);
+}
+
+/// One line for one change.
+struct Row {
+    sign: (&'static str, anstyle::Style),
+    kind: String,
+    name: String,
+    what: String,
+    effects: String,
+}
+
+/// Where the parts of rows begin.
+struct Columns {
+    kind: usize,
+    name: usize,
+    what: usize,
+    all: usize,
+}
+
+impl Row {
+    fn of(transaction: &Transaction, change: &Change) -> Self {
+        let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+        Row {
+            sign: words::sign(transaction, change),
+            kind: change.id.kind.to_string(),
+            name: change.id.name.clone(),
+            what: change.refused.as_ref().map_or_else(|| words::what(change), |refusal| refusal.why.clone()),
+            effects: if change.refused.is_some() { String::new() } else { effects.join(", ") },
+        }
+    }
+
+    fn write(&self, page: &mut Page, columns: &Columns) {
+        page.space(2).put(self.sign.1, self.sign.0).space(1);
+        page.put(self.sign.1, &self.kind).space(columns.kind.saturating_sub(width(&self.kind)) + 1);
+        page.put(BOLD, &self.name);
+        page.space(columns.name.saturating_sub(width(&self.name)) + 2);
+        page.put(PLAIN, &self.what);
+        if self.effects.is_empty() {
+            page.end();
+            return;
+        }
+        let begin = 4 + columns.kind + 1 + columns.name.max(width(&self.name)) + 2;
+        let gap = columns.what.saturating_sub(width(&self.what)) + 2;
+        if begin + width(&self.what) + gap + width(&self.effects) <= columns.all {
+            page.space(gap);
+        } else {
+            page.end().space(6).put(DIM, "then ");
+        }
+        page.put(EFFECT, &self.effects).end();
+    }
+}
+
+impl Columns {
+    fn of(rows: &[Row], all: usize) -> Self {
+        let widest =
+            |text: fn(&Row) -> &str, most: usize| rows.iter().map(|row| width(text(row)).min(most)).max().unwrap_or(0);
+        Columns {
+            kind: widest(|row| &row.kind, 10),
+            name: widest(|row| &row.name, 32),
+            what: widest(|row| &row.what, 36),
+            all,
+        }
+    }
+}
+
+/// What follows the line of a change: why not, or the paths with their differences.
+fn change_text(page: &mut Page, change: &Change, layout: Layout) {
+    if let Some(refusal) = &change.refused {
+        page.space(6).put(DIM, "hint: ").put(PLAIN, &refusal.hint).end();
+        if let Some(origin) = &change.origin {
+            page.space(6).put(DIM, &format!("described in {origin}")).end();
+        }
+        return;
+    }
+    // What the first line says already is not said again.
+    let alone = change.paths.len() == 1 && change.details.is_empty();
+    for path in &change.paths {
+        if !(alone && path.path == change.id.name) {
+            path_line(page, path, alone);
+        }
+        if let Difference::Text { before, after } = content::difference(path)
+            && (layout.full || content::is_edit(path))
+        {
+            diff_text(page, before, after, layout);
+        }
+    }
+}
+
+fn path_line(page: &mut Page, change: &PathChange, alone: bool) {
+    let (sign, style) = match (&change.before, &change.after) {
+        (Seen::Absent, _) => ("+", ADD),
+        (_, None) => ("-", REMOVE),
+        _ => ("~", CHANGE),
+    };
+    let words = content::words(change);
+    page.space(6).put(style, sign).put(PLAIN, &format!(" {}", change.path));
+    page.space(2).put(DIM, if alone { "" } else { &words }).end();
+}
+
+fn diff_text(page: &mut Page, before: &str, after: &str, layout: Layout) {
+    let lines = content::unified(before, after);
+    let shown = if layout.full { lines.len() } else { lines.len().min(LONGEST_DIFF) };
+    for (tag, line) in &lines[..shown] {
+        let style = match tag {
+            Tag::Added => ADD,
+            Tag::Removed => REMOVE,
+            Tag::Hunk | Tag::NoNewline => DIM,
+            Tag::Same => PLAIN,
+        };
+        page.space(8).put(style, &format!("{}{line}", tag.sign())).end();
+    }
+    if shown < lines.len() {
+        let more = count(lines.len() - shown, "more line");
+        page.space(8).put(DIM, &format!("… {more}, --full shows {}", if more.ends_with('s') { "them" } else { "it" }));
+        page.end();
+    }
+}
+
+/// What is done to what runs, in order, and what must then be so.
+fn consequences(page: &mut Page, transaction: &Transaction) {
+    if transaction.refusal().is_some() {
+        let why = "nothing of this stack is done on this host while something of it is refused";
+        page.space(2).put(REMOVE, why).end();
+        return;
+    }
+    if !transaction.needs.is_empty() {
+        let needs: Vec<&str> = transaction.needs.iter().map(|stack| stack.as_str()).collect();
+        page.space(2).put(DIM, "after  ").put(PLAIN, &format!("{} went well", needs.join(", "))).end();
+    }
+    for (number, effect) in transaction.effects.iter().enumerate() {
+        let label = if number == 0 { "does   " } else { "       " };
+        page.space(2).put(DIM, label).put(words::effect_style(effect), &words::effect(effect));
+        page.put(DIM, &format!("  because of {}", words::names(&effect.causes))).end();
+    }
+    for (number, (id, check)) in transaction.checks.iter().enumerate() {
+        let label = if number == 0 { "checks " } else { "       " };
+        page.space(2).put(DIM, label).put(PLAIN, &words::check(check));
+        page.put(DIM, &format!("  for {} {}", id.kind, id.name)).end();
+    }
+}
+
+/// The hosts that could not be planned.
+pub fn failures(page: &mut Page, failures: &[(HostName, Error)]) {
+    for (host, error) in failures {
+        page.end().put(REMOVE, "✗ ").put(BOLD, host.as_str()).put(PLAIN, &failure(error)).end();
+        if let Some(hint) = &error.hint {
+            page.space(2).put(DIM, "hint: ").put(PLAIN, hint).end();
+        }
+    }
+}
+
+/// ` unreachable: connection refused`.
+pub fn failure(error: &Error) -> String {
+    match error.kind {
+        crate::base::error::Kind::Unreachable => format!(" unreachable: {error}"),
+        _ => format!(": {error}"),
+    }
+}
+
+fn notes(page: &mut Page, planned: &Planned) {
+    let noted: Vec<&HostPlan> = planned.plan.hosts.iter().filter(|host| !host.notes.is_empty()).collect();
+    if !noted.is_empty() {
+        page.end();
+    }
+    for host in noted {
+        for note in &host.notes {
+            page.put(DIM, &format!("note: {}: ", host.host)).put(PLAIN, note).end();
+        }
+    }
+}
+
+fn summary(page: &mut Page, planned: &Planned) {
+    page.end();
+    if planned.plan.is_empty() {
+        let unchanged: usize = planned.plan.hosts.iter().map(|host| host.unchanged).sum();
+        page.line(&format!("nothing to do on the other hosts: {} as wanted", count(unchanged, "resource")));
+        return;
+    }
+    page.put(BOLD, &Totals::of(&planned.plan).words()).end();
+    let digest = words::short_digest(&planned.plan);
+    let transactions = planned.plan.hosts.iter().flat_map(|host| &host.transactions);
+    if transactions.clone().next().is_some() && transactions.clone().all(|each| each.refusal().is_some()) {
+        page.put(DIM, &format!("plan {digest} · nothing of it can be applied")).end();
+        return;
+    }
+    page.put(DIM, &format!("plan {digest} · exactly this: ")).put(PLAIN, "reconcile apply --expect ");
+    page.put(PLAIN, &digest).end();
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::cli::fixtures::{self, change, edit, host_plan, planned, transaction};
+    use crate::plan::{Action, Cause};
+    use crate::resource::state::Content;
+
+    const LAYOUT: Layout = Layout { width: 120, full: false };
+
+    fn shown(planned: &Planned, layout: Layout) -> String {
+        plan_text(&fixtures::origin(), planned, layout).plain()
+    }
+
+    /// The plan of one file that changes.
+    fn one(path: PathChange) -> Planned {
+        let change = change("file:x", Action::Update, Cause::Repository, vec![path]);
+        planned(vec![host_plan("web-1", vec![transaction("web", vec![change], Vec::new())])])
+    }
+
+    #[test]
+    fn a_plan_with_something_of_everything() {
+        assert_snapshot!(shown(&fixtures::everything(), LAYOUT));
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_effects_on_lines_of_their_own() {
+        assert_snapshot!(shown(&fixtures::everything(), Layout { width: 60, full: false }));
+    }
+
+    #[test]
+    fn an_empty_plan_is_one_line() {
+        let empty = planned(vec![host_plan("web-1", Vec::new()), host_plan("web-2", Vec::new())]);
+        assert_snapshot!(shown(&empty, LAYOUT));
+    }
+
+    #[test]
+    fn g11_a_secret_is_in_no_plan() {
+        for full in [false, true] {
+            let text = shown(&fixtures::everything(), Layout { width: 120, full });
+            assert!(!text.contains(fixtures::HUSH), "{text}");
+        }
+    }
+
+    #[test]
+    fn g11_what_only_some_may_read_on_the_host_is_not_shown() {
+        let mut path = edit("/etc/x", fixtures::HUSH, "plain now\n");
+        path.before = fixtures::seen(fixtures::HUSH.as_bytes(), 0o640);
+        assert_snapshot!(shown(&one(path), Layout { width: 120, full: true }));
+    }
+
+    #[test]
+    fn control_characters_of_files_do_not_reach_the_terminal() {
+        let page = plan_text(&fixtures::origin(), &one(edit("/etc/x", "a\n", "\u{1b}[2Jü\r\n\u{202e}end")), LAYOUT);
+        assert!(!page.plain().contains('\u{1b}'));
+        assert_snapshot!(page.plain());
+    }
+
+    #[test]
+    fn long_diffs_are_cut_unless_all_is_asked_for() {
+        let before: String = (0..60).map(|n| format!("line {n}\n")).collect();
+        let planned = one(edit("/etc/x", &before, &before.replace("line", "row")));
+        let text = shown(&planned, LAYOUT);
+        assert!(text.contains("… 81 more lines, --full shows them"), "{text}");
+        assert!(shown(&planned, Layout { full: true, ..LAYOUT }).contains("+row 59\n"));
+    }
+
+    #[test]
+    fn binary_files_are_shown_as_sizes() {
+        let mut path = edit("/etc/x", "text\n", "");
+        path.after = Some(fixtures::file(Content::plain(vec![0, 159, 146, 150]), 0o644));
+        assert_snapshot!(shown(&one(path), LAYOUT));
+    }
+
+    #[test]
+    fn a_dirty_unsigned_tree_says_so() {
+        let origin = Origin { dirty: 3, ..fixtures::origin() };
+        assert_eq!(origin.words(), "infra@4f2c91d main, dirty: 3 files changed");
+        assert_eq!(Origin { dirty: 0, signer: None, ..origin }.words(), "infra@4f2c91d main, not signed");
+    }
+}

@@ -1,0 +1,161 @@
+//! What an apply did, as text and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::failure::error_value;
+use crate::cli::origin::Origin;
+use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, REMOVE, count};
+use crate::cli::plan_text::failure;
+use crate::cli::words::seconds;
+use crate::engine::report::{HostReport, Outcome, Report, StackFailure};
+
+/// A report as text.
+pub fn report_text(report: &Report, run: &str, elapsed: Duration) -> Page {
+    let mut page = Page::new();
+    for host in &report.hosts {
+        host_text(&mut page, host);
+    }
+    page.end();
+    let good = report.hosts.iter().filter(|host| host.is_good()).count();
+    let hosts = count(report.hosts.len(), "host");
+    let verdict = match report.exit_code() {
+        0 => format!("done on {hosts}"),
+        1 => format!("failed on {hosts}"),
+        _ => format!("done on {good} of {hosts}"),
+    };
+    page.put(if report.exit_code() == 0 { ADD } else { REMOVE }, &verdict);
+    page.put(PLAIN, &format!(" · {}", counts(|outcome| total(report, outcome))));
+    page.put(DIM, &format!(" · {} · run {run}", seconds(elapsed))).end();
+    page
+}
+
+fn total(report: &Report, outcome: Outcome) -> usize {
+    report.hosts.iter().map(|host| host.count(outcome)).sum()
+}
+
+/// `3 applied, 20 unchanged`; outcomes that nothing has are left out.
+fn counts(of: impl Fn(Outcome) -> usize) -> String {
+    let some = Outcome::ALL.into_iter().map(|outcome| (of(outcome), outcome)).filter(|(number, _)| *number > 0);
+    let words: Vec<String> = some.map(|(number, outcome)| format!("{number} {}", outcome.as_str())).collect();
+    if words.is_empty() { "no resources".into() } else { words.join(", ") }
+}
+
+fn host_text(page: &mut Page, host: &HostReport) {
+    let (sign, style) = if host.is_good() { ("✓", ADD) } else { ("✗", REMOVE) };
+    page.put(style, sign).put(BOLD, &format!(" {}", host.host));
+    page.put(PLAIN, &format!("  {}", counts(|outcome| host.count(outcome)))).end();
+    let changed = host.outcomes.iter().filter(|(_, outcome)| !is_quiet(host, **outcome));
+    for (id, outcome) in changed {
+        page.space(4).put(colour(*outcome), &format!("{:<11}", outcome.as_str()));
+        page.space(1).put(PLAIN, &format!("{} {}", id.kind, id.name)).end();
+    }
+    if let Some(error) = &host.error {
+        page.space(2).put(REMOVE, &format!("✗ {}{}", host.host, failure(error))).end();
+        hint(page, error.hint.as_deref());
+    }
+    for each in &host.failures {
+        stack_failure(page, each);
+    }
+}
+
+/// What is not worth a line of its own for each resource.
+fn is_quiet(host: &HostReport, outcome: Outcome) -> bool {
+    let of_host = host.error.is_some() && matches!(outcome, Outcome::Unreachable | Outcome::Skipped);
+    outcome == Outcome::Unchanged || of_host
+}
+
+fn colour(outcome: Outcome) -> anstyle::Style {
+    match outcome {
+        Outcome::Applied => ADD,
+        Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable => REMOVE,
+        Outcome::Blocked | Outcome::Held => CHANGE,
+        Outcome::Unchanged | Outcome::Skipped => DIM,
+    }
+}
+
+fn stack_failure(page: &mut Page, failed: &StackFailure) {
+    page.space(2).put(REMOVE, &format!("✗ {} {}: ", failed.stack, failed.outcome.as_str()));
+    page.put(PLAIN, &failed.what).end();
+    for line in &failed.output {
+        page.space(6).put(DIM, "│ ").put(PLAIN, line).end();
+    }
+}
+
+fn hint(page: &mut Page, hint: Option<&str>) {
+    if let Some(hint) = hint {
+        page.space(4).put(DIM, "hint: ").put(PLAIN, hint).end();
+    }
+}
+
+/// A report as JSON.
+pub fn report_json(report: &Report, origin: &Origin, run: &str, digest: &str, elapsed: Duration) -> Value {
+    let summary: serde_json::Map<String, Value> =
+        Outcome::ALL.into_iter().map(|outcome| (outcome.as_str().into(), json!(total(report, outcome)))).collect();
+    json!({
+        "version": 1,
+        "command": "apply",
+        "source": origin,
+        "run": run,
+        "plan": digest,
+        "hosts": report.hosts.iter().map(host_value).collect::<Vec<_>>(),
+        "summary": summary,
+        "exit_code": report.exit_code(),
+        "seconds": elapsed.as_secs_f64(),
+    })
+}
+
+fn host_value(host: &HostReport) -> Value {
+    let outcomes: serde_json::Map<String, Value> =
+        host.outcomes.iter().map(|(id, outcome)| (id.to_string(), json!(outcome))).collect();
+    json!({
+        "host": host.host,
+        "good": host.is_good(),
+        "outcomes": outcomes,
+        "failures": host.failures,
+        "error": host.error.as_ref().map(error_value),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::error::{Error, Kind};
+    use crate::base::id::StackName;
+    use crate::cli::fixtures;
+
+    fn some() -> Report {
+        let host = |name: &str, outcomes: &[(&str, Outcome)]| HostReport {
+            host: fixtures::host(name),
+            outcomes: outcomes.iter().map(|(id, outcome)| (id.parse().unwrap(), *outcome)).collect(),
+            failures: Vec::new(),
+            error: None,
+        };
+        let mut second = host(
+            "web-2",
+            &[("unit:go-api", Outcome::RolledBack), ("file:/etc/x", Outcome::Blocked), ("site:a", Outcome::Held)],
+        );
+        second.failures.push(StackFailure {
+            stack: StackName::new("web").unwrap(),
+            outcome: Outcome::RolledBack,
+            what: "restart go-api".into(),
+            output: vec!["panic: \u{1b}[31mno such port".into(), "exit 2".into()],
+        });
+        let mut third = host("web-3", &[("unit:go-api", Outcome::Unreachable)]);
+        third.error = Some(Error::new(Kind::Unreachable, "no route to host").hint("is it switched on?"));
+        let first = host("web-1", &[("unit:go-api", Outcome::Applied), ("file:/etc/x", Outcome::Unchanged)]);
+        Report { hosts: vec![first, second, third] }
+    }
+
+    #[test]
+    fn a_report_as_text() {
+        insta::assert_snapshot!(report_text(&some(), "119", Duration::from_millis(2100)).plain());
+    }
+
+    #[test]
+    fn a_report_as_json() {
+        let json = report_json(&some(), &fixtures::origin(), "119", "7c1d0e", Duration::from_millis(2500));
+        insta::assert_json_snapshot!(json);
+    }
+}

@@ -1,0 +1,254 @@
+//! The words and signs that the plan uses in every form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anstyle::Style;
+
+use crate::base::id::{Kind, ResourceId};
+use crate::cli::content;
+use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
+use crate::engine::Planned;
+use crate::plan::effect::{Deed, Effect};
+use crate::plan::{Action, Cause, Change, Plan, Transaction};
+use crate::resource::{Check, Probe};
+
+/// The effects of a transaction that a resource is a reason for.
+pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
+    transaction.effects.iter().filter(move |effect| effect.causes.contains(id))
+}
+
+/// The sign in front of a change, and its colour.
+pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style) {
+    let recreates = |effect: &Effect| matches!(&effect.deed, Deed::ComposeUp { recreate, .. } if !recreate.is_empty());
+    match change.action {
+        _ if change.refused.is_some() => ("✗", REMOVE),
+        Action::Create => ("+", ADD),
+        Action::Remove => ("-", REMOVE),
+        Action::Adopt => ("=", EFFECT),
+        _ if change.cause == Cause::Owed => ("!", OWED),
+        _ if change.id.kind == Kind::Compose && effects_of(transaction, &change.id).any(recreates) => ("±", CHANGE),
+        Action::Update => ("~", CHANGE),
+        Action::Activate => (">", EFFECT),
+    }
+}
+
+/// Why something changes.
+pub fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::New => "new",
+        Cause::Repository => "changed in the repository",
+        Cause::Drift => "changed on the host",
+        Cause::Both => "changed in the repository and on the host",
+        Cause::Gone => "no longer in the repository",
+        Cause::Owed => "owed since an earlier run",
+    }
+}
+
+/// What changes of a resource, in a few words.
+pub fn what(change: &Change) -> String {
+    let mut words: Vec<String> = Vec::new();
+    // That a repository changes things is the rule; whatever else is the reason, is worth saying.
+    match change.cause {
+        Cause::Repository => {}
+        Cause::New if change.action == Action::Adopt => words.push("becomes ours".into()),
+        Cause::Owed => {}
+        other => words.push(cause(other).into()),
+    }
+    words.extend(change.details.iter().cloned());
+    match &change.paths[..] {
+        [] => {}
+        [one] if change.details.is_empty() => words.push(content::words(one)),
+        [_] => {}
+        paths => words.push(count(paths.len(), "path")),
+    }
+    words.retain(|word| !word.is_empty());
+    if words.is_empty() {
+        words.push(cause(change.cause).into());
+    }
+    words.join(", ")
+}
+
+/// An effect, with the reason where the causes alone do not say it.
+pub fn effect(effect: &Effect) -> String {
+    match &effect.why {
+        Some(why) => format!("{} ({why})", effect.deed.words()),
+        None => effect.deed.words(),
+    }
+}
+
+/// Resources as a reader names them: `unit go-api, file x`.
+pub fn names(ids: &[ResourceId]) -> String {
+    ids.iter().map(|id| format!("{} {}", id.kind, id.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// What must be so after a change.
+pub fn check(check: &Check) -> String {
+    let what = match &check.probe {
+        Probe::Http { url, host: Some(host) } => format!("{url} answers as {host}"),
+        Probe::Http { url, host: None } => format!("{url} answers"),
+        Probe::Tcp { host, port } => format!("{host}:{port} listens"),
+        Probe::Command(command) => format!("`{}` succeeds", command.join(" ")),
+        Probe::Active(unit) => format!("{} is active", unit.strip_suffix(".service").unwrap_or(unit)),
+    };
+    format!("{what} within {} s", check.within.as_secs())
+}
+
+/// How many changes of each sort a plan has, and what it does to what runs.
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// What comes into being.
+    pub add: usize,
+    /// What changes.
+    pub change: usize,
+    /// What goes away.
+    pub remove: usize,
+    /// What is only activated.
+    pub activate: usize,
+    /// What becomes ours.
+    pub adopt: usize,
+    /// What is refused.
+    pub refused: usize,
+    /// What is not done because something of the same stack is refused.
+    pub blocked: usize,
+    /// What is done to what runs, by noun.
+    pub effects: BTreeMap<&'static str, usize>,
+}
+
+impl Totals {
+    /// The totals of one transaction.
+    pub fn of_transaction(transaction: &Transaction) -> Self {
+        let mut totals = Totals::default();
+        let refused = transaction.refusal().is_some();
+        for change in &transaction.changes {
+            *match change.action {
+                _ if change.refused.is_some() => &mut totals.refused,
+                _ if refused => &mut totals.blocked,
+                Action::Create => &mut totals.add,
+                Action::Update => &mut totals.change,
+                Action::Remove => &mut totals.remove,
+                Action::Activate => &mut totals.activate,
+                Action::Adopt => &mut totals.adopt,
+            } += 1;
+        }
+        if refused {
+            return totals;
+        }
+        for (noun, number) in transaction.effects.iter().flat_map(|effect| nouns(&effect.deed)) {
+            *totals.effects.entry(noun).or_default() += number;
+        }
+        totals.effects.retain(|_, number| *number > 0);
+        totals
+    }
+
+    /// The totals of a whole plan.
+    pub fn of(plan: &Plan) -> Self {
+        let transactions = plan.hosts.iter().flat_map(|host| &host.transactions);
+        transactions.map(Totals::of_transaction).fold(Totals::default(), Totals::plus)
+    }
+
+    /// Two totals as one.
+    #[must_use]
+    pub fn plus(mut self, other: Totals) -> Self {
+        self.add += other.add;
+        self.change += other.change;
+        self.remove += other.remove;
+        self.activate += other.activate;
+        self.adopt += other.adopt;
+        self.refused += other.refused;
+        self.blocked += other.blocked;
+        for (noun, number) in other.effects {
+            *self.effects.entry(noun).or_default() += number;
+        }
+        self
+    }
+
+    /// `1 to add, 3 to change, 0 to remove · 2 restarts, 1 reload`.
+    pub fn words(&self) -> String {
+        let mut words = format!("{} to add, {} to change, {} to remove", self.add, self.change, self.remove);
+        for (number, what) in [
+            (self.activate, "to activate"),
+            (self.adopt, "to adopt"),
+            (self.refused, "refused"),
+            (self.blocked, "blocked"),
+        ] {
+            if number > 0 {
+                words.push_str(&format!(", {number} {what}"));
+            }
+        }
+        let effects = self.effect_words();
+        if effects.is_empty() { words } else { format!("{words} · {effects}") }
+    }
+
+    /// `2 restarts, 1 reload`.
+    pub fn effect_words(&self) -> String {
+        let order = NOUNS.iter().filter_map(|noun| Some(count(*self.effects.get(noun)?, noun)));
+        order.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Effects in the order of how much they disturb.
+const NOUNS: [&str; 13] = [
+    "restart",
+    "recreate",
+    "stop",
+    "removal",
+    "reload",
+    "start",
+    "creation",
+    "signal",
+    "daemon-reload",
+    "install",
+    "enable",
+    "disable",
+    "reload or start",
+];
+
+/// What a deed counts as.
+fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
+    match deed {
+        Deed::Install { packages } => vec![("install", packages.len())],
+        Deed::Stop { units } => vec![("stop", units.len())],
+        Deed::Disable { units } => vec![("disable", units.len())],
+        Deed::ComposeDown { services, .. } => vec![("removal", services.len())],
+        Deed::ComposeStop { .. } => vec![("stop", 1)],
+        Deed::DaemonReload => vec![("daemon-reload", 1)],
+        Deed::Enable { units } | Deed::Reenable { units } => vec![("enable", units.len())],
+        Deed::Start { units } => vec![("start", units.len())],
+        Deed::Restart { units } => vec![("restart", units.len())],
+        Deed::Reload { units } => vec![("reload", units.len())],
+        Deed::Bring { units } => vec![("reload or start", units.len())],
+        Deed::Signal { .. } | Deed::ContainerSignal { .. } => vec![("signal", 1)],
+        Deed::ContainerRestart { services, .. } => vec![("restart", services.len())],
+        Deed::ComposeUp { create, recreate, start, remove, .. } => vec![
+            ("creation", create.len()),
+            ("recreate", recreate.len()),
+            ("start", start.len()),
+            ("removal", remove.len()),
+        ],
+    }
+}
+
+/// The colour of an effect: what interrupts service stands out.
+pub fn effect_style(effect: &Effect) -> Style {
+    match effect.deed {
+        Deed::Stop { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => REMOVE,
+        Deed::Restart { .. } | Deed::ComposeUp { .. } | Deed::ContainerRestart { .. } => EFFECT,
+        _ => PLAIN,
+    }
+}
+
+/// `0.31 s`.
+pub fn seconds(elapsed: Duration) -> String {
+    format!("{:.2} s", elapsed.as_secs_f64())
+}
+
+/// The first digits of a plan's digest, by which people name it.
+pub fn short_digest(plan: &Plan) -> String {
+    format!("{:.12}", plan.digest())
+}
+
+/// Whether a planning found nothing to do and nothing wrong.
+pub fn is_nothing(planned: &Planned) -> bool {
+    planned.plan.is_empty() && planned.failures.is_empty()
+}

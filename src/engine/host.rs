@@ -1,0 +1,190 @@
+//! The stages for one host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::apply::answer::{Course, Ending};
+use crate::apply::{Run, payload, recovery};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::event::Event;
+use crate::base::id::{HostName, ResourceId, StackName};
+use crate::engine::Setup;
+use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::session::Session;
+use crate::host::program::Program;
+use crate::observe::Questions;
+use crate::observe::inspect::inspection;
+use crate::plan::host::Policy;
+use crate::plan::{HostPlan, Transaction};
+use crate::render::render;
+use crate::resource::Desired;
+
+/// A host that is planned and ready to be changed.
+pub struct Ready {
+    /// What is to be done.
+    pub plan: HostPlan,
+    /// All resources that take part, by id.
+    pub resources: BTreeSet<ResourceId>,
+    /// The resources that are as they should be.
+    session: Session,
+}
+
+/// Observes and plans one host: one exchange where nothing differs, a second one where something does, and one before
+/// them where templates ask for facts.
+pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
+    let described = &setup.config.hosts[host];
+    let mut session =
+        Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
+    note(setup, host, "looking");
+    let desired = desired(setup, &mut session).await?;
+    let repo = &setup.config.repo;
+    let questions = Questions::about(&desired, session.is_offline());
+    session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+    let after = setup.config.stacks.iter().map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect())).collect();
+    let policy = Policy {
+        repo,
+        stacks: setup.stacks.as_ref(),
+        adopt: &setup.adopt,
+        after: &after,
+        offline: session.is_offline(),
+    };
+    if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
+        note(setup, host, "checking the candidate");
+        let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
+        let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
+        session.seen.merge(later);
+    }
+    let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
+    tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
+    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
+    let resources =
+        desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
+    Ok(Ready { plan, resources: resources.collect(), session })
+}
+
+/// What the host should be. Where templates ask for facts, the host is asked first.
+async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
+    let rendering = render(&setup.config, &session.host, None);
+    if !rendering.needs_facts() {
+        return rendering.into_result().map(|(desired, _)| desired);
+    }
+    let questions = Questions { facts: true, ..Questions::default() };
+    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, &setup.config.repo)).await?;
+    let facts = serde_json::to_value(seen.facts.unwrap_or_default()).unwrap_or_default();
+    render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
+}
+
+/// Carries out the plan of one host and says how each resource ended.
+pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str) -> HostReport {
+    let host = ready.plan.host.clone();
+    let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
+    if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
+        fill(&mut report, &ready.plan, Outcome::Failed);
+        report.error = Some(error);
+    }
+    for id in &ready.resources {
+        report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
+    }
+    report
+}
+
+async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
+    let repo = &setup.config.repo;
+    let confirm = if ready.session.is_remote() { setup.confirm } else { 0 };
+    let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
+    let host = ready.plan.host.clone();
+    if !ready.plan.unfinished.is_empty() {
+        note(setup, &host, "bringing back what a dead run left");
+        let heard = ready.session.apply(&recovery(&ready.session.seen, &run), &run, |_| {}).await;
+        heard.lost.map_or(Ok(()), Err)?;
+        let error = Error::new(Kind::Stale, "a run that died here was brought back, so this plan no longer holds");
+        return Err(error.hint("apply again: the host is whole, and will be planned anew"));
+    }
+    refuse(&ready.plan, report);
+    if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
+        return Ok(());
+    }
+    let payload = payload(&ready.plan, &ready.session.seen, &ready.session.place, &run)?;
+    let heard = {
+        let (sink, host, words) = (setup.sink.clone(), host.clone(), payload.words.clone());
+        let on_step = move |step: usize| {
+            if let Some(what) = words.get(&step) {
+                sink.note(Event::Working { host: host.clone(), what: what.clone() });
+            }
+        };
+        ready.session.apply(&payload.input, &run, on_step).await
+    };
+    if let Some(holder) = heard.answer.locked {
+        let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
+        return Err(error.hint("wait for it to end, or give --lock-wait SECONDS"));
+    }
+    if let Some(broken) = heard.answer.broken {
+        return Err(Error::new(Kind::Host, format!("{host}: {broken}")).hint("nothing was changed; is its disk full?"));
+    }
+    for transaction in ready.plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()) {
+        let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
+        settle(report, transaction, &course, heard.answer.step.and_then(|step| payload.words.get(&step)));
+    }
+    heard.lost.map_or(Ok(()), Err)
+}
+
+/// What is refused is blocked, with everything that happens together with it.
+fn refuse(plan: &HostPlan, report: &mut HostReport) {
+    for transaction in &plan.transactions {
+        let Some((change, refusal)) = transaction.refusal() else { continue };
+        let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
+        report.outcomes.extend(ids);
+        report.failures.push(StackFailure {
+            stack: transaction.stack.clone(),
+            outcome: Outcome::Blocked,
+            what: format!("{}: {}", change.id, refusal.why),
+            output: vec![refusal.hint.clone()],
+        });
+    }
+}
+
+fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>) {
+    let (outcome, what) = match course.ending {
+        Some(Ending::Applied) => (Outcome::Applied, None),
+        Some(Ending::RolledBack) => (Outcome::RolledBack, step.cloned().or(course.failed.clone())),
+        Some(Ending::Failed) => (Outcome::Failed, step.cloned().or(course.failed.clone())),
+        Some(Ending::Blocked) => (Outcome::Blocked, Some("a stack it comes after did not go well".into())),
+        Some(Ending::Stale) => {
+            let moved = course.failed.clone().unwrap_or_default();
+            (Outcome::Failed, Some(format!("{moved} is no longer as it was planned: plan again")))
+        }
+        None => (Outcome::Failed, Some("the host did not say how it ended".into())),
+    };
+    report.outcomes.extend(transaction.changes.iter().map(|change| (change.id.clone(), outcome)));
+    if let Some(what) = what {
+        report.failures.push(StackFailure {
+            stack: transaction.stack.clone(),
+            outcome,
+            what,
+            output: course.output.clone(),
+        });
+    }
+}
+
+fn fill(report: &mut HostReport, plan: &HostPlan, outcome: Outcome) {
+    for change in plan.changes() {
+        report.outcomes.entry(change.id.clone()).or_insert(outcome);
+    }
+}
+
+/// The report of a host that took no part.
+pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
+    let outcome = match error.kind {
+        Kind::Unreachable | Kind::HostKey | Kind::Auth => Outcome::Unreachable,
+        Kind::Interrupted => Outcome::Skipped,
+        _ => Outcome::Failed,
+    };
+    let resources = render(&setup.config, host, None).desired.resources;
+    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
+    let own = resources.into_iter().filter(|resource| takes_part(&resource.stack));
+    let outcomes = own.map(|resource| (resource.id, outcome)).collect();
+    HostReport { host: host.clone(), outcomes, failures: Vec::new(), error: Some(error) }
+}
+
+fn note(setup: &Setup, host: &HostName, what: &str) {
+    setup.sink.note(Event::Working { host: host.clone(), what: what.into() });
+}

@@ -1,0 +1,181 @@
+//! One host during a run: its connection, and what it has told us.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::sync::Notify;
+
+use crate::apply::Run;
+use crate::apply::answer::Answer;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::id::HostName;
+use crate::host::observation::{self, Observation};
+use crate::host::program::Program;
+use crate::host::transport::{Connection, Prompt, Target};
+use crate::observe::Place;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(20);
+/// How long a host may take to say how it is.
+const OBSERVE: Duration = Duration::from_secs(120);
+/// How long one apply may take on a host; each step has its own, shorter deadline there.
+const APPLY: Duration = Duration::from_secs(3600);
+
+/// An open session with one host.
+pub struct Session {
+    /// The host.
+    pub host: HostName,
+    /// Where its paths really are.
+    pub place: Place,
+    /// What it was like when it was last looked at.
+    pub seen: Observation,
+    /// How many exchanges there have been.
+    pub exchanges: usize,
+    target: Target,
+    prompt: Arc<dyn Prompt>,
+    connection: Connection,
+    sudo: bool,
+}
+
+/// How one apply went, as far as it was heard.
+pub struct Heard {
+    /// What the host said.
+    pub answer: Answer,
+    /// The link was lost, or the deadline passed.
+    pub lost: Option<Error>,
+}
+
+impl Session {
+    /// Connects to a host. A relative root directory of a local host is taken from `base`.
+    pub async fn open(
+        host: &HostName,
+        target: &Target,
+        base: Option<&Utf8PathBuf>,
+        prompt: Arc<dyn Prompt>,
+    ) -> Result<Session> {
+        let (root, sudo) = match target {
+            Target::Local { root, sudo } => (root.clone(), *sudo),
+            Target::Ssh(ssh) => (None, ssh.sudo),
+        };
+        let root = root.map(|root| make_root(root, base)).transpose()?;
+        let connection = Connection::connect(target, prompt.clone(), CONNECT).await?;
+        Ok(Session {
+            host: host.clone(),
+            place: Place { root },
+            seen: Observation::default(),
+            exchanges: 0,
+            target: target.clone(),
+            prompt,
+            connection,
+            sudo,
+        })
+    }
+
+    /// Whether nothing is activated on this host.
+    pub fn is_offline(&self) -> bool {
+        self.place.root.is_some()
+    }
+
+    /// Whether the way to the host can break.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.target, Target::Ssh(_))
+    }
+
+    /// Asks the host how it is.
+    pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
+        self.exchanges += 1;
+        let exchange = program.exchange(request, self.sudo, OBSERVE);
+        let output = self.connection.run(exchange, None).await?;
+        tracing::trace!(target: "observe", host = %self.host, answer = %String::from_utf8_lossy(&output.stdout));
+        if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
+            return Err(self.program_failed(&output.stderr));
+        }
+        observation::parse(&output.stdout).map(|seen| self.place.translate(seen))
+    }
+
+    /// Has the host carry out what `input` says. The answer is heard as it comes; `on_step` learns of each new step.
+    /// When the host asks for it, the run is confirmed over a fresh connection.
+    pub async fn apply(
+        &mut self,
+        input: &[u8],
+        run: &Run<'_>,
+        on_step: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Heard {
+        self.exchanges += 1;
+        let answer = Arc::new(Mutex::new(Answer::default()));
+        let asked = Arc::new(Notify::new());
+        let (listener, asking) = (answer.clone(), asked.clone());
+        let hear = Box::new(move |bytes: &[u8]| {
+            let mut answer = lock(&listener);
+            let before = (answer.step, answer.wants_confirmation);
+            answer.hear(bytes);
+            if let Some(step) = answer.step.filter(|_| answer.step != before.0) {
+                on_step(step);
+            }
+            if answer.wants_confirmation && !before.1 {
+                asking.notify_one();
+            }
+        });
+        let exchange = Program::Apply.exchange(input, self.sudo, APPLY);
+        let confirming = async {
+            asked.notified().await;
+            if let Err(error) = self.confirm(run).await {
+                // The host goes back by itself, and says so.
+                tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed");
+            }
+            std::future::pending::<()>().await;
+        };
+        let result = tokio::select! {
+            result = self.connection.run(exchange, Some(hear)) => result,
+            () = confirming => Err(Error::new(Kind::Internal, "confirming never ends")),
+        };
+        let answer = lock(&answer).clone();
+        let lost = match result {
+            Err(error) => Some(error),
+            Ok(output) if !answer.ended && answer.locked.is_none() && answer.broken.is_none() => {
+                Some(self.program_failed(&output.stderr))
+            }
+            Ok(_) => None,
+        };
+        Heard { answer, lost }
+    }
+
+    /// Proves over a fresh connection that the host can still be reached, and says so to the waiting run.
+    async fn confirm(&self, run: &Run<'_>) -> Result<()> {
+        let connection = Connection::connect(&self.target, self.prompt.clone(), CONNECT).await?;
+        let input = format!("state {}\nrepo {}\nrun {}\n", self.seen.state, run.repo, run.id);
+        let output = connection.run(Program::Confirm.exchange(input.as_bytes(), self.sudo, OBSERVE), None).await?;
+        connection.close().await;
+        if output.status == Ok(0) { Ok(()) } else { Err(self.program_failed(&output.stderr)) }
+    }
+
+    fn program_failed(&self, stderr: &[u8]) -> Error {
+        let said = String::from_utf8_lossy(stderr);
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let error = Error::new(Kind::Host, format!("our program could not run on {}: {last}", self.host));
+        error.hint(if said.contains("sudo") {
+            "let this user run `sudo -n sh`, or connect as root"
+        } else {
+            "the host needs a POSIX shell and coreutils"
+        })
+    }
+}
+
+/// A root directory as an absolute path; it is made if it is not there.
+fn make_root(root: Utf8PathBuf, base: Option<&Utf8PathBuf>) -> Result<Utf8PathBuf> {
+    let root = match base {
+        Some(base) => base.join(root),
+        None => root,
+    };
+    let failed = |cause: std::io::Error| {
+        let error = Error::new(Kind::Host, format!("the root directory {root} cannot be used")).because(cause);
+        error.hint("check `root` of this host")
+    };
+    std::fs::create_dir_all(&root).map_err(failed)?;
+    root.canonicalize_utf8().map_err(failed)
+}
+
+fn lock(answer: &Mutex<Answer>) -> std::sync::MutexGuard<'_, Answer> {
+    answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,69 @@
+//! What the host's own validators said of the candidate, as reasons not to make changes.
+
+use crate::base::id::Kind;
+use crate::host::observation::Verdicts;
+use crate::plan::{Change, Refusal, Transaction};
+
+/// Refuses every change that a validator found fault with. What is only missing so far, such as a program that is
+/// deployed later, is a detail and no reason.
+pub(crate) fn judge(verdicts: &Verdicts, transactions: &mut [Transaction]) {
+    for change in transactions.iter_mut().flat_map(|transaction| &mut transaction.changes) {
+        for (what, status, output) in &verdicts.checks {
+            let refused = match what.split_once(' ').unwrap_or((what.as_str(), "")) {
+                ("nginx", _) if touches_nginx(change) => nginx(*status, output),
+                ("units", _) => units(change, *status, output),
+                ("compose", project) if is_project(change, project) => compose(*status, output),
+                _ => None,
+            };
+            change.refused = change.refused.take().or(refused);
+        }
+    }
+}
+
+fn touches_nginx(change: &Change) -> bool {
+    change.paths.iter().any(|path| path.path.starts_with("/etc/nginx"))
+}
+
+fn is_project(change: &Change, project: &str) -> bool {
+    change.id.kind == Kind::Compose && change.id.name == project
+}
+
+fn nginx(status: i32, output: &str) -> Option<Refusal> {
+    (status != 0).then(|| {
+        let fault = output.lines().find(|line| line.contains("[emerg]") || line.contains("[crit]"));
+        let fault = fault.or(output.lines().last()).unwrap_or("it said nothing");
+        let fault = fault.split_once("] ").map_or(fault, |(_, fault)| fault);
+        let why = format!("`nginx -t` on the host refuses the configuration as it would be: {fault}");
+        Refusal { why, hint: "mend the site; nothing has been switched".into() }
+    })
+}
+
+fn compose(status: i32, output: &str) -> Option<Refusal> {
+    (status != 0).then(|| {
+        let why = format!("`docker compose config` on the host refuses the project: {}", output.trim().replace('\n', "; "));
+        Refusal { why, hint: "mend the compose file; nothing has been switched".into() }
+    })
+}
+
+/// The faults that `systemd-analyze verify` finds in this change's units. It names the file or the unit in each line.
+fn units(change: &mut Change, status: i32, output: &str) -> Option<Refusal> {
+    let names: Vec<&str> = change.paths.iter().filter_map(|path| path.path.file_name()).collect();
+    let own = |line: &&str| names.iter().any(|name| line.contains(name));
+    let (missing, faults): (Vec<&str>, Vec<&str>) = output.lines().filter(own).partition(|line| is_only_missing(line));
+    for line in missing {
+        let said = line.split_once(": ").map_or(line, |(_, said)| said);
+        change.details.push(format!("systemd-analyze: {said}"));
+    }
+    // Warnings about keys that are ignored come with status 0 from older versions: they are faults all the same.
+    let ignored = faults.iter().any(|line| line.contains("ignoring") || line.contains("Unknown"));
+    if faults.is_empty() || (status == 0 && !ignored) {
+        return None;
+    }
+    let why = format!("`systemd-analyze verify` on the host: {}", faults.join("; "));
+    Some(Refusal { why, hint: "mend the unit; nothing has been switched".into() })
+}
+
+/// Programs may be deployed by others, after their unit.
+fn is_only_missing(line: &str) -> bool {
+    line.contains("is not executable") || line.contains("No such file or directory")
+}
