@@ -87,7 +87,7 @@ fn from_file(reading: &Reading<'_>, name: &Text) -> Option<String> {
         return failed("is not text".into(), "encode it, for example with base64");
     };
     // Editors and `echo` put a newline there, which is never part of the secret.
-    let text = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text);
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     if text.is_empty() {
         return failed("is empty".into(), "write the secret into it");
     }

@@ -50,7 +50,7 @@ pub(super) fn of_stack(
     names.insert("stack".into(), json!({ "name": stack.name }));
     let mut scope = Scope { names: Map::new(), secrets: stack.secrets.clone(), facts: facts.cloned() };
     let failed = vars.fill(&mut names, &mut |text, names| {
-        scope.names = names.clone();
+        scope.names.clone_from(names);
         match config.templates.render_text(text, &scope) {
             Ok(rendered) if rendered.needs_facts => Filled::Waits,
             Ok(rendered) if rendered.secret => {

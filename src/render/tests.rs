@@ -1,6 +1,7 @@
 //! Whole repositories, written as a list of files, and what rendering makes of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 
@@ -62,6 +63,15 @@ fn text(config: &Config, name: &str, path: &str) -> String {
     }
 }
 
+/// Every case with what is wrong with it.
+fn table(cases: &[&str], found: impl Fn(&str) -> Vec<String>) -> String {
+    let mut all = String::new();
+    for case in cases {
+        all.extend([case, "\n    ", &found(case).join("\n    "), "\n\n"]);
+    }
+    all
+}
+
 #[test]
 fn more_special_names_win() {
     let config = config(&[
@@ -91,7 +101,7 @@ fn what_can_be_wrong_with_names() {
         "vars a=\"{{ \"",
         "file \"/f\" { content \"{{ secret.dbb }}\" }",
     ];
-    let all: String = cases.iter().map(|case| format!("{case}\n    {}\n\n", found(case).join("\n    "))).collect();
+    let all = table(&cases, found);
     insta::assert_snapshot!(all);
 }
 
@@ -125,7 +135,7 @@ fn two_things_cannot_be_the_same_thing() {
         "site \"x.org\" { listen 80; redirect \"/\" to=\"https://z.org\" }\nsite \"y.org\" { server-name \"X.org\"; listen 80; redirect \"/\" to=\"https://z.org\" }",
         "site \"x.org\" { listen 80; redirect \"/\" to=\"https://z.org\" }\nsite \"y.org\" { listen 80; redirect \"/\" to=\"https://z.org\" }",
     ];
-    let all: String = cases.iter().map(|case| format!("{case}\n    {}\n\n", found(case).join("\n    "))).collect();
+    let all = table(&cases, found);
     insta::assert_snapshot!(all);
 }
 
@@ -208,8 +218,7 @@ fn what_can_be_wrong_on_the_way_of_a_request() {
         "route \"a.org\" path=\"/api\" to=\"site:a.org\"\nroute \"a.org\" path=\"/api/v2\" to=\"site:a.org\"",
         "route \"a.org\" path=\"/api/v2\" to=\"site:a.org\"\nroute \"a.org\" path=\"/api\" to=\"site:a.org\"\nroute \"a.org\" to=\"site:a.org\"",
     ];
-    let all: String =
-        cases.iter().map(|case| format!("{case}\n    {}\n\n", found(&tunnel(case)).join("\n    "))).collect();
+    let all = table(&cases, |case| found(&tunnel(case)));
     insta::assert_snapshot!(all);
 }
 
@@ -254,4 +263,24 @@ fn two_renderings_are_the_same_or_their_difference_is_known() {
         .collect();
     insta::assert_snapshot!(changes.join("\n"));
     assert!(compare(&old, &new).iter().any(|change| change.kind == ChangeKind::Removed));
+}
+
+/// A hundred hosts with a hundred templated files each: rendering must not be what one waits for.
+#[test]
+fn many_hosts_render_quickly() {
+    let (mut hosts, mut body) = ("repo \"x\"\n".to_string(), String::new());
+    for n in 0..100 {
+        let _ = writeln!(hosts, "host \"h{n}\" {{ vars n={n} }}");
+        let _ = writeln!(body, "file \"/f{n}\" {{ content \"{{{{ host.name }}}} {{{{ n }}}} {n}\" }}");
+    }
+    let config = config(&[
+        ("hosts/hosts.kdl", &hosts),
+        ("stacks/s/stack.kdl", &format!("stack \"s\" {{\non \"all\"\n{body}\n}}")),
+    ]);
+    let chosen = Selection::default().select(&config).unwrap();
+    let start = std::time::Instant::now();
+    let (renderings, _) = render_all(&config, &chosen).unwrap_or_else(|error| panic!("{:?}", lines(&error.problems)));
+    let took = start.elapsed();
+    assert_eq!(renderings.values().map(|rendering| rendering.desired.resources.len()).sum::<usize>(), 10_000);
+    assert!(took < std::time::Duration::from_secs(20), "took {took:?}");
 }

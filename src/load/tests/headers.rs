@@ -33,14 +33,14 @@ fn what_can_be_wrong_with_the_header_of_a_stack() {
         "on \"all\"; include \"x\"",
         "on \"all\"; secret \"db\" env=\"NOT_THERE\"",
     ];
-    let all: String = cases.iter().map(|case| format!("{case}\n    {}\n\n", in_stack(case).join("\n    "))).collect();
+    let all = table(&cases, in_stack);
     insta::assert_snapshot!(all);
 }
 
 #[test]
 fn a_stack_is_called_as_its_folder() {
     let found = |text: &str| problems(&[REPO, WEB, ("stacks/s/stack.kdl", text)]);
-    let all: String = [
+    let cases = [
         "stack \"t\" { on \"all\" }",
         "",
         "stack { on \"all\" }",
@@ -49,11 +49,8 @@ fn a_stack_is_called_as_its_folder() {
         "stack \"s\" x=1 { on \"all\" }",
         "stack \"s\" { on \"all\"",
         "stack \"a b\" { on \"all\" }",
-    ]
-    .iter()
-    .map(|text| format!("{text}\n    {}\n\n", found(text).join("\n    ")))
-    .collect();
-    insta::assert_snapshot!(all);
+    ];
+    insta::assert_snapshot!(table(&cases, found));
 }
 
 #[test]
@@ -154,7 +151,7 @@ fn what_can_be_wrong_with_values() {
             ("stacks/s/v.yaml", values),
         ])
     };
-    let all: String = cases.iter().map(|case| format!("{case}\n    {}\n\n", found(case).join("\n    "))).collect();
+    let all = table(&cases, found);
     insta::assert_snapshot!(all);
 }
 

@@ -76,13 +76,16 @@ fn deep_nesting_is_refused() {
     let deep = format!("vars {}{}", "{ a ".repeat(5000), "}".repeat(5000));
     let found = in_stack(&deep);
     assert!(found[0].contains("nest deeper"), "{found:?}");
-    let config = problems(&[
-        REPO,
-        WEB,
-        ("stacks/s/stack.kdl", "stack \"s\" { on \"all\"; values \"v.yaml\" }"),
-        ("stacks/s/v.yaml", &format!("a: {}{}", "[".repeat(100_000), "]".repeat(100_000))),
-    ]);
-    assert_eq!(config.len(), 1, "{config:?}");
+    let yaml = |text: &str| {
+        let stack = "stack \"s\" { on \"all\"; values \"v.yaml\" }";
+        problems(&[REPO, WEB, ("stacks/s/stack.kdl", stack), ("stacks/s/v.yaml", text)])
+    };
+    for depth in [10, 60, 200, 500, 1000, 1900, 2100, 100_000] {
+        let found = yaml(&format!("a: {}{}", "[".repeat(depth), "]".repeat(depth)));
+        assert_eq!(found.is_empty(), depth < 100, "{depth}: {found:?}");
+        let maps: String = (0..depth.min(1000)).map(|level| " ".repeat(level) + "a:\n").collect();
+        assert_eq!(yaml(&maps).is_empty(), depth < 100, "{depth}");
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn what_can_be_wrong_with_hosts() {
         "host \"a\" {",
         "host \"a\" #null",
     ];
-    let all: String = cases.iter().map(|case| format!("{case}\n    {}\n\n", in_hosts(case).join("\n    "))).collect();
+    let all = table(&cases, in_hosts);
     insta::assert_snapshot!(all);
 }
 

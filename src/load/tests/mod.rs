@@ -65,7 +65,8 @@ fn lines(problems: &Problems) -> Vec<String> {
 
 fn line(problem: &Problem) -> String {
     let place = problem.places.first().map_or_else(|| "repository".into(), |(span, _)| span.to_string());
-    let also: String = problem.places.iter().skip(1).map(|(span, _)| format!(" & {span}")).collect();
+    let also: Vec<String> = problem.places.iter().skip(1).map(|(span, _)| format!(" & {span}")).collect();
+    let also = also.concat();
     let warning = if problem.severity == Severity::Warning { "warning: " } else { "" };
     let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     format!("{place}{also}: {warning}{}{hint}", problem.message)
@@ -84,6 +85,15 @@ fn in_stack(body: &str) -> Vec<String> {
 
 fn name(text: &str) -> HostName {
     HostName::new(text).unwrap()
+}
+
+/// Every case with what is wrong with it.
+fn table(cases: &[&str], found: impl Fn(&str) -> Vec<String>) -> String {
+    let mut all = String::new();
+    for case in cases {
+        all.extend([case, "\n    ", &found(case).join("\n    "), "\n\n"]);
+    }
+    all
 }
 
 #[test]
