@@ -1,5 +1,6 @@
 //! What happens at a path, as a reader wants to see it: in a few words, and line by line.
 
+use camino::Utf8Path;
 use similar::{ChangeTag, TextDiff};
 
 use crate::base::secret::MASK;
@@ -58,7 +59,7 @@ pub fn difference(change: &PathChange) -> Difference<'_> {
     {
         return Difference::None;
     }
-    if seen.is_some_and(|seen| seen.mode & EVERYBODY == 0) {
+    if seen.is_some_and(is_private) {
         return Difference::Private;
     }
     let before = match (seen, &change.before_content) {
@@ -74,6 +75,35 @@ pub fn difference(change: &PathChange) -> Difference<'_> {
             after: content.map(|content| content.bytes.len() as u64),
         },
     }
+}
+
+/// Whether not everybody on the host may read it. What comes from the repository is for its readers anyway.
+fn is_private(seen: &PathSeen) -> bool {
+    seen.raw_type != NOT_SEEN && seen.mode & EVERYBODY == 0
+}
+
+/// The type of a path that was not seen on a host.
+const NOT_SEEN: u32 = 0;
+
+/// The change of a path from one state in the repository to another.
+pub fn between(path: &Utf8Path, before: Option<&PathState>, after: Option<&PathState>) -> PathChange {
+    let before_content = match before {
+        Some(PathState::File { content, .. }) if !content.secret => Some(content.bytes.to_vec()),
+        _ => None,
+    };
+    let before = before.map_or(Seen::Absent, |before| Seen::Present(as_if_seen(before)));
+    PathChange { path: path.to_owned(), before, after: after.cloned(), before_content }
+}
+
+fn as_if_seen(state: &PathState) -> PathSeen {
+    let (thing, mode, owner, size) = match state {
+        PathState::File { content, mode, owner } => {
+            (Thing::File(Some(content.digest)), *mode, owner.clone(), content.bytes.len())
+        }
+        PathState::Directory { mode, owner } => (Thing::Directory, *mode, owner.clone(), 0),
+        PathState::Link { target } => (Thing::Link(target.clone()), 0o777, Owner::root(), 0),
+    };
+    PathSeen { thing, raw_type: NOT_SEEN, mode, ids: (u32::MAX, u32::MAX), owner, size: size as u64 }
 }
 
 /// The bytes as text, unless they are something else.
@@ -193,7 +223,7 @@ pub fn amount(content: &Content) -> String {
 
 /// A path that goes.
 fn gone(change: &PathChange, seen: &PathSeen) -> String {
-    let private = seen.mode & EVERYBODY == 0;
+    let private = is_private(seen);
     match (&seen.thing, change.before_content.as_deref().and_then(text)) {
         (Thing::File(_), Some(text)) if !private => super::page::count(text.lines().count(), "line"),
         (Thing::File(_), _) => size(seen.size),

@@ -1,6 +1,6 @@
 //! Plans built by hand, for the tests of this module.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ pub fn planned(hosts: Vec<HostPlan>) -> Planned {
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),
+        ready: BTreeMap::new(),
     }
 }
 

@@ -87,7 +87,8 @@ pub fn place(span: &Span) -> Value {
     json!({ "file": span.path(), "line": line, "column": column })
 }
 
-fn path(change: &PathChange) -> Value {
+/// What happens at a path.
+pub fn path(change: &PathChange) -> Value {
     let difference = content::difference(change);
     // The digest of a short secret gives it away to whoever has time to guess.
     let hidden = matches!(difference, Difference::Secret | Difference::Private)

@@ -8,7 +8,7 @@ use crate::cli::page::{count, visible};
 use crate::cli::plan_text::failure;
 use crate::cli::words::{self, Totals};
 use crate::engine::Planned;
-use crate::plan::{Change, HostPlan, Transaction};
+use crate::plan::{Change, HostPlan, PathChange, Transaction};
 
 /// A comment on a pull request may have 65,536 characters on GitHub. Beyond this, diffs are left out.
 const MOST: usize = 60_000;
@@ -87,7 +87,7 @@ fn change(text: &mut String, transaction: &Transaction, change: &Change) {
     let arrow = if effects.is_empty() { String::new() } else { format!(" → {}", inline(&effects.join(", "))) };
     let _ = writeln!(text, "- `{sign}` {kind} {name}: {}{arrow}", inline(&words::what(change)));
     for path in &change.paths {
-        let Difference::Text { before, after } = content::difference(path) else {
+        let Some((before, after)) = shown(path) else {
             let _ = writeln!(text, "  - {}: {}", code(path.path.as_str()), inline(&content::words(path)));
             continue;
         };
@@ -100,6 +100,14 @@ fn change(text: &mut String, transaction: &Transaction, change: &Change) {
         }
         let fence = fence(&body);
         let _ = writeln!(text, "\n  {}\n\n{fence}diff\n{body}\n{fence}\n", code(path.path.as_str()));
+    }
+}
+
+/// The text of a path before and after, where there is something to compare.
+fn shown(path: &PathChange) -> Option<(&str, &str)> {
+    match content::difference(path) {
+        Difference::Text { before, after } if !(before.is_empty() && after.is_empty()) => Some((before, after)),
+        _ => None,
     }
 }
 
@@ -122,6 +130,7 @@ fn code(text: &str) -> String {
 /// A text that must not be taken for Markdown or HTML.
 fn inline(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
+    let mut before = ' ';
     for c in visible(text).chars() {
         match c {
             '<' => escaped.push_str("&lt;"),
@@ -129,9 +138,10 @@ fn inline(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '`' | '*' | '_' | '[' | ']' | '\\' | '|' => escaped.extend(['\\', c]),
             // A commit, a path or a host must not call people.
-            '@' => escaped.push_str("@\u{2060}"),
+            '@' if !before.is_alphanumeric() => escaped.push_str("@\u{2060}"),
             c => escaped.push(c),
         }
+        before = c;
     }
     escaped
 }

@@ -69,13 +69,18 @@ fn host_text(page: &mut Page, host: &HostPlan, layout: Layout) {
 }
 
 fn transaction_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
+    change_text(page, transaction, layout);
+    consequences(page, transaction);
+}
+
+/// The changes of a transaction, each with its effects and differences.
+pub fn change_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
     let rows: Vec<Row> = transaction.changes.iter().map(|change| Row::of(transaction, change)).collect();
     let columns = Columns::of(&rows, layout.width);
     for (row, change) in rows.iter().zip(&transaction.changes) {
         row.write(page, &columns);
-        change_text(page, change, layout);
+        below(page, change, layout);
     }
-    consequences(page, transaction);
 }
 
 /// One line for one change.
@@ -142,7 +147,7 @@ impl Columns {
 }
 
 /// What follows the line of a change: why not, or the paths with their differences.
-fn change_text(page: &mut Page, change: &Change, layout: Layout) {
+fn below(page: &mut Page, change: &Change, layout: Layout) {
     if let Some(refusal) = &change.refused {
         page.space(6).put(DIM, "hint: ").put(PLAIN, &refusal.hint).end();
         if let Some(origin) = &change.origin {
@@ -152,9 +157,15 @@ fn change_text(page: &mut Page, change: &Change, layout: Layout) {
     }
     // What the first line says already is not said again.
     let alone = change.paths.len() == 1 && change.details.is_empty();
-    for path in &change.paths {
-        if !(alone && path.path == change.id.name) {
-            path_line(page, path, alone);
+    path_changes(page, &change.paths, alone.then_some(change.id.name.as_str()), layout);
+}
+
+/// Paths with their differences. `said` is the name that stands in the line above, where that line tells all there is
+/// to say of the only path.
+pub fn path_changes(page: &mut Page, paths: &[PathChange], said: Option<&str>, layout: Layout) {
+    for path in paths {
+        if said != Some(path.path.as_str()) {
+            path_line(page, path, said.is_some());
         }
         if let Difference::Text { before, after } = content::difference(path)
             && (layout.full || content::is_edit(path))
@@ -235,7 +246,8 @@ pub fn failure(error: &Error) -> String {
     }
 }
 
-fn notes(page: &mut Page, planned: &Planned) {
+/// What the reader should know of each host.
+pub fn notes(page: &mut Page, planned: &Planned) {
     let noted: Vec<&HostPlan> = planned.plan.hosts.iter().filter(|host| !host.notes.is_empty()).collect();
     if !noted.is_empty() {
         page.end();

@@ -52,7 +52,7 @@ fn host_text(page: &mut Page, host: &HostReport) {
         page.space(1).put(PLAIN, &format!("{} {}", id.kind, id.name)).end();
     }
     if let Some(error) = &host.error {
-        page.space(2).put(REMOVE, &format!("✗ {}{}", host.host, failure(error))).end();
+        page.space(2).put(REMOVE, "✗ ").put(PLAIN, failure(error).trim_start_matches([':', ' '])).end();
         hint(page, error.hint.as_deref());
     }
     for each in &host.failures {

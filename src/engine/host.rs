@@ -32,14 +32,18 @@ pub struct Ready {
 /// them where templates ask for facts.
 pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     let described = &setup.config.hosts[host];
-    let mut session =
-        Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
+    let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
     note(setup, host, "looking");
     let desired = desired(setup, &mut session).await?;
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
-    let after = setup.config.stacks.iter().map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect())).collect();
+    let after = setup
+        .config
+        .stacks
+        .iter()
+        .map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect()))
+        .collect();
     let policy = Policy {
         repo,
         stacks: setup.stacks.as_ref(),

@@ -65,9 +65,8 @@ pub struct Planned {
 /// Plans all hosts side by side.
 pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let start = Instant::now();
-    let results = on_all_hosts(setup, "plan", setup.hosts.clone(), |setup, host| async move {
-        host::plan(&setup, &host).await
-    });
+    let results =
+        on_all_hosts(setup, "plan", setup.hosts.clone(), |setup, host| async move { host::plan(&setup, &host).await });
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
         failures: Vec::new(),

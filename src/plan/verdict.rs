@@ -40,7 +40,8 @@ fn nginx(status: i32, output: &str) -> Option<Refusal> {
 
 fn compose(status: i32, output: &str) -> Option<Refusal> {
     (status != 0).then(|| {
-        let why = format!("`docker compose config` on the host refuses the project: {}", output.trim().replace('\n', "; "));
+        let why =
+            format!("`docker compose config` on the host refuses the project: {}", output.trim().replace('\n', "; "));
         Refusal { why, hint: "mend the compose file; nothing has been switched".into() }
     })
 }

@@ -1,0 +1,103 @@
+//! `reconcile apply`: plan, ask, do.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::cli::args::Apply;
+use crate::cli::ask;
+use crate::cli::plan::Planning;
+use crate::cli::plan_text::{Layout, plan_text};
+use crate::cli::report::{report_json, report_text};
+use crate::cli::wire::Bounds;
+use crate::cli::{Call, wire};
+use crate::engine;
+use crate::engine::Planned;
+
+/// Runs the command.
+pub fn run(call: &Call, options: &Apply) -> Result<u8> {
+    let agreed = options.yes || options.expect.is_some();
+    let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
+    if !agreed && !somebody {
+        let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
+        return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
+    }
+    wire::block_on(work(call, options, agreed))
+}
+
+async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
+    let start = Instant::now();
+    let bounds = Bounds { adopt: options.adopt.clone(), lock_wait: options.lock_wait, confirm: options.confirm };
+    let planning = Planning::begin(call, bounds).await?;
+    let planned = &planning.planned;
+    if !call.common.json {
+        planning.say_problems(call);
+        let layout = Layout { width: call.screen.width(), full: options.full };
+        call.screen.show(&plan_text(&planning.origin, planned, layout));
+    }
+    if let Some(expected) = &options.expect {
+        as_expected(planned, expected)?;
+    }
+    if !agreed && is_anything_to_do(planned) && !ask::confirm(call.screen, "Apply these changes?") {
+        return Err(Error::new(Kind::Interrupted, "nothing was changed"));
+    }
+    let digest = planned.plan.digest().to_string();
+    let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
+    planning.live.interrupt.be_careful();
+    let run = run_id();
+    let report = engine::apply(&setup, planning.planned, &run, &who()).await;
+    if call.common.json {
+        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, start.elapsed()));
+    } else if !quiet {
+        call.screen.show(&report_text(&report, &run, start.elapsed()));
+    }
+    Ok(report.exit_code())
+}
+
+/// Whether the plan is the one that was agreed to. What is already as wanted is no surprise.
+fn as_expected(planned: &Planned, expected: &str) -> Result<()> {
+    let digest = planned.plan.digest().to_string();
+    if planned.plan.is_empty() || digest.starts_with(expected) {
+        return Ok(());
+    }
+    let what =
+        format!("this is no longer plan {expected}, but plan {}: the repository or a host has moved", &digest[..12]);
+    Err(Error::new(Kind::Stale, what).hint("read the plan again; nothing was changed"))
+}
+
+/// Whether anything would be carried out.
+fn is_anything_to_do(planned: &Planned) -> bool {
+    planned.plan.hosts.iter().any(|host| {
+        !host.unfinished.is_empty() || host.transactions.iter().any(|transaction| transaction.refusal().is_none())
+    })
+}
+
+/// A name for this run that no other has, and that sorts by time.
+fn run_id() -> String {
+    format!("{}-{:x}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), std::process::id())
+}
+
+/// Who runs this, for the lease on the hosts.
+fn who() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
+    let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let text = format!("{user}@{}", node.trim());
+    text.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fixtures;
+
+    #[test]
+    fn g01_another_plan_than_the_expected_one_is_refused() {
+        let planned = fixtures::everything();
+        let digest = planned.plan.digest().to_string();
+        assert!(as_expected(&planned, &digest[..6]).is_ok());
+        assert_eq!(as_expected(&planned, "000000").unwrap_err().kind, Kind::Stale);
+        let empty = fixtures::planned(vec![fixtures::host_plan("web-1", Vec::new())]);
+        assert!(as_expected(&empty, "000000").is_ok(), "what is already as wanted is no surprise");
+    }
+}

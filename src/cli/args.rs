@@ -1,0 +1,202 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::base::id::ResourceId;
+
+/// Makes ordinary Linux servers match a Git repository, over plain SSH.
+#[derive(Debug, Parser)]
+#[command(name = "reconcile", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Args {
+    /// What every subcommand understands.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every subcommand understands.
+#[derive(Debug, Clone, Group)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of the command line.
+pub struct Common {
+    /// The repository: a directory or URL, at a revision if wanted. Without it: where one stands, or the nearest
+    /// directory above that has stacks/ and hosts/
+    #[arg(long, global = true, env = "RECONCILE_REPO", hide_env_values = true, value_name = "DIR|URL[@REV]")]
+    pub repo: Option<String>,
+    /// Only this host (may be given again)
+    #[arg(long = "host", global = true, value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// Only this stack (may be given again)
+    #[arg(long = "stack", global = true, value_name = "NAME")]
+    pub stacks: Vec<String>,
+    /// Only hosts with this tag (may be given again)
+    #[arg(long = "tag", global = true, value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// JSON on standard output, for errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Tell on standard error what is done; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// How many hosts to work on at the same time
+    #[arg(long, global = true, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    pub parallel: u16,
+    /// Never ask anything
+    #[arg(long, global = true)]
+    pub no_input: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load, render and lint; no host is contacted
+    Check,
+    /// Every file that would be written, as files
+    Render(Render),
+    /// What a commit changes, without any host
+    Diff(Diff),
+    /// What would change, why, and with what effect
+    Plan(Plan),
+    /// Plan, ask, do
+    Apply(Apply),
+    /// Where each host and stack stands
+    Status,
+    /// What differs on the hosts from what was last written there
+    Drift(Drift),
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// The manual page, of one subcommand if wanted
+    Man {
+        /// The subcommand
+        command: Option<String>,
+    },
+    /// The reference of the language, a chapter if wanted
+    Reference {
+        /// The chapter
+        chapter: Option<String>,
+    },
+}
+
+/// `reconcile render`.
+#[derive(Debug, Group)]
+pub struct Render {
+    /// Write the files below this directory, one directory per host. It must be empty or not exist
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `reconcile diff`.
+#[derive(Debug, Group)]
+pub struct Diff {
+    /// Two revisions
+    #[arg(value_name = "REV..REV")]
+    pub range: String,
+    /// Exit with 2 if there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Do not cut long diffs, and show new files whole
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// `reconcile plan`.
+#[derive(Debug, Group)]
+pub struct Plan {
+    /// Exit with 2 if there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Markdown, for a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Take over a resource that is there and not ours, such as file:/etc/motd (may be given again)
+    #[arg(long, value_name = "KIND:NAME")]
+    pub adopt: Vec<ResourceId>,
+    /// Do not cut long diffs, and show new files whole
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// `reconcile apply`.
+#[derive(Debug, Group)]
+pub struct Apply {
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Do exactly the plan with this digest, and without asking (at least 6 digits of it)
+    #[arg(long, value_name = "DIGEST", value_parser = expectation)]
+    pub expect: Option<String>,
+    /// Take over a resource that is there and not ours, such as file:/etc/motd (may be given again)
+    #[arg(long, value_name = "KIND:NAME")]
+    pub adopt: Vec<ResourceId>,
+    /// Do not cut long diffs, and show new files whole
+    #[arg(long)]
+    pub full: bool,
+    /// How long to wait for another run on the same host
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub lock_wait: u32,
+    /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub confirm: u32,
+}
+
+/// `reconcile drift`.
+#[derive(Debug, Group)]
+pub struct Drift {
+    /// Exit with 2 if there is any
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Do not cut long diffs
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// The beginning of a plan's digest.
+fn expectation(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('…').to_lowercase();
+    if !text.chars().all(|c| c.is_ascii_hexdigit()) || text.len() > 64 {
+        return Err("a digest has only the digits 0-9 and a-f, at most 64".into());
+    }
+    if text.len() < 6 {
+        return Err(format!("{} digits are too few to name a plan: at least 6", text.len()));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn digests_are_named_by_six_digits_or_more() {
+        assert_eq!(expectation("7C1D0e…"), Ok("7c1d0e".into()));
+        assert!(expectation("7c1d0").is_err() && expectation("7c1d0g").is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! Ctrl-C: once to finish the step in hand and report, twice to stop. While nothing is being changed, once is enough.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::page::{CHANGE, PLAIN, Page};
+use crate::cli::progress::Progress;
+use crate::cli::screen::Screen;
+
+/// The exit code of a program stopped by Ctrl-C.
+const STOPPED: i32 = 130;
+
+/// Listens for Ctrl-C and for the polite request to end.
+pub struct Interrupt {
+    interrupted: watch::Receiver<bool>,
+    careful: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Begins to listen. Must be called within the runtime.
+    pub fn listen(screen: Screen, progress: Progress) -> std::io::Result<Self> {
+        let (sender, interrupted) = watch::channel(false);
+        let careful = Arc::new(AtomicBool::new(false));
+        let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::spawn(watch_signals(signals, sender, careful.clone(), screen, progress));
+        Ok(Interrupt { interrupted, careful })
+    }
+
+    /// Becomes true when the person wants to stop.
+    pub fn receiver(&self) -> watch::Receiver<bool> {
+        self.interrupted.clone()
+    }
+
+    /// From now on things are changed: the first Ctrl-C lets the step in hand finish.
+    pub fn be_careful(&self) {
+        self.careful.store(true, Ordering::SeqCst);
+    }
+}
+
+async fn watch_signals(
+    (mut interrupt, mut terminate): (Signal, Signal),
+    sender: watch::Sender<bool>,
+    careful: Arc<AtomicBool>,
+    screen: Screen,
+    progress: Progress,
+) {
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        let again = sender.send_replace(true);
+        if again || !careful.load(Ordering::SeqCst) {
+            // While a passphrase is typed, Ctrl-C does not come here, so the terminal is as it should be.
+            std::process::exit(STOPPED);
+        }
+        let mut page = Page::new();
+        page.put(CHANGE, "stopping: ")
+            .put(PLAIN, "the step in hand is finished first; Ctrl-C again stops at once")
+            .end();
+        progress.aside(|| screen.say(&page));
+    }
+}

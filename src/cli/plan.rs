@@ -1,0 +1,88 @@
+//! `reconcile plan`: what would change, why, and with what effect.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::base::diagnostic::Problems;
+use crate::base::error::Result;
+use crate::cli::args::Plan;
+use crate::cli::failure::problems_value;
+use crate::cli::origin::Origin;
+use crate::cli::plan_json::plan_json;
+use crate::cli::plan_markdown::plan_markdown;
+use crate::cli::plan_text::{Layout, plan_text};
+use crate::cli::wire::{Bounds, Live};
+use crate::cli::{Call, wire};
+use crate::engine::{self, Planned, Setup};
+use crate::load::Secrets;
+
+/// A plan with all that was needed to make it.
+pub struct Planning {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Warnings of the repository.
+    pub warnings: Problems,
+    /// What the engine works on, and Ctrl-C.
+    pub live: Live,
+    /// The plan.
+    pub planned: Planned,
+}
+
+impl Planning {
+    /// Loads the repository and plans the chosen hosts.
+    pub async fn begin(call: &Call<'_>, bounds: Bounds) -> Result<Planning> {
+        let repository = wire::open(call.common, Secrets::Required)?;
+        let chosen = wire::choose(call.common, &repository.config)?;
+        let (origin, warnings) = (repository.origin.clone(), repository.warnings.clone());
+        let live = wire::go_live(call.common, repository, chosen, bounds)?;
+        if !call.common.json {
+            call.screen.say_problems(&warnings);
+        }
+        let setup: Arc<Setup> = live.setup.clone();
+        let planned = engine::plan(&setup).await;
+        Ok(Planning { origin, warnings, live, planned })
+    }
+
+    /// The plan as JSON, with the warnings of the repository.
+    pub fn json(&self, command: &str) -> Value {
+        let mut value = plan_json(command, &self.origin, &self.planned);
+        value["warnings"] = problems_value(&self.warnings).into();
+        value
+    }
+
+    /// Shows the problems of hosts that could not be planned because of the repository, each once.
+    pub fn say_problems(&self, call: &Call) {
+        let mut problems = Problems::default();
+        self.planned.failures.iter().for_each(|(_, error)| problems.extend(error.problems.clone()));
+        call.screen.say_problems(&problems);
+    }
+}
+
+/// Runs the command.
+pub fn run(call: &Call, options: &Plan) -> Result<u8> {
+    let planning = wire::block_on(Planning::begin(call, Bounds { adopt: options.adopt.clone(), ..Bounds::default() }))?;
+    if call.common.json {
+        call.screen.show_json(&planning.json("plan"));
+    } else {
+        planning.say_problems(call);
+        if options.markdown {
+            call.screen.show_text(&plan_markdown(&planning.origin, &planning.planned));
+        } else {
+            let layout = Layout { width: call.screen.width(), full: options.full };
+            call.screen.show(&plan_text(&planning.origin, &planning.planned, layout));
+        }
+    }
+    let changes = !planning.planned.plan.is_empty();
+    Ok(exit_code(&planning.planned, options.detailed_exitcode && changes))
+}
+
+/// 0, or 2 where changes are to be told; 1 where no host could be planned, 3 where some could not.
+pub fn exit_code(planned: &Planned, changes: bool) -> u8 {
+    match (planned.failures.is_empty(), planned.plan.hosts.is_empty()) {
+        (true, _) if changes => 2,
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 3,
+    }
+}

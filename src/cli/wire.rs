@@ -1,0 +1,136 @@
+//! From the command line to the stages: which repository, which hosts and stacks, within which bounds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::diagnostic::Problems;
+use crate::base::error::{Error, Kind, Result};
+use crate::base::id::ResourceId;
+use crate::cli::args::Common;
+use crate::cli::ask::Passphrases;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::origin::Origin;
+use crate::cli::progress::Progress;
+use crate::cli::screen::Screen;
+use crate::engine::Setup;
+use crate::load::{self, Chosen, Config, Secrets, Selection};
+use crate::source::{self, Place, Signature, Spec, Tree};
+
+/// A repository, loaded.
+pub struct Repository {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it says.
+    pub config: Config,
+    /// Warnings.
+    pub warnings: Problems,
+    /// Its directory, where it is a work tree.
+    pub directory: Option<Utf8PathBuf>,
+}
+
+/// The repository that the command line names, or the one that one stands in.
+pub fn spec(common: &Common) -> Result<Spec> {
+    if let Some(repo) = &common.repo {
+        return Spec::parse(repo);
+    }
+    let here = std::env::current_dir().ok().and_then(|here| Utf8PathBuf::from_path_buf(here).ok());
+    let root = here.as_deref().and_then(source::find_root);
+    let root = root.ok_or_else(|| {
+        Error::new(Kind::Usage, "neither this directory nor one above it has stacks/ and hosts/")
+            .hint("go to the repository, or name it: --repo DIR|URL[@REV]")
+    })?;
+    Ok(Spec { place: Place::Directory(root), revision: None })
+}
+
+/// Opens and loads the repository of the command line.
+pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
+    let spec = spec(common)?;
+    let tree = source::open(&spec, &source::default_cache())?;
+    let directory = match spec.place {
+        Place::Directory(directory) => Some(directory),
+        Place::Url(_) => None,
+    };
+    load_tree(tree, directory, secrets)
+}
+
+/// Loads a tree.
+pub fn load_tree(tree: Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let read_outside = |path: &Utf8Path| std::fs::read(path);
+    let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
+    warnings.extend(tree.problems.clone());
+    Ok(Repository { origin: origin(&config, &tree), config, warnings, directory })
+}
+
+fn origin(config: &Config, tree: &Tree) -> Origin {
+    let signer = tree.commit.as_ref().and_then(|commit| match &commit.signature {
+        Signature::Good { signer, .. } => Some(signer.clone()),
+        _ => None,
+    });
+    Origin {
+        repo: config.repo.to_string(),
+        commit: tree.commit.as_ref().map(|commit| commit.id.clone()),
+        branch: tree.commit.as_ref().and_then(|commit| commit.branch.clone()),
+        signer,
+        dirty: tree.dirty.tracked.len() + tree.dirty.untracked.len(),
+    }
+}
+
+/// The hosts and stacks that the command line chooses.
+pub fn choose(common: &Common, config: &Config) -> Result<Chosen> {
+    let selection = Selection { hosts: common.hosts.clone(), stacks: common.stacks.clone(), tags: common.tags.clone() };
+    selection.select(config)
+}
+
+/// Within which bounds hosts are worked on.
+#[derive(Debug, Clone, Default)]
+pub struct Bounds {
+    /// Resources that may be taken over.
+    pub adopt: Vec<ResourceId>,
+    /// How many seconds to wait for another run.
+    pub lock_wait: u32,
+    /// How many seconds a host waits for confirmation.
+    pub confirm: u32,
+}
+
+/// What stays the same while a command works on hosts.
+pub struct Live {
+    /// What the engine works on.
+    pub setup: Arc<Setup>,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+}
+
+/// Gets everything ready for work on the chosen hosts. Must be called within the runtime.
+pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: Bounds) -> Result<Live> {
+    let screen = Screen::new(common.color);
+    let progress = Progress::new(screen.is_watched() && common.verbose == 0);
+    let interrupt = Interrupt::listen(screen, progress.clone())
+        .map_err(|error| Error::new(Kind::Internal, "signals cannot be listened to").because(error))?;
+    let setup = Setup {
+        base: repository.directory,
+        config: repository.config,
+        hosts: chosen.hosts.into_iter().collect(),
+        stacks: chosen.partial.then_some(chosen.stacks),
+        adopt: bounds.adopt.into_iter().collect::<BTreeSet<_>>(),
+        parallel: usize::from(common.parallel),
+        lock_wait: bounds.lock_wait,
+        confirm: bounds.confirm,
+        prompt: Arc::new(Passphrases::new(progress.clone(), common.no_input)),
+        sink: Arc::new(progress),
+        interrupted: interrupt.receiver(),
+    };
+    Ok(Live { setup: Arc::new(setup), interrupt })
+}
+
+/// Runs work that talks to hosts.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::new(Kind::Internal, "no runtime can be started").because(error))?;
+    let result = runtime.block_on(work);
+    // A host that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    result
+}
