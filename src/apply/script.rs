@@ -151,7 +151,9 @@ impl Writer<'_> {
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
         for change in changes {
-            if matches!(change.after, Some(PathState::Directory { .. })) {
+            // Directories are made and removed by steps of their own.
+            let was_directory = matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory);
+            if matches!(change.after, Some(PathState::Directory { .. })) || (change.after.is_none() && was_directory) {
                 continue;
             }
             let Some(parent) = change.path.parent() else { continue };
@@ -161,7 +163,7 @@ impl Writer<'_> {
             }
             let Some(group) = groups.get_mut(parent) else { continue };
             let name = change.path.file_name().unwrap_or_default().to_string();
-            if matches!(&change.before, Seen::Present(seen) if seen.thing != Thing::Directory) {
+            if matches!(&change.before, Seen::Present(_)) && !was_directory {
                 group.replaced.push(name.clone());
             }
             let staged = group.staging.join(&name);

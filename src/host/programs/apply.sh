@@ -229,7 +229,8 @@ transaction() {
     fi
   done
   phase "$1" "done"
-  write_whole "$ledger" <"$run_dir/$1/ledger.after"
+  # A stack that owns nothing any more has no ledger.
+  if [ -s "$run_dir/$1/ledger.after" ]; then write_whole "$ledger" <"$run_dir/$1/ledger.after"; else rm -f -- "$ledger"; fi
   outcome "$1" applied
 }
 
