@@ -33,7 +33,7 @@ async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
     let planned = &planning.planned;
     if !call.common.json {
         planning.say_problems(call);
-        let layout = Layout { width: call.screen.width(), full: options.full };
+        let layout = Layout { width: call.screen.width, full: options.full };
         call.screen.show(&plan_text(&planning.origin, planned, layout));
     }
     if let Some(expected) = &options.expect {
@@ -83,7 +83,7 @@ fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
     let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let text = format!("{user}@{}", node.trim());
-    text.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
+    text.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 #[cfg(test)]
