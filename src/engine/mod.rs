@@ -2,7 +2,6 @@
 
 pub mod host;
 pub mod report;
-pub mod repository;
 pub mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
