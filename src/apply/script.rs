@@ -102,6 +102,13 @@ impl Writer<'_> {
 
     fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
         for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == phase) {
+            if let Deed::Start { units } | Deed::Restart { units } | Deed::Bring { units } = &effect.deed {
+                let failed = |unit: &&String| self.seen.units.get(*unit).is_some_and(|seen| seen.active == "failed");
+                let failed: Vec<String> = units.iter().filter(failed).cloned().collect();
+                if !failed.is_empty() {
+                    script.steps.push(listed(&["calm"], &failed)?);
+                }
+            }
             for command in commands(&effect.deed) {
                 self.numbered(script, effect.deed.words(), "run", &command)?;
             }
@@ -117,7 +124,11 @@ impl Writer<'_> {
         if phase == Phase::After {
             // Once the files are back: first what systemd reads, then what runs, in the order of the plan.
             for effect in &transaction.effects {
-                for command in undo(&effect.deed) {
+                let commands = undo(&effect.deed);
+                if !commands.is_empty() && !effect.deed.units().is_empty() {
+                    script.undo.push(listed(&["calm"], effect.deed.units())?);
+                }
+                for command in commands {
                     script.undo.push(run_line(&command)?);
                 }
             }
