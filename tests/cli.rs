@@ -170,6 +170,37 @@ fn a_reader_who_has_enough_is_no_crash() {
 }
 
 #[test]
+fn a_commit_is_compared_without_any_host() {
+    let repository = repository();
+    let git = git2::Repository::init(repository.path()).unwrap();
+    let commit = || {
+        let mut index = git.index().unwrap();
+        index.add_all(["hosts", "stacks"], git2::IndexAddOption::DEFAULT, None).unwrap();
+        let tree = git.find_tree(index.write_tree().unwrap()).unwrap();
+        let who = git2::Signature::now("ann", "ann@example.org").unwrap();
+        let parent = git.head().ok().map(|head| head.peel_to_commit().unwrap());
+        let parents: Vec<_> = parent.iter().collect();
+        git.commit(Some("HEAD"), &who, &who, "change", &tree, &parents).unwrap();
+    };
+    commit();
+    write(repository.path(), "stacks/web/stack.kdl", &STACK.replace("hello", "hallo"));
+    commit();
+    let output = run(repository.path(), &["diff", "HEAD~1..HEAD", "--detailed-exitcode"]);
+    assert_eq!(code(&output), 2, "{}", text(&output));
+    assert!(text(&output).contains("-hello box\n        +hallo box\n"), "{}", text(&output));
+    assert!(text(&output).contains("0 added, 1 changed, 0 removed on 1 host"));
+    assert_eq!(code(&run(repository.path(), &["diff", "HEAD..HEAD", "--detailed-exitcode"])), 0);
+}
+
+#[test]
+fn the_reference_is_told_by_chapters() {
+    let repository = repository();
+    assert!(text(&run(repository.path(), &["reference"])).contains("resources"));
+    assert!(text(&run(repository.path(), &["reference", "resources"])).starts_with("# Resources"));
+    assert_eq!(code(&run(repository.path(), &["reference", "nonsense"])), 1);
+}
+
+#[test]
 fn completions_and_the_manual_are_made() {
     let repository = repository();
     for shell in ["bash", "zsh", "fish"] {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::args::Apply;
 use crate::cli::ask;
+use crate::cli::page::Page;
 use crate::cli::plan::Planning;
 use crate::cli::plan_text::{Layout, plan_text};
 use crate::cli::report::{report_json, report_text};
@@ -27,7 +28,6 @@ pub fn run(call: &Call, options: &Apply) -> Result<u8> {
 }
 
 async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
-    let start = Instant::now();
     let bounds = Bounds { adopt: options.adopt.clone(), lock_wait: options.lock_wait, confirm: options.confirm };
     let planning = Planning::begin(call, bounds).await?;
     let planned = &planning.planned;
@@ -40,17 +40,20 @@ async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
         as_expected(planned, expected)?;
     }
     if !agreed && is_anything_to_do(planned) && !ask::confirm(call.screen, "Apply these changes?") {
-        return Err(Error::new(Kind::Interrupted, "nothing was changed"));
+        call.screen.say(Page::new().line("nothing was changed"));
+        return Ok(1);
     }
     let digest = planned.plan.digest().to_string();
     let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
     planning.live.interrupt.be_careful();
+    let (start, looked) = (Instant::now(), planned.elapsed);
     let run = run_id();
     let report = engine::apply(&setup, planning.planned, &run, &who()).await;
+    let elapsed = looked + start.elapsed();
     if call.common.json {
-        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, start.elapsed()));
+        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
     } else if !quiet {
-        call.screen.show(&report_text(&report, &run, start.elapsed()));
+        call.screen.show(&report_text(&report, &run, elapsed));
     }
     Ok(report.exit_code())
 }
