@@ -5,10 +5,14 @@
 //!
 //! ```text
 //! reconcile-ledger 1
+//! salt      random text
 //! resource  unit:go-api
-//! file      /etc/systemd/system/go-api.service   SHA-256 or `secret`
+//! file      /etc/systemd/system/go-api.service   SHA-256   644   root:root
 //! unit      go-api.service                        enabled   active
 //! ```
+//!
+//! Of a file that holds a secret only a keyed digest is kept (`secret` in place of `file`): nobody who reads a ledger
+//! can find a weak secret by trying.
 //!
 //! A claim is written before the thing is made, so nothing we make is ever without an owner.
 
@@ -19,13 +23,15 @@ use camino::Utf8PathBuf;
 
 use crate::base::digest::Digest;
 use crate::base::id::ResourceId;
-use crate::resource::state::{PathState, State, UnitState};
+use crate::resource::state::{Owner, PathState, State, UnitState};
 
 const HEADER: &str = "reconcile-ledger 1";
 
 /// What one stack owns on one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
+    /// The key of its keyed digests.
+    pub salt: String,
     /// What belongs to each resource.
     pub claims: BTreeMap<ResourceId, Claim>,
 }
@@ -46,12 +52,52 @@ pub struct Claim {
 /// What was last written at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// A file with this digest; `None` where it holds a secret.
-    File(Option<Digest>),
+    /// A file.
+    File {
+        /// Its digest; a keyed one where it holds a secret.
+        digest: Digest,
+        /// Whether it holds a secret.
+        secret: bool,
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: Owner,
+    },
     /// A directory.
-    Directory,
+    Directory {
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: Owner,
+    },
     /// A link to this target.
     Link(String),
+}
+
+impl Written {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Written::Directory { .. })
+    }
+
+    /// What is written when a path is brought to `state`.
+    pub fn of(state: &PathState, salt: &str) -> Self {
+        match state {
+            PathState::File { content, mode, owner } => Written::File {
+                digest: if content.secret { keyed(salt, content.digest) } else { content.digest },
+                secret: content.secret,
+                mode: *mode,
+                owner: owner.clone(),
+            },
+            PathState::Directory { mode, owner } => Written::Directory { mode: *mode, owner: owner.clone() },
+            PathState::Link { target } => Written::Link(target.clone()),
+        }
+    }
+}
+
+/// The digest of a digest under a key, so that it cannot be compared with anything made elsewhere.
+pub fn keyed(salt: &str, digest: Digest) -> Digest {
+    Digest::of(format!("{salt} {digest}").as_bytes())
 }
 
 /// What is recorded of a Compose project.
@@ -71,12 +117,7 @@ pub struct ProjectClaim {
 
 impl Claim {
     /// The claim on everything a state consists of.
-    pub fn on(state: &State, hashes: &BTreeMap<String, String>) -> Self {
-        let written = |state: &PathState| match state {
-            PathState::File { content, .. } => Written::File((!content.secret).then_some(content.digest)),
-            PathState::Directory { .. } => Written::Directory,
-            PathState::Link { target } => Written::Link(target.clone()),
-        };
+    pub fn on(state: &State, hashes: &BTreeMap<String, String>, salt: &str) -> Self {
         let project = state.project.as_ref().map(|project| ProjectClaim {
             name: project.name.clone(),
             directory: project.directory.clone(),
@@ -89,7 +130,7 @@ impl Claim {
                 .collect(),
         });
         Claim {
-            paths: state.paths.iter().map(|(path, state)| (path.clone(), written(state))).collect(),
+            paths: state.paths.iter().map(|(path, state)| (path.clone(), Written::of(state, salt))).collect(),
             units: state.units.clone(),
             project,
             packages: state.packages.iter().cloned().collect(),
@@ -115,7 +156,9 @@ impl Ledger {
         let mut current: Option<ResourceId> = None;
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
-            if let ["resource", id] = fields[..] {
+            if let ["salt", salt] = fields[..] {
+                ledger.salt = salt.into();
+            } else if let ["resource", id] = fields[..] {
                 current = id.parse().ok();
                 if let Some(id) = &current {
                     ledger.claims.entry(id.clone()).or_default();
@@ -133,6 +176,9 @@ impl Ledger {
             return String::new();
         }
         let mut text = format!("{HEADER}\n");
+        if !self.salt.is_empty() {
+            let _ = writeln!(text, "salt\t{}", self.salt);
+        }
         for (id, claim) in &self.claims {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "resource\t{id}");
@@ -145,11 +191,14 @@ impl Ledger {
 impl Claim {
     fn read_line(&mut self, fields: &[&str]) {
         match *fields {
-            ["file", path, digest] => {
-                self.paths.insert(path.into(), Written::File(Digest::parse(digest)));
+            [kind @ ("file" | "secret"), path, digest, mode, owner] => {
+                let (Some(digest), Some(mode)) = (Digest::parse(digest), octal(mode)) else { return };
+                let secret = kind == "secret";
+                self.paths.insert(path.into(), Written::File { digest, secret, mode, owner: owner_of(owner) });
             }
-            ["directory", path] => {
-                self.paths.insert(path.into(), Written::Directory);
+            ["directory", path, mode, owner] => {
+                let Some(mode) = octal(mode) else { return };
+                self.paths.insert(path.into(), Written::Directory { mode, owner: owner_of(owner) });
             }
             ["link", path, target] => {
                 self.paths.insert(path.into(), Written::Link(target.into()));
@@ -182,9 +231,13 @@ impl Claim {
     fn write_lines(&self, text: &mut String) {
         for (path, written) in &self.paths {
             let _ = match written {
-                Written::File(Some(digest)) => writeln!(text, "file\t{path}\t{digest}"),
-                Written::File(None) => writeln!(text, "file\t{path}\tsecret"),
-                Written::Directory => writeln!(text, "directory\t{path}"),
+                Written::File { digest, secret, mode, owner } => {
+                    let kind = if *secret { "secret" } else { "file" };
+                    writeln!(text, "{kind}\t{path}\t{digest}\t{mode:o}\t{}:{}", owner.user, owner.group)
+                }
+                Written::Directory { mode, owner } => {
+                    writeln!(text, "directory\t{path}\t{mode:o}\t{}:{}", owner.user, owner.group)
+                }
                 Written::Link(target) => writeln!(text, "link\t{path}\t{target}"),
             };
         }
@@ -210,6 +263,15 @@ impl Claim {
     }
 }
 
+fn octal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok()
+}
+
+fn owner_of(text: &str) -> Owner {
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    Owner { user: user.into(), group: group.into() }
+}
+
 fn word(truth: Option<bool>) -> &'static str {
     match truth {
         Some(true) => "yes",
@@ -232,15 +294,23 @@ mod tests {
 
     #[test]
     fn a_ledger_survives_being_written_and_read() {
-        let text = "reconcile-ledger 1\nresource\tcompose:app\nfile\t/srv/app/.env\tsecret\nproject\tapp\t/srv/app\n\
-                    compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\nresource\tunit:a\ndirectory\t/srv/a b\n\
-                    link\t/etc/x\t../y\nunit\ta.service\tyes\t-\n";
+        let digest = Digest::of(b"x");
+        let text = format!(
+            "reconcile-ledger 1\nsalt\tabc\nresource\tunit:a\nlink\t/etc/x\t../y\n\
+             directory\t/srv/a b\t750\troot:adm\nunit\ta.service\tyes\t-\nresource\tcompose:app\n\
+             secret\t/srv/app/.env\t{digest}\t600\troot:root\nproject\tapp\t/srv/app\n\
+             compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\n"
+        );
+        let text = text.as_str();
         let ledger = Ledger::parse(text);
         assert_eq!(ledger.to_text(), text);
     }
 
     #[test]
     fn unknown_lines_are_passed_over() {
-        assert_eq!(Ledger::parse("reconcile-ledger 9\nresource\tzebra:x\nfile\t/x\tsecret\nblah\n"), Ledger::default());
+        assert_eq!(
+            Ledger::parse("reconcile-ledger 9\nresource\tzebra:x\nfile\t/x\t12\t644\ta:b\nblah\n"),
+            Ledger::default()
+        );
     }
 }

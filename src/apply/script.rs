@@ -150,6 +150,7 @@ impl Writer<'_> {
     /// Stages all new files, grouped by the directory they are for.
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
+        let gone = |path: &Utf8Path| changes.iter().any(|change| change.after.is_none() && change.path == path);
         for change in changes {
             // Directories are made and removed by steps of their own.
             let was_directory = matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory);
@@ -158,7 +159,7 @@ impl Writer<'_> {
             }
             let Some(parent) = change.path.parent() else { continue };
             if !groups.contains_key(parent) {
-                let group = self.group(parent);
+                let group = self.group(parent, &gone);
                 groups.insert(parent.to_owned(), group);
             }
             let Some(group) = groups.get_mut(parent) else { continue };
@@ -187,8 +188,10 @@ impl Writer<'_> {
         groups.into_values().collect()
     }
 
-    fn group(&mut self, parent: &Utf8Path) -> Group {
-        let anchor = parent.ancestors().find(|above| *above == "/" || is_there(self.seen, above));
+    /// Staging happens in the directory itself, or in the nearest one above it that is there and stays.
+    fn group(&mut self, parent: &Utf8Path, gone: &dyn Fn(&Utf8Path) -> bool) -> Group {
+        let stays = |above: &Utf8Path| above == "/" || (is_there(self.seen, above) && !gone(above));
+        let anchor = parent.ancestors().find(|above| stays(above));
         let stage = self.place.real(anchor.unwrap_or(Utf8Path::new("/"))).join(format!(".reconcile-{}", self.run));
         let number = *self.stage;
         *self.stage += 1;

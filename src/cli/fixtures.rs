@@ -118,6 +118,7 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
         notes: Vec::new(),
         unfinished: Vec::new(),
         offline: false,
+        salt: String::new(),
     }
 }
 

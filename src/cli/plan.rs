@@ -16,6 +16,7 @@ use crate::cli::wire::{Bounds, Live};
 use crate::cli::{Call, wire};
 use crate::engine::{self, Planned, Setup};
 use crate::load::Secrets;
+use crate::plan::HostPlan;
 
 /// A plan with all that was needed to make it.
 pub struct Planning {
@@ -77,8 +78,14 @@ pub fn run(call: &Call, options: &Plan) -> Result<u8> {
     Ok(exit_code(&planning.planned, options.detailed_exitcode && changes))
 }
 
-/// 0, or 2 where changes are to be told; 1 where no host could be planned, 3 where some could not.
+/// 0, or 2 where changes are to be told; 1 where no host could be planned or something was refused, 3 where some hosts
+/// could not be planned.
 pub fn exit_code(planned: &Planned, changes: bool) -> u8 {
+    if planned.failures.is_empty()
+        && planned.plan.hosts.iter().flat_map(HostPlan::changes).any(|change| change.refused.is_some())
+    {
+        return 1;
+    }
     match (planned.failures.is_empty(), planned.plan.hosts.is_empty()) {
         (true, _) if changes => 2,
         (true, _) => 0,

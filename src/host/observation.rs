@@ -57,6 +57,14 @@ impl PathSeen {
         format!("{:x} {user} {group} {path}", self.raw_type | self.mode)
     }
 
+    /// The target, where it is a link.
+    pub fn link_target(&self) -> Option<&str> {
+        match &self.thing {
+            Thing::Link(target) => Some(target),
+            _ => None,
+        }
+    }
+
     /// The digest, where it is a readable file.
     pub fn digest(&self) -> Option<Digest> {
         match self.thing {

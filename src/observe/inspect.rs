@@ -69,8 +69,8 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
         inspection
             .candidate
             .removed
-            .extend(stale.iter().filter(|(_, w)| **w != Written::Directory).map(|(p, _)| (*p).clone()));
-        inspection.add_changes(resource, &changes);
+            .extend(stale.iter().filter(|(_, written)| !written.is_directory()).map(|(p, _)| (*p).clone()));
+        inspection.add_changes(resource, claim, &changes);
     }
     for (_, _, claim) in ownership.unwanted(desired, &selects) {
         anything = true;
@@ -82,7 +82,7 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
 
 /// A directory that stays because something wanted lies in it.
 fn is_above(path: &Utf8Path, written: &Written, wanted: &BTreeSet<&Utf8Path>) -> bool {
-    *written == Written::Directory && wanted.range(path..).next().is_some_and(|next: &&Utf8Path| next.starts_with(path))
+    written.is_directory() && wanted.range(path..).next().is_some_and(|next: &&Utf8Path| next.starts_with(path))
 }
 
 /// Whether a project's containers are not those that were last started for it.
@@ -100,10 +100,13 @@ fn differs(project: &Project, resource: &Resource, ownership: &Ownership, seen: 
 }
 
 impl Inspection {
-    fn add_changes(&mut self, resource: &Resource, changes: &[PathChange]) {
+    fn add_changes(&mut self, resource: &Resource, claim: Option<&Claim>, changes: &[PathChange]) {
         for change in changes {
             let Some(after) = &change.after else { continue };
-            let secret = matches!(after, PathState::File { content, .. } if content.secret);
+            // What is or was a secret does not travel.
+            let was = claim.and_then(|claim| claim.paths.get(&change.path));
+            let secret = matches!(after, PathState::File { content, .. } if content.secret)
+                || matches!(was, Some(Written::File { secret: true, .. }));
             if let Seen::Present(seen) = &change.before
                 && let (Thing::File(Some(digest)), PathState::File { content, .. }) = (&seen.thing, after)
                 && *digest != content.digest
@@ -130,7 +133,7 @@ impl Inspection {
                 continue;
             }
             self.questions.paths.insert(path.clone());
-            if *written != Written::Directory {
+            if !written.is_directory() {
                 self.candidate.removed.insert(path.clone());
             }
         }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::base::digest::Digest;
 use crate::base::id::{RepoId, ResourceId, StackName};
 use crate::host::observation::{Observation, PathSeen, Seen, Thing};
-use crate::ledger::{Claim, Ledger, Written};
+use crate::ledger::{Claim, Ledger, Written, keyed};
 use crate::plan::PathChange;
 use crate::resource::state::{Owner, PathState};
 use crate::resource::{Desired, Resource};
@@ -16,6 +17,9 @@ use crate::resource::{Desired, Resource};
 pub struct Ownership {
     /// The ledgers of this repository, by stack.
     pub own: BTreeMap<StackName, Ledger>,
+    /// The key of keyed digests on this host: that of the ledgers, or for the first one a key that follows from the
+    /// host's current boot.
+    pub salt: String,
     /// Paths that other repositories claim, and which.
     pub foreign: BTreeMap<Utf8PathBuf, String>,
 }
@@ -23,7 +27,8 @@ pub struct Ownership {
 impl Ownership {
     /// Reads all ledgers that a host has shown.
     pub fn read(repo: &RepoId, seen: &Observation) -> Self {
-        let mut ownership = Ownership::default();
+        let salt = Digest::of(seen.boot.as_bytes()).to_string();
+        let mut ownership = Ownership { salt, ..Ownership::default() };
         for (name, text) in &seen.ledgers {
             let mut parts = name.split('/');
             let (Some(owner), Some("ledger"), Some(stack)) = (parts.next(), parts.next(), parts.next()) else {
@@ -32,10 +37,13 @@ impl Ownership {
             let ledger = Ledger::parse(text);
             if owner != repo.as_str() {
                 for claim in ledger.claims.values() {
-                    let paths = claim.paths.iter().filter(|(_, written)| **written != Written::Directory);
+                    let paths = claim.paths.iter().filter(|(_, written)| !written.is_directory());
                     ownership.foreign.extend(paths.map(|(path, _)| (path.clone(), owner.to_string())));
                 }
             } else if let Ok(stack) = StackName::new(stack) {
+                if !ledger.salt.is_empty() {
+                    ownership.salt.clone_from(&ledger.salt);
+                }
                 ownership.own.insert(stack, ledger);
             }
         }
@@ -93,12 +101,16 @@ fn is_owner(owner: &Owner, seen: &PathSeen) -> bool {
     is(&owner.user, &seen.owner.user, seen.ids.0) && is(&owner.group, &seen.owner.group, seen.ids.1)
 }
 
-/// Whether what is seen at a path is what we last wrote there. A secret's digest is not kept, so it counts as kept.
-pub fn is_as_written(written: &Written, seen: &Seen<PathSeen>) -> bool {
+/// Whether what is seen at a path is what we last wrote there.
+pub fn is_as_written(written: &Written, seen: &Seen<PathSeen>, with_owner: bool, salt: &str) -> bool {
     let Seen::Present(seen) = seen else { return false };
+    let same = |mode: u32, owner: &Owner| mode == seen.mode && (!with_owner || is_owner(owner, seen));
     match (written, &seen.thing) {
-        (Written::File(None), Thing::File(_)) | (Written::Directory, Thing::Directory) => true,
-        (Written::File(digest), Thing::File(there)) => digest == there,
+        (Written::File { digest, secret, mode, owner }, Thing::File(Some(there))) => {
+            let there = if *secret { keyed(salt, *there) } else { *there };
+            *digest == there && same(*mode, owner)
+        }
+        (Written::Directory { mode, owner }, Thing::Directory) => same(*mode, owner),
         (Written::Link(target), Thing::Link(there)) => target == there,
         _ => false,
     }

@@ -13,7 +13,7 @@ use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
-use crate::resource::state::PathState;
+use crate::resource::state::{Owner, PathState};
 use crate::resource::{Desired, Resource};
 
 /// What decides a plan besides what is wanted and seen.
@@ -52,6 +52,7 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
         transactions,
         unfinished: seen.unfinished.clone(),
         offline: policy.offline,
+        salt: planner.ownership.salt.clone(),
     }
 }
 
@@ -129,14 +130,15 @@ impl<'a> Planner<'a> {
         let Some(claim) = claim else {
             return if adopts { (Action::Adopt, Cause::New) } else { (Action::Create, Cause::New) };
         };
-        let now = Claim::on(&resource.state, &BTreeMap::new());
+        let salt = &self.ownership.salt;
+        let now = Claim::on(&resource.state, &BTreeMap::new(), salt);
         let written = |path: &Utf8Path| claim.paths.get(path);
         let repository = now.paths.iter().any(|(path, wanted)| written(path).is_none_or(|was| was != wanted))
             || now.units != claim.units
             || paths.iter().any(|change| change.after.is_none());
-        let drift =
-            paths.iter().any(|change| written(&change.path).is_some_and(|was| !is_as_written(was, &change.before)))
-                || (!repository && !paths.is_empty());
+        let drift = paths.iter().any(|change| {
+            written(&change.path).is_some_and(|was| !is_as_written(was, &change.before, self.with_owner(), salt))
+        }) || (!repository && !paths.is_empty());
         let cause = match (repository, drift) {
             (true, true) => Cause::Both,
             (true, false) => Cause::Repository,
@@ -266,7 +268,9 @@ impl<'a> Planner<'a> {
         changes: &[Change],
         hashes: &BTreeMap<String, BTreeMap<String, String>>,
     ) -> (Ledger, Ledger) {
+        let salt = &self.ownership.salt;
         let mut before = self.ownership.own.get(stack).cloned().unwrap_or_default();
+        before.salt.clone_from(salt);
         let mut after = before.clone();
         for change in changes {
             let Some(resource) = self.desired.resources.iter().find(|resource| resource.id == change.id) else {
@@ -275,7 +279,8 @@ impl<'a> Planner<'a> {
             };
             let none = BTreeMap::new();
             let project = resource.state.project.as_ref().map(|project| project.name.as_str());
-            let mut claim = Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none));
+            let mut claim =
+                Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none), salt);
             self.drop_shared_directories(resource, &mut claim);
             self.add_made_directories(resource, &mut claim);
             let mut both = claim.clone();
@@ -296,7 +301,7 @@ impl<'a> Planner<'a> {
     /// A directory that was there before us, as it should be, is used and not owned.
     fn drop_shared_directories(&self, resource: &Resource, claim: &mut Claim) {
         claim.paths.retain(|path, written| {
-            *written != Written::Directory
+            !written.is_directory()
                 || self.ownership.owns(path)
                 || self.policy.adopt.contains(&resource.id)
                 || self.seen.paths.get(path) == Some(&Seen::Absent)
@@ -308,7 +313,8 @@ impl<'a> Planner<'a> {
         for path in resource.state.paths.keys() {
             for above in path.ancestors().skip(1).filter(|above| !self.wanted.contains(above)) {
                 if self.seen.paths.get(above) == Some(&Seen::Absent) || self.ownership.owns(above) {
-                    claim.paths.insert(above.to_owned(), Written::Directory);
+                    let made = Written::Directory { mode: 0o755, owner: Owner::root() };
+                    claim.paths.insert(above.to_owned(), made);
                 }
             }
         }

@@ -19,7 +19,7 @@ use crate::base::diagnostic::Span;
 use crate::base::digest::Digest;
 use crate::base::id::{HostName, Kind, RepoId, ResourceId, StackName};
 use crate::host::observation::{PathSeen, Seen};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, keyed};
 use crate::resource::Check;
 use crate::resource::state::PathState;
 use effect::Effect;
@@ -39,6 +39,8 @@ pub struct HostPlan {
     pub unfinished: Vec<String>,
     /// Nothing is activated there: files are written below a root directory.
     pub offline: bool,
+    /// The key of keyed digests on this host.
+    pub salt: String,
 }
 
 /// The changes of one stack on one host: they happen together or not at all.
@@ -185,7 +187,7 @@ impl Plan {
             lines.push(format!("host {} {:?}", host.host, host.unfinished));
             for transaction in &host.transactions {
                 lines.push(format!("stack {} {:?}", transaction.stack, transaction.ledger_seen));
-                lines.extend(transaction.changes.iter().flat_map(change_lines));
+                lines.extend(transaction.changes.iter().flat_map(|change| change_lines(change, &host.salt)));
                 lines.extend(transaction.effects.iter().map(|effect| format!("{:?}", effect.deed)));
                 lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));
             }
@@ -194,15 +196,21 @@ impl Plan {
     }
 }
 
-fn change_lines(change: &Change) -> Vec<String> {
+/// A plan's digest is shown to anybody, so even digests of secrets go into it only under the host's key.
+fn change_lines(change: &Change, salt: &str) -> Vec<String> {
     let mut lines = vec![format!("{} {:?} {:?}", change.id, change.action, change.refused)];
     for path in &change.paths {
         let before = match &path.before {
-            Seen::Present(seen) => format!("{} {:?}", seen.stat_line(&path.path), seen.thing),
+            Seen::Present(seen) => {
+                let digest = seen.digest().map(|digest| keyed(salt, digest).to_string());
+                format!("{} {digest:?} {:?}", seen.stat_line(&path.path), seen.link_target())
+            }
             other => format!("{other:?}"),
         };
         let after = match &path.after {
-            Some(PathState::File { content, mode, owner }) => format!("{} {mode:o} {owner:?}", content.digest),
+            Some(PathState::File { content, mode, owner }) => {
+                format!("{} {mode:o} {owner:?}", keyed(salt, content.digest))
+            }
             other => format!("{other:?}"),
         };
         lines.push(format!("{before} {after}"));
