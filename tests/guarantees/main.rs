@@ -1,0 +1,8 @@
+//! The guarantees, each tried on real hosts. The name of a test begins with the number of the guarantee it is for.
+#![allow(missing_docs)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod expect;
+mod plan_is_apply;
