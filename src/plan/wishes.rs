@@ -144,6 +144,7 @@ impl Wishes {
         }
         if let Some(switch) = switch(wanted.enabled, seen, impact) {
             self.wish(unit, &resource.id).switch = Some(switch);
+            self.daemon_reload.insert(resource.id.clone());
         }
         let installing = !self.packages.is_empty() || planner.installs_packages();
         let verb = match (wanted.active, is_active(seen)) {
@@ -170,7 +171,7 @@ impl Wishes {
         match action {
             Action::Reload(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Reload),
             Action::Restart(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Restart),
-            Action::Signal(unit, signal) if active(unit) => {
+            Action::Signal { unit, signal } if active(unit) => {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
             Action::Container { project, service, signal } => {
@@ -384,8 +385,8 @@ impl Wishes {
             if let Some(switch) = wish.switch {
                 let (stage, deed) = match switch {
                     Switch::Disable => (0, Deed::Disable { units: units.clone() }),
-                    Switch::Enable => (2, Deed::Enable { units: units.clone() }),
-                    Switch::Reenable => (2, Deed::Reenable { units: units.clone() }),
+                    Switch::Enable => (1, Deed::Enable { units: units.clone() }),
+                    Switch::Reenable => (1, Deed::Reenable { units: units.clone() }),
                 };
                 placed.push((stage, 0, effect(deed, None)));
             }
@@ -402,7 +403,7 @@ impl Wishes {
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((1, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+            placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
         }
         for effect in self.others {
             let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
