@@ -70,7 +70,7 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
             .candidate
             .removed
             .extend(stale.iter().filter(|(_, w)| **w != Written::Directory).map(|(p, _)| (*p).clone()));
-        inspection.add_changes(resource, &changes);
+        inspection.add_changes(resource, claim, &changes);
     }
     for (_, _, claim) in ownership.unwanted(desired, &selects) {
         anything = true;
@@ -100,10 +100,11 @@ fn differs(project: &Project, resource: &Resource, ownership: &Ownership, seen: 
 }
 
 impl Inspection {
-    fn add_changes(&mut self, resource: &Resource, changes: &[PathChange]) {
+    fn add_changes(&mut self, resource: &Resource, claim: Option<&Claim>, changes: &[PathChange]) {
         for change in changes {
             let Some(after) = &change.after else { continue };
-            let secret = matches!(after, PathState::File { content, .. } if content.secret);
+            let held = claim.and_then(|claim| claim.paths.get(&change.path)) == Some(&Written::File(None));
+            let secret = held || matches!(after, PathState::File { content, .. } if content.secret);
             if let Seen::Present(seen) = &change.before
                 && let (Thing::File(Some(digest)), PathState::File { content, .. }) = (&seen.thing, after)
                 && *digest != content.digest

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
@@ -118,6 +118,12 @@ impl Wishes {
                 all.restart |= impact.restart;
                 all.reload |= impact.reload;
                 all.reenable |= impact.reenable;
+            }
+        }
+        for unit in resource.state.units.keys() {
+            if paths.iter().any(|change| change.after.is_none() && is_drop_in(&change.path, unit)) {
+                self.daemon_reload.insert(resource.id.clone());
+                impacts.entry(unit.as_str()).or_default().restart = true;
             }
         }
         impacts
@@ -313,11 +319,15 @@ impl Wishes {
         for unit in claim.units.keys() {
             let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
             if !file_goes {
-                // A unit that is not ours, such as nginx for a site: it only has to notice.
+                // A unit that is not ours: nginx has to notice that a site goes, any to run without its drop-in.
+                let dropped = change.paths.iter().any(|path| is_drop_in(&path.path, unit));
+                if dropped {
+                    self.daemon_reload.insert(change.id.clone());
+                }
                 if change.paths.iter().any(|path| path.after.is_none())
                     && planner.seen.units.get(unit).is_some_and(is_active)
                 {
-                    self.strengthen(unit, &change.id, Verb::Reload);
+                    self.strengthen(unit, &change.id, if dropped { Verb::Restart } else { Verb::Reload });
                 }
                 continue;
             }
@@ -481,6 +491,11 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
 
 fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
+}
+
+/// Whether a path is a drop-in of a unit.
+fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
+    path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
 }
 
 /// Running, or done with its work.

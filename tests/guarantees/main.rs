@@ -5,4 +5,7 @@
 mod kit;
 
 mod expect;
+mod ownership;
 mod plan_is_apply;
+mod revert;
+mod secrets;

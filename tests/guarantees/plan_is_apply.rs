@@ -45,7 +45,7 @@ fn seen(host: &Host, id: &str, before: &Look, after: &Look) -> BTreeSet<String> 
         }
         if text("MESSAGE").starts_with("Reloading.") && text("UNIT").is_empty() {
             assert!(effects.insert("daemon-reload".to_string()), "more than one daemon-reload");
-        } else if !text("JOB_RESULT").is_empty() {
+        } else if !text("JOB_RESULT").is_empty() && [id, "nginx.", "cron."].iter().any(|ours| text("UNIT").starts_with(ours)) {
             jobs.entry(text("UNIT")).or_default().push(text("JOB_TYPE"));
         }
     }
@@ -59,7 +59,7 @@ fn seen(host: &Host, id: &str, before: &Look, after: &Look) -> BTreeSet<String> 
         effects.insert(format!("{verb} {unit}"));
     }
     let links = |look: &Look| -> BTreeSet<String> {
-        look.files.keys().filter(|path| path.contains(".wants/")).cloned().collect()
+        look.files.keys().filter(|path| path.contains(".wants")).cloned().collect()
     };
     let (before, after) = (links(before), links(after));
     let units = |links: &BTreeSet<String>| -> BTreeSet<String> {
@@ -79,7 +79,7 @@ fn nothing_else(name: &str, plan: &Plan, effects: &BTreeSet<String>, before: &Lo
     let changed = paths.into_iter().filter(|path| before.files.get(*path) != after.files.get(*path));
     // Links of enabled units are an effect, and a directory above a new file goes without saying.
     let above = |path: &str| !before.files.contains_key(path) && plan.paths().iter().any(|below| below.starts_with(&format!("{path}/")));
-    let changed: BTreeSet<String> = changed.filter(|path| !path.contains(".wants/") && !above(path)).cloned().collect();
+    let changed: BTreeSet<String> = changed.filter(|path| !path.contains(".wants") && !above(path)).cloned().collect();
     assert_eq!(changed, plan.paths(), "{name}: other files than the plan says");
     for (unit, (invocation, reload)) in &after.units {
         assert_eq!(reload, "no", "{name}: systemd has not read {unit}");
@@ -215,6 +215,8 @@ fn g01_what_was_done_by_hand_is_undone_and_no_more() {
     table.repo.is_settled();
     let drop_in = "unit \"cron\" { drop-in \"ID\" content=\"[Service]\\nNice=1\\n\" }";
     table.row("a drop-in", &body(drop_in), &["daemon-reload", "restart cron.service"]);
+    table.row("the unit alone", &body("unit \"cron\" running=#true"), &["daemon-reload", "restart cron.service"]);
+    table.row("a drop-in again", &body(drop_in), &["daemon-reload", "restart cron.service"]);
     table.row("no drop-in", &body(""), &["daemon-reload", "restart cron.service"]);
     let all = [
         "stop ID-a.service",
