@@ -97,7 +97,10 @@ fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command
 /// What takes a deed back before the former files are in place again, while the new ones still describe what is to go.
 pub fn unmake(deed: &Deed) -> Vec<Command> {
     match deed {
-        Deed::Start { units } => vec![Command::systemctl(120, "stop", units)],
+        // That it failed goes too: of a unit that was not there before, nothing stays.
+        Deed::Start { units } => {
+            vec![Command::systemctl(120, "stop", units), Command::systemctl(60, "reset-failed", units)]
+        }
         Deed::Enable { units } => vec![Command::switch("disable", units)],
         Deed::ComposeUp { project, create, recreate, start, .. } if !create.is_empty() => {
             // Where every service is new, networks go too.

@@ -117,8 +117,8 @@ impl Writer<'_> {
                     script.steps.push(line(&["paid", unit])?);
                 }
             }
-            for command in unmake(&effect.deed) {
-                script.unmake.insert(0, run_line(&command)?);
+            for command in unmake(&effect.deed).iter().rev() {
+                script.unmake.insert(0, run_line(command)?);
             }
         }
         if phase == Phase::After {
@@ -149,6 +149,8 @@ impl Writer<'_> {
 
     /// Stages all new files, grouped by the directory they are for.
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
+        let gone: BTreeSet<&Utf8Path> =
+            changes.iter().filter(|change| change.after.is_none()).map(|change| change.path.as_path()).collect();
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
         for change in changes {
             // Directories are made and removed by steps of their own.
@@ -158,7 +160,7 @@ impl Writer<'_> {
             }
             let Some(parent) = change.path.parent() else { continue };
             if !groups.contains_key(parent) {
-                let group = self.group(parent);
+                let group = self.group(parent, &gone);
                 groups.insert(parent.to_owned(), group);
             }
             let Some(group) = groups.get_mut(parent) else { continue };
@@ -187,8 +189,10 @@ impl Writer<'_> {
         groups.into_values().collect()
     }
 
-    fn group(&mut self, parent: &Utf8Path) -> Group {
-        let anchor = parent.ancestors().find(|above| *above == "/" || is_there(self.seen, above));
+    /// Files wait in the nearest directory that is there and stays.
+    fn group(&mut self, parent: &Utf8Path, gone: &BTreeSet<&Utf8Path>) -> Group {
+        let stays = |above: &Utf8Path| is_there(self.seen, above) && !gone.contains(above);
+        let anchor = parent.ancestors().find(|above| *above == "/" || stays(above));
         let stage = self.place.real(anchor.unwrap_or(Utf8Path::new("/"))).join(format!(".reconcile-{}", self.run));
         let number = *self.stage;
         *self.stage += 1;

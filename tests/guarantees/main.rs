@@ -4,7 +4,10 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod crash;
 mod expect;
+mod fleet;
+mod hostile;
 mod ownership;
 mod plan_is_apply;
 mod revert;

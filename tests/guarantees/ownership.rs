@@ -24,7 +24,7 @@ fn g09_what_is_not_ours_is_refused_until_it_is_adopted() {
         assert!(!repo.plan().refusal(id).is_empty(), "{id}");
         let ran = repo.fail();
         assert_eq!(ran.outcome(id), "blocked");
-        assert_eq!(picture(), before, "{id}");
+        picture().is_as(&before, id);
     }
     repo.stack("one", &things.map(|(_, body)| body).join("\n"));
     let adopt: Vec<&str> = things.iter().flat_map(|(id, _)| ["--adopt", id]).collect();
@@ -70,7 +70,7 @@ fn g09_without_its_ledger_nothing_is_deleted() {
     repo.stack("one", stay);
     assert!(repo.plan().changes().all(|change| change["action"] != "remove"), "lost never means delete");
     repo.fail();
-    assert_eq!(host.picture("/srv/g09-ledger /etc/systemd/system/g09-ledger*", "g09-ledger-goes"), before);
+    host.picture("/srv/g09-ledger /etc/systemd/system/g09-ledger*", "g09-ledger-goes").is_as(&before, "lost");
 }
 
 #[test]

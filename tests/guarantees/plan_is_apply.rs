@@ -165,7 +165,7 @@ fn g01_a_unit_gets_what_its_directives_ask_for() {
     }
     is.insert("env", "A=\"3\" B=\"4 5\"".into());
     is.insert("wanted-by", "\"multi-user.target\"".into());
-    table.row("env and wanted-by", &text(&is), &["daemon-reload", "reenable ID-a.service", "restart ID-a.service"]);
+    table.row("two at once", &text(&is), &["daemon-reload", "reenable ID-a.service", "restart ID-a.service"]);
     is.insert("enabled", "#false".into());
     table.row("not enabled", &text(&is), &["disable ID-a.service", "daemon-reload"]);
     is.insert("enabled", "#true".into());

@@ -28,7 +28,7 @@ fn g07_what_validators_refuse_is_never_switched() {
         let ran = repo.fail();
         assert_eq!(ran.outcome(id), "blocked");
         assert_eq!(ran.outcome("file:/srv/g07-refuse/x"), "blocked", "what happens together does not happen at all");
-        assert_eq!(picture(), before, "{id}: nothing is written");
+        picture().is_as(&before, id);
     }
 }
 
@@ -60,7 +60,7 @@ fn g07_a_service_that_dies_is_brought_back_with_all_that_came_along() {
         assert_eq!(repo.plan().change("file:/srv/g07-dies/gone")["action"], "remove");
         let ran = repo.fail();
         assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{name}: {}", ran.out);
-        assert_eq!(picture(), before, "{name}: files, modes, owners, enablement, running state");
+        picture().is_as(&before, name);
         let served = host.sh("curl -s -H 'Host: g07-dies.test' http://127.0.0.1:7201/");
         assert_eq!(served, "one", "{name}");
         let runs = host.sh("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID g07-dies-a)/environ | grep ^A=");
@@ -78,7 +78,7 @@ fn g07_a_file_that_kills_its_unit_is_brought_back() {
     let body = |content: &str, mode: &str| {
         format!(
             "file \"/srv/ID/run\" content=\"{content}\" mode=\"0755\" {{ on-change {mode}=\"ID-a\" }}
-            unit \"ID-a\" {{ exec \"/srv/ID/run\"\nexec-reload \"/srv/ID/run\" \"reload\" }}"
+            unit \"ID-a\" {{ exec \"/srv/ID/run\"\nexec-reload \"/srv/ID/run reload\" }}"
         )
     };
     let good = "#!/bin/sh\\n[ \\\"$1\\\" = reload ] || exec sleep 9999\\n";
@@ -89,11 +89,11 @@ fn g07_a_file_that_kills_its_unit_is_brought_back() {
     repo.stack("one", &body("#!/bin/sh\\nexit 3\\n", "restart"));
     let ran = repo.fail();
     assert_eq!(ran.outcome("file:/srv/g07-kills/run"), "rolled-back", "{}", ran.out);
-    assert_eq!(picture(), before);
+    picture().is_as(&before, "brought back");
     repo.stack("one", &body("#!/bin/sh\\nexit 3\\n", "reload"));
     let ran = repo.fail();
     assert_eq!(ran.outcome("file:/srv/g07-kills/run"), "rolled-back", "{}", ran.out);
-    assert_eq!(picture(), before);
+    picture().is_as(&before, "brought back");
 }
 
 #[test]
@@ -103,9 +103,10 @@ fn g07_a_failed_first_apply_leaves_nothing_behind() {
     repo.stack("one", "unit \"ID-a\" exec=\"/bin/false\"\nfile \"/srv/ID/deep/er/x\" content=\"x\"\ndirectory \"/srv/ID/dir\"");
     let ran = repo.fail();
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
-    let left = host.sh(
+    let left = host.sh(&format!(
         "ls -d /srv/g07-first* /etc/systemd/system/g07-first* /etc/systemd/system/*.wants/g07-first* 2>/dev/null
-        find / -xdev -name '.reconcile-*' 2>/dev/null; cat /var/lib/reconcile/g07-first/ledger/* 2>/dev/null | grep resource; true",
-    );
+        find / -xdev -name '.reconcile-{}' 2>/dev/null; cat /var/lib/reconcile/g07-first/ledger/* 2>/dev/null | grep resource; true",
+        ran.json()["run"].as_str().expect("the run has a name")
+    ));
     assert_eq!(left, "");
 }

@@ -121,7 +121,7 @@ impl Host {
                 systemctl reload nginx
             fi
             [ -z "$units" ] || systemctl daemon-reload
-            [ -z "$units" ] || systemctl reset-failed $units 2>/dev/null
+            systemctl reset-failed '{id}*' 2>/dev/null
             for mount in $(grep -o ' /srv/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
             if ls -d /srv/{id}*/compose.yaml >/dev/null 2>&1; then
                 for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 >/dev/null 2>&1; done
@@ -163,15 +163,38 @@ impl Host {
     }
 
     /// Everything that must be back after a rollback: files below places, and how units are.
-    pub fn picture(&self, places: &str, units: &str) -> (BTreeMap<String, String>, String) {
+    pub fn picture(&self, places: &str, units: &str) -> Picture {
         let show = "systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload,ExecStart,Environment --";
         let state = self.sh(&format!("{show} {units} | sed 's/start_time=.*//'"));
-        (self.files(places), state)
+        let state = state.split("\n\n").map(|block| {
+            let mut lines: Vec<&str> = block.trim().lines().collect();
+            lines.sort_unstable();
+            lines.join(" ")
+        });
+        let mut picture = self.files(places);
+        picture.extend(state.enumerate().map(|(number, block)| (format!("unit {number}"), block)));
+        Picture(picture)
     }
 
     /// The invocation of a unit: another after each start.
     pub fn invocation(&self, unit: &str) -> String {
         self.sh(&format!("systemctl show -p InvocationID --value {unit}")).trim().into()
+    }
+}
+
+/// How a part of a host is.
+#[derive(Clone)]
+pub struct Picture(BTreeMap<String, String>);
+
+impl Picture {
+    /// Nothing is different from another look.
+    pub fn is_as(&self, before: &Picture, name: &str) {
+        let (was, is) = (&before.0, &self.0);
+        let all: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        let other = all.into_iter().filter(|key| was.get(*key) != is.get(*key));
+        let other: Vec<String> =
+            other.map(|key| format!("{key}\n  was {:?}\n  is  {:?}", was.get(key), is.get(key))).collect();
+        assert!(other.is_empty(), "{name}:\n{}", other.join("\n"));
     }
 }
 
