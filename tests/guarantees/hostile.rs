@@ -36,7 +36,7 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
         let sum = host.sh(&format!("sha256sum <'/srv/odd/{name}'"));
         assert!(sum.starts_with(&reconcile::base::digest::Digest::of(bytes).to_string()), "{name}");
     }
-    let count = host.sh("cd /srv/odd; grep -lx name -- * | wc -l; stat -c '%a %U' -- './*' ./-rf './with space'; readlink 'link; touch /pwned7'");
+    let count = host.sh("cd /srv/odd; grep -rlx name . | wc -l; stat -c '%a %U' -- './*' ./-rf './with space'; readlink 'link; touch /pwned7'");
     let link = "to $(touch /pwned8) '\"";
     assert_eq!(count, format!("{}\n640 www-data\n640 www-data\n640 www-data\n{link}\n", names.len()));
     assert_eq!(host.sh("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID odd-a)/environ | grep ^A="), "A=a b; $(touch /pwned10) 'c' \"d\" %h\n");

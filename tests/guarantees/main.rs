@@ -10,5 +10,6 @@ mod fleet;
 mod hostile;
 mod ownership;
 mod plan_is_apply;
+mod reading;
 mod revert;
 mod secrets;
