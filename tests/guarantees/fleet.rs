@@ -33,14 +33,16 @@ fn g13_what_comes_after_a_failure_is_blocked() {
     repo.stack("third", &format!("after \"second\"\n{}", file("third")));
     repo.stack("alone", &file("alone"));
     let ran = repo.fail();
-    let outcomes = ["first", "second", "third", "alone"].map(|name| ran.outcome(&format!("file:/srv/g13-after/{name}")));
+    let outcomes =
+        ["first", "second", "third", "alone"].map(|name| ran.outcome(&format!("file:/srv/g13-after/{name}")));
     assert_eq!(outcomes, ["rolled-back", "blocked", "blocked", "applied"], "{}", ran.out);
     assert_eq!(host.sh("ls /srv/g13-after"), "alone\n");
     // A refusal blocks as a failure does.
     host.sh("echo mine >/srv/g13-after/first");
     repo.stack("first", &file("first"));
     let ran = repo.fail();
-    let outcomes = ["first", "second", "third", "alone"].map(|name| ran.outcome(&format!("file:/srv/g13-after/{name}")));
+    let outcomes =
+        ["first", "second", "third", "alone"].map(|name| ran.outcome(&format!("file:/srv/g13-after/{name}")));
     assert_eq!(outcomes, ["blocked", "blocked", "blocked", "unchanged"], "{}", ran.out);
 }
 
@@ -72,11 +74,15 @@ fn g14_every_resource_ends_as_one_word_and_the_same_everywhere() {
     for (name, word) in expected {
         assert_eq!(json.outcome_on(1, &format!("file:/srv/g14/{name}")), word, "{}", json.out);
         assert_eq!(json.outcome_on(0, &format!("file:/srv/g14/{name}")), "unreachable");
-        let line = text.out.lines().find(|line| line.starts_with("    ") && line.ends_with(&format!("file /srv/g14/{name}")));
+        let line =
+            text.out.lines().find(|line| line.starts_with("    ") && line.ends_with(&format!("file /srv/g14/{name}")));
         let shown = line.map_or("unchanged", |line| line.split_whitespace().next().unwrap_or_default());
         assert_eq!(shown, word, "{}", text.out);
     }
-    let total: BTreeMap<String, u64> = parsed["summary"].as_object().expect("a summary").iter()
+    let total: BTreeMap<String, u64> = parsed["summary"]
+        .as_object()
+        .expect("a summary")
+        .iter()
         .filter_map(|(word, number)| Some((word.clone(), number.as_u64()?)))
         .filter(|(_, number)| *number > 0)
         .collect();
@@ -97,7 +103,9 @@ fn g15_no_change_is_one_connection_and_one_exchange_however_many_resources() {
         let ran = repo.run(args);
         assert_eq!(ran.code, 0, "{ran:?}");
         let entries = host.since(&cursor);
-        let count = |what: &str| entries.iter().filter(|entry| entry["MESSAGE"].as_str().is_some_and(|said| said.contains(what))).count();
+        let count = |what: &str| {
+            entries.iter().filter(|entry| entry["MESSAGE"].as_str().is_some_and(|said| said.contains(what))).count()
+        };
         (count("Accepted publickey"), count("session opened"), ran)
     };
     let (accepted, opened, ran) = sessions(&["plan", "-v"]);

@@ -8,7 +8,21 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
     let repo = Repo::new("odd", &[&host]);
     host.sh("rm -f /pwned*");
     let names = [
-        "with space", "it's", "a;touch /pwned1;b", "$(touch /pwned2)", "`touch /pwned3`", "*", "-rf", "ünï→名", "a&b|c<d>e", "#x", "~", "%s%n", "a\\\\b", "!x", "[x]",
+        "with space",
+        "it's",
+        "a;touch /pwned1;b",
+        "$(touch /pwned2)",
+        "`touch /pwned3`",
+        "*",
+        "-rf",
+        "ünï→名",
+        "a&b|c<d>e",
+        "#x",
+        "~",
+        "%s%n",
+        "a\\\\b",
+        "!x",
+        "[x]",
     ];
     let contents: [(&str, Vec<u8>); 7] = [
         ("empty", Vec::new()),
@@ -39,7 +53,10 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
     let count = host.sh("cd /srv/odd; grep -rlx name . | wc -l; stat -c '%a %U' -- './*' ./-rf './with space'; readlink 'link; touch /pwned7'");
     let link = "to $(touch /pwned8) '\"";
     assert_eq!(count, format!("{}\n640 www-data\n640 www-data\n640 www-data\n{link}\n", names.len()));
-    assert_eq!(host.sh("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID odd-a)/environ | grep ^A="), "A=a b; $(touch /pwned10) 'c' \"d\" %h\n");
+    assert_eq!(
+        host.sh("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID odd-a)/environ | grep ^A="),
+        "A=a b; $(touch /pwned10) 'c' \"d\" %h\n"
+    );
     host.until("[ -s /srv/odd/args ]");
     assert_eq!(host.sh("cat /srv/odd/args"), "it's; $(touch /pwned9) \"x\" %n\n");
     // They change, and they go.
@@ -92,7 +109,8 @@ fn g09_what_stands_in_the_way_is_not_walked_over() {
 fn g06_where_nothing_can_be_written_nothing_changes() {
     let host = shared("lab-2");
     let repo = Repo::new("full", &[&host]);
-    let body = |content: &str| format!("file \"/srv/ID/a/x\" content=\"{content}\"\nfile \"/srv/ID/b/x\" source=\"big\"");
+    let body =
+        |content: &str| format!("file \"/srv/ID/a/x\" content=\"{content}\"\nfile \"/srv/ID/b/x\" source=\"big\"");
     repo.write("stacks/one/big", "small");
     repo.stack("one", &body("one"));
     host.sh("mkdir -p /srv/full/a /srv/full/b; mount -t tmpfs -o size=1m tmpfs /srv/full/b");
@@ -121,12 +139,19 @@ fn g04_sudo_and_other_shells_are_hosts_like_any() {
         let host = crate::kit::alone("lab-3");
         host.sh("printf '#!/bin/sh\\nexec busybox sh \"$@\"\\n' >/bin/lab-busybox; chmod 755 /bin/lab-busybox; grep -q lab-busybox /etc/shells || echo /bin/lab-busybox >>/etc/shells");
         let repo = Repo::new("shell", &[&host]);
-        repo.write("hosts/lab-3.kdl", host.kdl().replace("user=\"root\"", "user=\"deploy\"").replace("tags", "sudo\ntags"));
+        repo.write(
+            "hosts/lab-3.kdl",
+            host.kdl().replace("user=\"root\"", "user=\"deploy\"").replace("tags", "sudo\ntags"),
+        );
         host.sh(&format!("usermod -s {shell} deploy"));
         repo.stack("one", "file \"/srv/ID/x\" content=\"x\" mode=\"0600\" owner=\"www-data\"\nunit \"ID-a\" exec=\"/usr/bin/sleep 9999\"\nsite \"ID.test\" { listen \"127.0.0.1:7401\"\nroot \"/srv/ID\" }");
         repo.apply();
         repo.is_settled();
-        assert_eq!(host.sh("stat -c '%a %U' /srv/shell/x; systemctl is-active shell-a"), "600 www-data\nactive\n", "{shell}");
+        assert_eq!(
+            host.sh("stat -c '%a %U' /srv/shell/x; systemctl is-active shell-a"),
+            "600 www-data\nactive\n",
+            "{shell}"
+        );
         repo.drop_stack("one");
         repo.stack("two", "directory \"/srv/ID\"");
         repo.apply();

@@ -53,7 +53,10 @@ fn g07_a_service_that_dies_is_brought_back_with_all_that_came_along() {
         ("dies at once", now("unit \"ID-new\" exec=\"/bin/false\"", &awake)),
         ("dies a little later", now("unit \"ID-new\" exec=\"/bin/sleep 0.2\"", &awake)),
         ("is not healthy", now("unit \"ID-new\" { exec \"/bin/sleep 99\"\nhealth tcp=7299 within=\"1s\" }", &awake)),
-        ("a command says no", now("unit \"ID-new\" { exec \"/bin/sleep 99\"\nhealth command=\"/bin/false\" within=\"1s\" }", &awake)),
+        (
+            "a command says no",
+            now("unit \"ID-new\" { exec \"/bin/sleep 99\"\nhealth command=\"/bin/false\" within=\"1s\" }", &awake),
+        ),
         ("one that was idle dies", now("", &awake.replace("/usr/bin/sleep 9999", "/bin/false"))),
     ] {
         repo.stack("one", &body);
@@ -100,7 +103,10 @@ fn g07_a_file_that_kills_its_unit_is_brought_back() {
 fn g07_a_failed_first_apply_leaves_nothing_behind() {
     let host = shared("lab-1");
     let repo = Repo::new("g07-first", &[&host]);
-    repo.stack("one", "unit \"ID-a\" exec=\"/bin/false\"\nfile \"/srv/ID/deep/er/x\" content=\"x\"\ndirectory \"/srv/ID/dir\"");
+    repo.stack(
+        "one",
+        "unit \"ID-a\" exec=\"/bin/false\"\nfile \"/srv/ID/deep/er/x\" content=\"x\"\ndirectory \"/srv/ID/dir\"",
+    );
     let ran = repo.fail();
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
     let left = host.sh(&format!(

@@ -13,7 +13,8 @@ fn holds(text: &str, secret: &str) -> bool {
     let inside = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
     let base64 = |c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c));
     let unescaped = text.replace("\\n", "\n");
-    inside(text.as_bytes()) || unescaped.split(base64).filter(|word| word.len() >= 16).any(|word| inside(&decoded(word)))
+    inside(text.as_bytes())
+        || unescaped.split(base64).filter(|word| word.len() >= 16).any(|word| inside(&decoded(word)))
 }
 
 #[test]
@@ -60,7 +61,8 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     let apply = |when: &str| {
         let ran = said(repo.run(&["apply", "--yes", "-vvv"]), &format!("apply {when}"));
         assert_eq!(ran.code, 0, "{when}: {ran:?}");
-        let left = host.sh("grep -rlF hush- /var/lib/reconcile /var/log /run/log /tmp 2>/dev/null | grep -v journal; true");
+        let left =
+            host.sh("grep -rlF hush- /var/lib/reconcile /var/log /run/log /tmp 2>/dev/null | grep -v journal; true");
         assert_eq!(left, "", "{when}: in our state on the host");
     };
     repo.stack("one", &body("one", ""));
