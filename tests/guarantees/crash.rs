@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::kit::{Host, Repo, finish, lab, shared};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Kills whatever holds the lock of a repository on the host: our program there, with all of its shells.
 fn kill_there(id: &str) -> String {
@@ -143,7 +143,8 @@ fn g12_two_runs_at_once_are_one_after_the_other() {
     let host = shared("lab-1");
     let repo = Repo::new("g12", &[&host]);
     let other = repo.copy();
-    let body = |word: &str| (0..8).map(|n| format!("file \"/srv/ID/{n}\" content=\"{word}\"\n")).collect::<String>();
+    let body =
+        |word: &str| (0..8).map(|n| format!("file \"/srv/ID/{n}\" content=\"{word}\"\n")).collect::<Vec<_>>().concat();
     for round in 0..20 {
         repo.stack("one", &body(&format!("a{round}")));
         other.stack("one", &body(&format!("b{round}")));

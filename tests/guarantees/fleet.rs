@@ -95,7 +95,7 @@ fn g14_every_resource_ends_as_one_word_and_the_same_everywhere() {
 fn g15_no_change_is_one_connection_and_one_exchange_however_many_resources() {
     let host = alone("lab-3");
     let repo = Repo::new("g15", &[&host]);
-    let files: String = (0..300).map(|n| format!("file \"/srv/ID/{n}\" content=\"{n}\"\n")).collect();
+    let files = (0..300).map(|n| format!("file \"/srv/ID/{n}\" content=\"{n}\"\n")).collect::<Vec<_>>().concat();
     repo.stack("one", &format!("{files}unit \"ID-a\" exec=\"/usr/bin/sleep 9999\"\nsite \"ID.test\" {{ listen \"127.0.0.1:7301\"\nroot \"/srv/ID\" }}"));
     repo.apply();
     let sessions = |args: &[&str]| {

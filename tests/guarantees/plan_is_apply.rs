@@ -146,7 +146,7 @@ fn g01_a_unit_gets_what_its_directives_ask_for() {
         ("restart-sec", all("\"1\"")),
     ]);
     let text = |is: &BTreeMap<&str, String>| {
-        unit("a", &is.iter().map(|(key, value)| format!("{key} {value}\n")).collect::<String>())
+        unit("a", &is.iter().map(|(key, value)| format!("{key} {value}\n")).collect::<Vec<_>>().concat())
     };
     let new = [
         "daemon-reload",

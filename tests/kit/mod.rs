@@ -223,9 +223,9 @@ impl Repo {
             host.sweep(id);
         }
         let repo = Repo { id: id.into(), dir: tempfile::tempdir().expect("a temporary directory"), env: Vec::new() };
-        repo.write("hosts/repo.kdl", &format!("repo \"{id}\"\n"));
+        repo.write("hosts/repo.kdl", format!("repo \"{id}\"\n"));
         for host in hosts {
-            repo.write(&format!("hosts/{}.kdl", host.name), &host.kdl());
+            repo.write(&format!("hosts/{}.kdl", host.name), host.kdl());
         }
         repo
     }
