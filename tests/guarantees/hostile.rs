@@ -35,11 +35,13 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
     ];
     let mut body = String::new();
     for name in names {
-        body.push_str(&format!("file \"/srv/ID/{name}\" content=\"name\" mode=\"0640\" owner=\"www-data\"\n"));
+        let file = format!("file \"/srv/ID/{name}\" content=\"name\" mode=\"0640\" owner=\"www-data\"\n");
+        body.push_str(&file);
     }
     for (name, bytes) in &contents {
         repo.write(&format!("stacks/one/{name}.bin"), bytes);
-        body.push_str(&format!("file \"/srv/ID/{name}\" source=\"{name}.bin\"\n"));
+        let file = format!("file \"/srv/ID/{name}\" source=\"{name}.bin\"\n");
+        body.push_str(&file);
     }
     body += "file \"/srv/ID/link; touch /pwned7\" link=\"to $(touch /pwned8) '\\\"\"\n";
     body += "unit \"ID-a\" { exec \"/bin/sh\" \"-c\" \"echo \\\"$0\\\" >/srv/odd/args; exec sleep 9999\" \"it's; $(touch /pwned9) \\\"x\\\" %n\"\nenv A=\"a b; $(touch /pwned10) 'c' \\\"d\\\" %h\" }\n";
