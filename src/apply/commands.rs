@@ -20,6 +20,11 @@ impl Command {
     fn systemctl(seconds: u32, verb: &str, units: &[String]) -> Self {
         Command::new(seconds, &["systemctl", verb, "--"], units)
     }
+
+    /// Enables or disables. The daemon-reload that systemctl would add is an effect of its own, once for all.
+    fn switch(verb: &str, units: &[String]) -> Self {
+        Command::new(60, &["systemctl", "--no-reload", verb, "--"], units)
+    }
 }
 
 /// The commands that do a deed.
@@ -27,10 +32,10 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
-        Deed::Disable { units } => vec![Command::systemctl(60, "disable", units)],
+        Deed::Disable { units } => vec![Command::switch("disable", units)],
         Deed::DaemonReload => vec![Command::new(60, &["systemctl", "daemon-reload"], &[])],
-        Deed::Enable { units } => vec![Command::systemctl(60, "enable", units)],
-        Deed::Reenable { units } => vec![Command::systemctl(60, "reenable", units)],
+        Deed::Enable { units } => vec![Command::switch("enable", units)],
+        Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Start { units } => vec![Command::systemctl(120, "start", units)],
         Deed::Restart { units } => vec![Command::systemctl(180, "restart", units)],
         Deed::Reload { units } => vec![Command::systemctl(120, "reload", units)],
@@ -92,8 +97,11 @@ fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command
 /// What takes a deed back before the former files are in place again, while the new ones still describe what is to go.
 pub fn unmake(deed: &Deed) -> Vec<Command> {
     match deed {
-        Deed::Start { units } => vec![Command::systemctl(120, "stop", units)],
-        Deed::Enable { units } => vec![Command::systemctl(60, "disable", units)],
+        // That it failed goes too: of a unit that was not there before, nothing stays.
+        Deed::Start { units } => {
+            vec![Command::systemctl(120, "stop", units), Command::systemctl(60, "reset-failed", units)]
+        }
+        Deed::Enable { units } => vec![Command::switch("disable", units)],
         Deed::ComposeUp { project, create, recreate, start, .. } if !create.is_empty() => {
             // Where every service is new, networks go too.
             let words = ["docker", "compose", "-p", project.as_str()];
@@ -114,8 +122,8 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
             commands(deed)
         }
         Deed::Stop { units } => vec![Command::systemctl(120, "start", units)],
-        Deed::Disable { units } => vec![Command::systemctl(60, "enable", units)],
-        Deed::Reenable { units } => vec![Command::systemctl(60, "reenable", units)],
+        Deed::Disable { units } => vec![Command::switch("enable", units)],
+        Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
         Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => vec![compose_up(deed, recreate, false)],

@@ -117,8 +117,8 @@ impl Writer<'_> {
                     script.steps.push(line(&["paid", unit])?);
                 }
             }
-            for command in unmake(&effect.deed) {
-                script.unmake.insert(0, run_line(&command)?);
+            for command in unmake(&effect.deed).iter().rev() {
+                script.unmake.insert(0, run_line(command)?);
             }
         }
         if phase == Phase::After {
@@ -149,8 +149,9 @@ impl Writer<'_> {
 
     /// Stages all new files, grouped by the directory they are for.
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
+        let gone: BTreeSet<&Utf8Path> =
+            changes.iter().filter(|change| change.after.is_none()).map(|change| change.path.as_path()).collect();
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
-        let gone = |path: &Utf8Path| changes.iter().any(|change| change.after.is_none() && change.path == path);
         for change in changes {
             // Directories are made and removed by steps of their own.
             let was_directory = matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory);
@@ -188,10 +189,10 @@ impl Writer<'_> {
         groups.into_values().collect()
     }
 
-    /// Staging happens in the directory itself, or in the nearest one above it that is there and stays.
-    fn group(&mut self, parent: &Utf8Path, gone: &dyn Fn(&Utf8Path) -> bool) -> Group {
-        let stays = |above: &Utf8Path| above == "/" || (is_there(self.seen, above) && !gone(above));
-        let anchor = parent.ancestors().find(|above| stays(above));
+    /// Files wait in the nearest directory that is there and stays.
+    fn group(&mut self, parent: &Utf8Path, gone: &BTreeSet<&Utf8Path>) -> Group {
+        let stays = |above: &Utf8Path| is_there(self.seen, above) && !gone.contains(above);
+        let anchor = parent.ancestors().find(|above| *above == "/" || stays(above));
         let stage = self.place.real(anchor.unwrap_or(Utf8Path::new("/"))).join(format!(".reconcile-{}", self.run));
         let number = *self.stage;
         *self.stage += 1;

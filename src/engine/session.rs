@@ -87,7 +87,7 @@ impl Session {
         self.exchanges += 1;
         let exchange = program.exchange(request, self.sudo, OBSERVE);
         let output = self.connection.run(exchange, None).await?;
-        tracing::trace!(target: "observe", host = %self.host, answer = %String::from_utf8_lossy(&output.stdout));
+        tracing::trace!(target: "observe", host = %self.host, answer = %without_contents(&output.stdout));
         if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
             return Err(self.program_failed(&output.stderr));
         }
@@ -160,6 +160,18 @@ impl Session {
             "the host needs a POSIX shell and coreutils"
         })
     }
+}
+
+/// What a host said, for the log: without the bytes of files, which may be secret.
+fn without_contents(answer: &[u8]) -> String {
+    let mut inside = false;
+    let said = String::from_utf8_lossy(answer);
+    let lines = said.lines().filter(|line| {
+        let hidden = inside;
+        inside = if inside { *line != "." } else { line.starts_with("content ") };
+        !hidden
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A root directory as an absolute path; it is made if it is not there.

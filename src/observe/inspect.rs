@@ -65,7 +65,7 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
             continue;
         }
         anything = true;
-        inspection.questions.paths.extend(stale.iter().map(|(path, _)| (*path).clone()));
+        inspection.questions.paths.extend(stale.iter().flat_map(|(path, _)| with_parents(path)));
         inspection
             .candidate
             .removed
@@ -78,6 +78,11 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
     }
     inspection.candidate.keep_what_can_be_judged(seen, policy.offline);
     anything.then_some(inspection)
+}
+
+/// A path, and the directories above it: they tell where its last version can wait.
+fn with_parents(path: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf> {
+    path.ancestors().filter(|above| *above != "/").map(Utf8Path::to_owned)
 }
 
 /// A directory that stays because something wanted lies in it.
@@ -132,7 +137,7 @@ impl Inspection {
             if wanted.contains(path.as_path()) {
                 continue;
             }
-            self.questions.paths.insert(path.clone());
+            self.questions.paths.extend(with_parents(path));
             if !written.is_directory() {
                 self.candidate.removed.insert(path.clone());
             }

@@ -88,7 +88,7 @@ impl Questions {
                 match &reaction.action {
                     Action::Reload(unit)
                     | Action::Restart(unit)
-                    | Action::Signal(unit, _)
+                    | Action::Signal { unit, .. }
                     | Action::ByDirective(unit) => {
                         questions.units.insert(unit.clone());
                     }

@@ -9,12 +9,13 @@ use crate::base::id::{Kind, RepoId, ResourceId, StackName};
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
+use crate::plan::effect::{Deed, Effect};
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
 use crate::resource::state::{Owner, PathState};
-use crate::resource::{Desired, Resource};
+use crate::resource::{Check, Desired, Resource};
 
 /// What decides a plan besides what is wanted and seen.
 pub struct Policy<'a> {
@@ -249,8 +250,10 @@ impl<'a> Planner<'a> {
             self.order.iter().enumerate().map(|(position, resource)| (&resource.id, position)).collect();
         let ledger_text = self.seen.ledgers.get(&format!("{}/ledger/{stack}", self.policy.repo));
         let (ledger_before, ledger_after) = self.ledgers(&stack, &changes, &wishes.hashes);
+        let effects = wishes.into_effects(&position, needs_of);
+        checks.extend(self.checks_of_touched(&effects, &changes));
         Transaction {
-            effects: wishes.into_effects(&position, needs_of),
+            effects,
             checks,
             ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
             ledger_before,
@@ -259,6 +262,22 @@ impl<'a> Planner<'a> {
             needs,
             changes,
         }
+    }
+
+    /// What must be so of resources that do not change themselves, but whose units are restarted or reloaded.
+    fn checks_of_touched(&self, effects: &[Effect], changes: &[Change]) -> Vec<(ResourceId, Check)> {
+        let touched: BTreeSet<&str> = effects
+            .iter()
+            .filter(|effect| matches!(effect.deed, Deed::Start { .. } | Deed::Restart { .. } | Deed::Reload { .. }))
+            .flat_map(|effect| effect.deed.units().iter().map(String::as_str))
+            .collect();
+        let others = self.desired.resources.iter().filter(|resource| {
+            let runs = |unit: &String| resource.state.units[unit].active == Some(true);
+            resource.id.kind == Kind::Unit
+                && resource.state.units.keys().any(|unit| touched.contains(unit.as_str()) && runs(unit))
+                && !changes.iter().any(|change| change.id == resource.id)
+        });
+        others.flat_map(|resource| resource.checks.iter().map(|check| (resource.id.clone(), check.clone()))).collect()
     }
 
     /// The stack's ledger with the claims that this transaction needs, and as it is to be in the end.

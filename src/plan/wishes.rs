@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
@@ -120,6 +120,12 @@ impl Wishes {
                 all.reenable |= impact.reenable;
             }
         }
+        for unit in resource.state.units.keys() {
+            if paths.iter().any(|change| change.after.is_none() && is_drop_in(&change.path, unit)) {
+                self.daemon_reload.insert(resource.id.clone());
+                impacts.entry(unit.as_str()).or_default().restart = true;
+            }
+        }
         impacts
     }
 
@@ -144,6 +150,7 @@ impl Wishes {
         }
         if let Some(switch) = switch(wanted.enabled, seen, impact) {
             self.wish(unit, &resource.id).switch = Some(switch);
+            self.daemon_reload.insert(resource.id.clone());
         }
         let installing = !self.packages.is_empty() || planner.installs_packages();
         let verb = match (wanted.active, is_active(seen)) {
@@ -170,7 +177,7 @@ impl Wishes {
         match action {
             Action::Reload(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Reload),
             Action::Restart(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Restart),
-            Action::Signal(unit, signal) if active(unit) => {
+            Action::Signal { unit, signal } if active(unit) => {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
             Action::Container { project, service, signal } => {
@@ -312,11 +319,15 @@ impl Wishes {
         for unit in claim.units.keys() {
             let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
             if !file_goes {
-                // A unit that is not ours, such as nginx for a site: it only has to notice.
+                // A unit that is not ours: nginx has to notice that a site goes, any to run without its drop-in.
+                let dropped = change.paths.iter().any(|path| is_drop_in(&path.path, unit));
+                if dropped {
+                    self.daemon_reload.insert(change.id.clone());
+                }
                 if change.paths.iter().any(|path| path.after.is_none())
                     && planner.seen.units.get(unit).is_some_and(is_active)
                 {
-                    self.strengthen(unit, &change.id, Verb::Reload);
+                    self.strengthen(unit, &change.id, if dropped { Verb::Restart } else { Verb::Reload });
                 }
                 continue;
             }
@@ -384,8 +395,8 @@ impl Wishes {
             if let Some(switch) = wish.switch {
                 let (stage, deed) = match switch {
                     Switch::Disable => (0, Deed::Disable { units: units.clone() }),
-                    Switch::Enable => (2, Deed::Enable { units: units.clone() }),
-                    Switch::Reenable => (2, Deed::Reenable { units: units.clone() }),
+                    Switch::Enable => (1, Deed::Enable { units: units.clone() }),
+                    Switch::Reenable => (1, Deed::Reenable { units: units.clone() }),
                 };
                 placed.push((stage, 0, effect(deed, None)));
             }
@@ -402,7 +413,7 @@ impl Wishes {
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((1, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+            placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
         }
         for effect in self.others {
             let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
@@ -480,6 +491,11 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
 
 fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
+}
+
+/// Whether a path is a drop-in of a unit.
+fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
+    path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
 }
 
 /// Running, or done with its work.

@@ -113,8 +113,13 @@ pub enum Action {
     Reload(String),
     /// `systemctl restart`.
     Restart(String),
-    /// A signal (such as `HUP`) to the unit's main process.
-    Signal(String, String),
+    /// A signal to the unit's main process.
+    Signal {
+        /// Full unit name.
+        unit: String,
+        /// Such as `HUP`.
+        signal: String,
+    },
     /// The paths are files of this unit itself: what is needed depends on the directives that changed. A unit whose wanted
     /// state does not say that it runs (`active` is not `Some(true)`), such as a job, is never started or restarted for it:
     /// a daemon-reload is enough.

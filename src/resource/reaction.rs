@@ -57,7 +57,9 @@ impl OnChange {
         Some(match self {
             OnChange::Reload(unit) => Action::Reload(value::unit_name(on, unit)?),
             OnChange::Restart(unit) => Action::Restart(value::unit_name(on, unit)?),
-            OnChange::Signal(signal, unit) => Action::Signal(value::signal(on, signal)?, value::unit_name(on, unit)?),
+            OnChange::Signal(signal, unit) => {
+                Action::Signal { unit: value::unit_name(on, unit)?, signal: value::signal(on, signal)? }
+            }
             OnChange::Container { service, project, signal } => Action::Container {
                 project: value::compose_name(on, project)?,
                 service: value::service_name(on, service)?,

@@ -61,7 +61,11 @@ fn reactions() {
     let container = Action::Container { project: "app".into(), service: "web".into(), signal: None };
     assert_eq!(
         actions,
-        [Action::Restart("app.service".into()), Action::Signal("HUP".into(), "b.service".into()), container]
+        [
+            Action::Restart("app.service".into()),
+            Action::Signal { unit: "b.service".into(), signal: "HUP".into() },
+            container
+        ]
     );
 }
 

@@ -1,0 +1,166 @@
+//! 5, 6, 8 and 12: ends that die, links that break, runs that meet.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::kit::{Host, Repo, finish, lab, shared};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Kills whatever holds the lock of a repository on the host: our program there, with all of its shells.
+fn kill_there(id: &str) -> String {
+    format!(
+        "for fd in $(find /proc/[0-9]*/fd -lname /var/lib/reconcile/{id}/lock 2>/dev/null); do
+            pid=${{fd#/proc/}}; kill -9 ${{pid%%/*}} 2>/dev/null; done; true"
+    )
+}
+
+/// Applies until nothing is to be done, as the loop would; two runs must be enough.
+fn repair(repo: &Repo) {
+    for _ in 0..2 {
+        repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
+    }
+    repo.is_settled();
+}
+
+fn environment(host: &Host, unit: &str) -> String {
+    host.sh(&format!("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {unit})/environ | grep ^A="))
+}
+
+#[test]
+fn g05_a_restart_that_was_not_reached_is_owed() {
+    let host = shared("lab-1");
+    let repo = Repo::new("g05", &[&host]);
+    // The reload of the first unit takes its time, and the restart of the second one comes after it.
+    let body = |value: &str| {
+        format!(
+            "file \"/srv/ID/x\" content=\"{value}\" {{ on-change reload=\"ID-slow\" }}
+            unit \"ID-slow\" {{ exec \"/usr/bin/sleep 9999\"\nexec-reload \"/usr/bin/sleep 5\" }}
+            unit \"ID-b\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{value}\" }}"
+        )
+    };
+    repo.stack("one", &body("one"));
+    repo.apply();
+    for lost in [false, true] {
+        let value = if lost { "three" } else { "two" };
+        repo.stack("one", &body(value));
+        let run = repo.begin(&["apply", "--yes", "--json"]);
+        host.until(&format!(
+            "grep -q {value} /srv/g05/x && systemctl show -P ActiveState g05-slow | grep -q reloading"
+        ));
+        host.sh(&kill_there("g05"));
+        let ran = finish(run, MINUTE);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_ne!(environment(&host, "g05-b"), format!("A={value}\n"), "the restart was not reached");
+        if lost {
+            // Without the journal of the dead run, what was switched stays. The debt is known all the same.
+            host.sh("cd /var/lib/reconcile/g05/run; rm -rf $(cat */stages) *");
+            let plan = repo.plan();
+            assert!(plan.effects().contains("restart g05-b.service"), "{:#}", plan.0["hosts"]);
+            assert_eq!(plan.change("unit:g05-b")["cause"], "owed", "{:#}", plan.0["hosts"]);
+        } else {
+            assert!(!repo.plan().is_empty());
+        }
+        // The reload goes quickly now.
+        repo.stack("one", &body(value).replace("sleep 5", "true"));
+        repair(&repo);
+        assert_eq!(environment(&host, "g05-b"), format!("A={value}\n"), "lost journal: {lost}");
+        repo.stack("one", &body(value));
+        repo.apply();
+    }
+}
+
+#[test]
+fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
+    let host = shared("lab-2");
+    let repo = Repo::new("g06", &[&host]);
+    let body = |word: &str| {
+        let file = |n: usize| {
+            format!("file \"/srv/ID/{}/{n}\" content=\"{word} {}\" mode=\"06{}0\"\n", n % 3, word.repeat(900), n % 8)
+        };
+        let files: String = (0..60).map(file).collect();
+        format!("{files}unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}")
+    };
+    repo.stack("one", &body("first"));
+    repo.apply();
+    let whole = |when: &str| {
+        let odd = host.sh(
+            "cd /srv/g06; for file in ?/*; do
+                word=$(cut -d' ' -f1 $file | head -c 9); size=$(stat -c %s $file)
+                case $word:$size in first:4506 | again:4506) ;; *) echo $file $word $size ;; esac
+                [ $(stat -c %a $file) = 6$((${file#*/} % 8))0 ] || echo $file mode; done; ls | grep -c . | grep -v 3; true",
+        );
+        assert_eq!(odd, "", "{when}");
+    };
+    let words = ["again", "first"];
+    for (round, wait) in [0_u64, 15, 30, 45, 60, 80, 110, 150, 250, 400].into_iter().enumerate() {
+        repo.stack("one", &body(words[round % 2]));
+        let here = round % 3 == 2;
+        // Without its control side, the host goes back after three seconds.
+        let mut run = repo.begin(&["apply", "--yes", "--json", "--confirm", "3"]);
+        let begun = "[ -n \"$(ls /var/lib/reconcile/g06/run 2>/dev/null)\" ]";
+        let when = format!("{} after {wait} ms", if here { "this end" } else { "the host's end" });
+        if here {
+            host.until(begun);
+            sleep(Duration::from_millis(wait));
+            run.kill().expect("it can be killed");
+        } else {
+            host.sh(&format!("until {begun}; do sleep 0.005; done; sleep 0.{wait:03}\n{}", kill_there("g06")));
+        }
+        finish(run, MINUTE);
+        whole(&when);
+        repair(&repo);
+        whole(&when);
+        let all = host.sh("cd /srv/g06; cat ?/* | tr ' ' '\\n' | grep -c .; ls -A /var/lib/reconcile/g06/run");
+        assert_eq!(all, "61\n", "{when}: files end without a newline");
+        assert_eq!(environment(&host, "g06-a"), format!("A={}\n", words[round % 2]), "{when}");
+        assert_eq!(host.sh("find /srv /etc -xdev -name '.reconcile-*' | grep -e g06 -e /etc; true"), "", "{when}");
+    }
+}
+
+#[test]
+fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
+    let host = shared("lab-3");
+    let repo = Repo::new("g08", &[&host]);
+    // Its start leaves time to cut the link after the switch.
+    repo.stack("one", "file \"/srv/ID/x\" content=\"new\"\nunit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 3\" }");
+    let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "3"]);
+    host.until("[ -e /srv/g08/x ]");
+    lab(&["cut", "lab-3"]);
+    host.until("[ ! -e /srv/g08/x ] && [ ! -e /etc/systemd/system/g08-a.service ] && [ -z \"$(ls /var/lib/reconcile/g08/run)\" ]");
+    lab(&["mend", "lab-3"]);
+    assert_eq!(host.sh("systemctl show -P ActiveState g08-a; ls -d /srv/g08 2>&1 | grep -c cannot"), "inactive\n1\n");
+    let ran = finish(run, MINUTE);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+    assert_eq!(repo.plan().changes().count(), 2, "the next plan has the change again");
+    repo.apply_with(&["--confirm", "10"]);
+    repo.is_settled();
+}
+
+#[test]
+fn g12_two_runs_at_once_are_one_after_the_other() {
+    let host = shared("lab-1");
+    let repo = Repo::new("g12", &[&host]);
+    let other = repo.copy();
+    let body =
+        |word: &str| (0..8).map(|n| format!("file \"/srv/ID/{n}\" content=\"{word}\"\n")).collect::<Vec<_>>().concat();
+    for round in 0..20 {
+        repo.stack("one", &body(&format!("a{round}")));
+        other.stack("one", &body(&format!("b{round}")));
+        let wait = if round % 2 == 0 { "20" } else { "0" };
+        let args = ["apply", "--yes", "--json", "--lock-wait", wait];
+        let runs = [repo.begin(&args), other.begin(&args)];
+        let ran = runs.map(|run| finish(run, MINUTE));
+        let codes: Vec<i32> = ran.iter().map(|ran| ran.code).collect();
+        assert!(codes.contains(&0) && codes.iter().all(|code| [0, 1].contains(code)), "{ran:?}");
+        for ran in ran.iter().filter(|ran| ran.code == 1) {
+            let why = ["locked", "holds the lock", "as it was planned"];
+            assert!(why.iter().any(|why| ran.out.contains(why)), "{}", ran.out);
+        }
+        let kinds = host.sh("cd /srv/g12; for file in *; do cat $file; echo; done | sort -u | wc -l");
+        assert_eq!(kinds, "1\n", "round {round}: some of one and some of the other");
+        assert_eq!(host.sh("ls -A /var/lib/reconcile/g12/run"), "");
+    }
+    repair(&repo);
+}

@@ -1,0 +1,15 @@
+//! The guarantees, each tried on real hosts. The name of a test begins with the number of the guarantee it is for.
+#![allow(missing_docs)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod crash;
+mod expect;
+mod fleet;
+mod hostile;
+mod ownership;
+mod plan_is_apply;
+mod reading;
+mod revert;
+mod secrets;
