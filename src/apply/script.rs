@@ -268,18 +268,29 @@ impl Writer<'_> {
                 wanted.insert(change.path.clone(), (*mode, self.with_owner.then(|| owner.clone())));
             }
         }
+        // Those made alike, one right after the other, are made together.
+        let mut made: Vec<([String; 3], Vec<String>)> = Vec::new();
+        let mut metas = Vec::new();
         for (path, (mode, owner)) in wanted {
-            let mode = format!("{mode:o}");
             let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
+            let like = [format!("{mode:o}"), user, group];
             let real = self.place.real(&path);
-            script.steps.push(match self.seen.paths.get(&path) {
+            match self.seen.paths.get(&path) {
                 Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {
                     let (old_mode, (old_user, old_group)) = (format!("{:o}", seen.mode), seen.ids);
                     let old = [old_mode, old_user.to_string(), old_group.to_string()];
-                    line(&["meta", &mode, &user, &group, real.as_str(), &old[0], &old[1], &old[2]])?
+                    let [mode, user, group] = &like;
+                    metas.push(line(&["meta", mode, user, group, real.as_str(), &old[0], &old[1], &old[2]])?);
                 }
-                _ => line(&["mkdir", &mode, &user, &group, real.as_str()])?,
-            });
+                _ => match made.last_mut() {
+                    Some((last, paths)) if *last == like && paths.len() < 500 => paths.push(real.to_string()),
+                    _ => made.push((like, vec![real.to_string()])),
+                },
+            }
+        }
+        script.steps.extend(metas);
+        for ([mode, user, group], paths) in made {
+            script.steps.push(listed(&["mkdir", &mode, &user, &group], &paths)?);
         }
         Ok(())
     }

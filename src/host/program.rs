@@ -10,12 +10,12 @@ const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 
-/// Reads the program from standard input, line by line so that nothing after it is swallowed (the builtin `read` takes
-/// single bytes from a pipe), defines its functions, and calls `main`. What follows on standard input is its data.
-const LOADER: &str = concat!(
-    r##"sh -c 'program=$(while IFS= read -r line && [ "$line" != "#end" ]; do printf "%s\n" "$line"; done); "##,
-    r#"eval "$program"; main'"#
-);
+/// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
+/// functions, and calls `main`. What follows on standard input is its data. (The shell's own `read` would do without
+/// `dd`, but takes a system call for each byte.)
+fn loader(length: usize) -> String {
+    format!(r#"sh -c 'program=$(dd bs={length} count=1 iflag=fullblock 2>/dev/null); eval "$program"; main'"#)
+}
 
 /// Which program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// The program's text, without comments, ending in the line that the loader waits for.
+    /// The program's text, without comments.
     fn text(self) -> String {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
@@ -46,15 +46,16 @@ impl Program {
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .flat_map(|line| [line, "\n"])
             .collect();
-        text.push_str(&format!("main() {{ {main}; printf '[end]\\n'; }}\n#end\n"));
+        text.push_str(&format!("main() {{ {main}; printf '[end]\\n'; }}\n"));
         text
     }
 
     /// One run of the program with `input` as its data.
     pub fn exchange(self, input: &[u8], sudo: bool, deadline: Duration) -> Exchange {
         let mut bytes = self.text().into_bytes();
+        let loader = loader(bytes.len());
         bytes.extend_from_slice(input);
-        let command = if sudo { format!("sudo -n {LOADER}") } else { LOADER.to_string() };
+        let command = if sudo { format!("sudo -n {loader}") } else { loader };
         Exchange { command, input: bytes, deadline }
     }
 }

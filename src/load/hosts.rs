@@ -244,7 +244,7 @@ fn fill_one(
     draft.vars.fill(&mut vars, &mut |text, vars| {
         let mut names = vars.clone();
         names.insert("host".into(), host.clone());
-        let scope = Scope { names, secrets: secrets.clone(), facts: None };
+        let scope = Scope::new(names, secrets.clone(), None);
         match templates.render_text(text, &scope) {
             Ok(rendered) if rendered.needs_facts => {
                 let problem = Problem::error("a host's variables cannot use facts").at(&text.span, "here");

@@ -46,6 +46,8 @@ pub struct Config {
     pub templates: Templates,
     /// All files of the repository.
     pub files: BTreeMap<Utf8PathBuf, Arc<[u8]>>,
+    /// What `hosts` means in templates: all hosts. It is the same for every one of them.
+    pub described: minijinja::Value,
 }
 
 /// A host as `hosts/*.kdl` describes it.
@@ -70,6 +72,11 @@ impl Host {
             Target::Local { .. } => None,
             Target::Ssh(ssh) => Some(&ssh.address),
         }
+    }
+
+    /// The host as templates see it.
+    pub fn describe(&self) -> serde_json::Value {
+        serde_json::json!({ "name": self.name, "address": self.address(), "tags": self.tags, "vars": self.vars })
     }
 }
 
@@ -131,8 +138,10 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
     let stacks = stack::read_all(reading, &inventory);
     order::check(&stacks, &reading.stacks(), &reading.problems);
     reading.warn_of_strays();
+    let described: serde_json::Value = inventory.hosts.values().map(Host::describe).collect();
     Some(Config {
         repo: inventory.repo?,
+        described: minijinja::Value::from(minijinja::value::Serde(&described)),
         hosts: inventory.hosts,
         stacks,
         templates: templates?,

@@ -49,7 +49,7 @@ fn scopes<'c>(
     lowered: &mut Lowered,
 ) -> Vec<(&'c Stack, Scope)> {
     let Some(host) = config.hosts.get(host) else { return Vec::new() };
-    let repository = names::of_repository(config, host);
+    let repository = names::of_repository(host);
     let mut scopes = Vec::new();
     for stack in config.stacks.values().filter(|stack| stack.hosts.contains(&host.name)) {
         match names::of_stack(config, stack, host, &repository, facts, &mut lowered.problems) {

@@ -21,15 +21,10 @@ pub(super) enum Names {
 }
 
 /// The names of the repository itself: the same for all stacks of a host.
-pub(super) fn of_repository(config: &Config, host: &Host) -> Map<String, Value> {
+pub(super) fn of_repository(host: &Host) -> Map<String, Value> {
     let mut names = Map::new();
-    names.insert("host".into(), describe(host));
-    names.insert("hosts".into(), config.hosts.values().map(describe).collect());
+    names.insert("host".into(), host.describe());
     names
-}
-
-fn describe(host: &Host) -> Value {
-    json!({ "name": host.name, "address": host.address(), "tags": host.tags, "vars": host.vars })
 }
 
 /// The names of `stack` on `host`.
@@ -48,9 +43,9 @@ pub(super) fn of_stack(
     }
     let mut names = repository.clone();
     names.insert("stack".into(), json!({ "name": stack.name }));
-    let mut scope = Scope { names: Map::new(), secrets: stack.secrets.clone(), facts: facts.cloned() };
+    let mut scope = Scope::new(Map::new(), stack.secrets.clone(), facts.cloned()).with_hosts(config.described.clone());
     let failed = vars.fill(&mut names, &mut |text, names| {
-        scope.names.clone_from(names);
+        scope.set_names(names.clone());
         match config.templates.render_text(text, &scope) {
             Ok(rendered) if rendered.needs_facts => Filled::Waits,
             Ok(rendered) if rendered.secret => {
@@ -66,7 +61,7 @@ pub(super) fn of_stack(
             }
         }
     });
-    scope.names = names;
+    scope.set_names(names);
     match failed {
         failed if failed.is_empty() => Names::Known(Box::new(scope)),
         failed if failed.contains(&Filled::Failed) => Names::Failed,

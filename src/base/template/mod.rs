@@ -9,7 +9,7 @@ mod names;
 mod problem;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value, ValueKind};
@@ -46,11 +46,48 @@ pub struct Templates {
 #[derive(Default)]
 pub struct Scope {
     /// Variables, values, `host`, `stack`, as an object of names.
-    pub names: serde_json::Map<String, serde_json::Value>,
+    names: serde_json::Map<String, serde_json::Value>,
+    /// All hosts, as `hosts`; undefined where there is no such name.
+    hosts: Value,
     /// Secrets, as `secret.NAME`.
-    pub secrets: BTreeMap<String, Secret>,
+    secrets: BTreeMap<String, Secret>,
     /// Facts about the host, as `facts.NAME`; `None` while they are not known yet.
-    pub facts: Option<serde_json::Value>,
+    facts: Option<serde_json::Value>,
+    /// `names` and `hosts` as the library wants them, from the first rendering on.
+    converted: OnceLock<BTreeMap<String, Value>>,
+}
+
+impl Scope {
+    /// What names mean: variables and the like, secrets, and facts, as far as they are known.
+    pub fn new(
+        names: serde_json::Map<String, serde_json::Value>,
+        secrets: BTreeMap<String, Secret>,
+        facts: Option<serde_json::Value>,
+    ) -> Self {
+        Scope { names, secrets, facts, ..Scope::default() }
+    }
+
+    /// The same with `hosts`.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Value) -> Self {
+        self.hosts = hosts;
+        self.converted = OnceLock::new();
+        self
+    }
+
+    /// Other variables and the like.
+    pub fn set_names(&mut self, names: serde_json::Map<String, serde_json::Value>) {
+        self.names = names;
+        self.converted = OnceLock::new();
+    }
+
+    fn converted(&self) -> &BTreeMap<String, Value> {
+        self.converted.get_or_init(|| {
+            let names = self.names.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value))));
+            let hosts = (!self.hosts.is_undefined()).then(|| ("hosts".to_string(), self.hosts.clone()));
+            names.chain(hosts).collect()
+        })
+    }
 }
 
 /// The result of a rendering.
@@ -149,8 +186,7 @@ impl Templates {
 
     fn run(&self, job: Job<'_>) -> Result<Rendered, Problem> {
         let watch = Watch::new(job.secret);
-        let mut context: BTreeMap<String, Value> =
-            job.scope.names.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
+        let mut context = job.scope.converted().clone();
         context.insert("secret".into(), Value::from_object(Secrets::new(job.scope, &watch)));
         context.insert("facts".into(), Facts::value(job.scope.facts.as_ref(), &watch));
         context.extend(job.context);

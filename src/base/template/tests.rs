@@ -13,11 +13,8 @@ const SECRET: &str = "hunter2";
 fn scope() -> Scope {
     let names =
         serde_json::json!({ "domain": "example.org", "n": 3, "yes": true, "nothing": null, "deep": { "port": 80 } });
-    Scope {
-        names: names.as_object().cloned().unwrap_or_default(),
-        secrets: [("db".to_string(), Secret::new(SECRET.into()))].into(),
-        facts: None,
-    }
+    let secrets = [("db".to_string(), Secret::new(SECRET.into()))].into();
+    Scope::new(names.as_object().cloned().unwrap_or_default(), secrets, None)
 }
 
 fn templates(own: &[(&str, &str)]) -> Result<Templates, Vec<Problem>> {

@@ -18,7 +18,7 @@
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #
 # Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
-# staged, switching, then done or reverted.
+# staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
 # Once everything is received the program no longer needs the link: it goes on to a whole end by itself.
 
 # A line for the control side, kept in a file too for when nobody listens any more. Never fails.
@@ -37,7 +37,9 @@ show_output() {
 }
 
 lock() {
-  mkdir -p "$state/$repo/run" "$state/$repo/ledger" "$state/$repo/owed" || return 1
+  for needed in run ledger owed; do
+    [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
+  done
   chmod 700 "$state" "$state/$repo" || return 1
   exec 9>>"$state/$repo/lock" || return 1
   if ! flock -w "$wait" 9; then
@@ -79,7 +81,29 @@ still_as_planned() {
   fi
 }
 
-phase() { printf '%s\n' "$2" | write_whole "$run_dir/$1/phase"; }
+phase() { printf '%s\n' "$2" >>"$run_dir/$1/phase" && sync "$run_dir/$1/phase"; }
+
+last_phase() {
+  at=''
+  if [ -f "$run_dir/$1/phase" ]; then
+    while IFS= read -r line; do at=$line; done <"$run_dir/$1/phase"
+  fi
+}
+
+# All that a revert or the end of transaction $1 will need is on the disk before anything changes.
+save_plan() {
+  dir=$run_dir/$1
+  set -- "$run_dir/order" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
+    "$dir/ledger.path" "$dir/ledger.before" "$dir/ledger.after"
+  if [ -f "$ledger" ]; then
+    cp -- "$ledger" "$dir/ledger.was" || return 1
+    set -- "$@" "$dir/ledger.was"
+  fi
+  sync "$@" "$dir" "$run_dir" "$state/$repo/run"
+}
+
+# A ledger that is on the disk already takes its place.
+put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
 
 # ---- steps
 
@@ -99,8 +123,19 @@ owe() {
   printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "$invocation" "$run" "$why" | write_whole "$state/$repo/owed/$unit"
 }
 
-make_directory() {
-  mkdir -p -- "$4" && chmod "$1" -- "$4" && { [ "$2" = - ] || chown "$2:$3" -- "$4"; }
+# mkdir MODE OWNER GROUP DIR…: from the top down.
+make_directories() {
+  mode=$1 owner=$2 group=$3
+  shift 3
+  mkdir -p -- "$@" && chmod "$mode" -- "$@" && { [ "$owner" = - ] || chown "$owner:$group" -- "$@"; }
+}
+
+unmake_directories() {
+  shift 3
+  upwards=''
+  for made; do upwards="$made$nl$upwards"; done
+  # shellcheck disable=SC2086
+  rmdir -- $upwards 2>/dev/null || :
 }
 
 change_directory_meta() {
@@ -124,7 +159,7 @@ do_step() {
   shift
   case $verb in
     keep) keep "$@" ;;
-    mkdir) make_directory "$@" ;;
+    mkdir) make_directories "$@" ;;
     meta) change_directory_meta "$@" ;;
     chown) owner=$1 && shift && chown -h -- "$owner" "$@" ;;
     sync) sync "$@" ;;
@@ -204,8 +239,10 @@ all_active() {
 
 transaction() {
   say "transaction $1"
-  for needed in $(cat "$run_dir/$1/needs" 2>/dev/null); do
-    read -r at <"$run_dir/$needed/phase"
+  needs=''
+  [ ! -s "$run_dir/$1/needs" ] || needs=$(cat "$run_dir/$1/needs")
+  for needed in $needs; do
+    last_phase "$needed"
     if [ "$at" != "done" ]; then
       outcome "$1" "blocked"
       return 1
@@ -216,9 +253,9 @@ transaction() {
     return 1
   fi
   IFS= read -r ledger <"$run_dir/$1/ledger.path"
-  [ ! -f "$ledger" ] || cp -- "$ledger" "$run_dir/$1/ledger.was" || return 1
+  save_plan "$1" || return 1
   phase "$1" switching || return 1
-  write_whole "$ledger" <"$run_dir/$1/ledger.before" || return 1
+  put_ledger "$1" ledger.before || return 1
   for step in $(cat "$run_dir/$1/steps"); do
     : >"$run_dir/output"
     if ! do_step "$step"; then
@@ -230,7 +267,7 @@ transaction() {
   done
   phase "$1" "done"
   # A stack that owns nothing any more has no ledger.
-  if [ -s "$run_dir/$1/ledger.after" ]; then write_whole "$ledger" <"$run_dir/$1/ledger.after"; else rm -f -- "$ledger"; fi
+  if [ -s "$run_dir/$1/ledger.after" ]; then put_ledger "$1" ledger.after; else rm -f -- "$ledger"; fi
   outcome "$1" applied
 }
 
@@ -282,7 +319,7 @@ undo_step() {
   shift
   case $verb in
     keep) put_back "$@" ;;
-    mkdir) rmdir -- "$4" 2>/dev/null || : ;;
+    mkdir) unmake_directories "$@" ;;
     meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
     move) take_away "$@" ;;
   esac
@@ -326,8 +363,7 @@ recover() {
     set -f
     say "recovering $run"
     for name in $(cat "$run_dir/order" 2>/dev/null); do
-      at=''
-      [ ! -f "$run_dir/$name/phase" ] || IFS= read -r at <"$run_dir/$name/phase"
+      last_phase "$name"
       case $at in switching) revert "$name" ;; esac
     done
     clean_up
@@ -337,21 +373,22 @@ recover() {
 }
 
 clean_up() {
-  # The list of stages travels first, so it is there even where the rest is not.
+  # The list of stages travels first, so it is there even where the rest is not. It goes last.
   # shellcheck disable=SC2046
-  [ ! -s "$run_dir/stages" ] || rm -rf -- $(cat "$run_dir/stages")
-  rm -rf -- "$run_dir"
+  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null) "$run_dir"
 }
 
-# Waits until the control side has proven, over a new connection, that it still reaches this host.
+# Waits until the control side has proven, over a new connection, that it still reaches this host: then it writes to a
+# named pipe. Both ends open that for reading and writing, so neither waits for the other to open it.
 await_confirmation() {
   [ "$confirm" != 0 ] || return 0
+  exec 3<>"$run_dir/confirmed" || return 1
   say "confirm $confirm"
-  limit=$(($(now) + confirm))
-  until [ -e "$run_dir/confirmed" ]; do
-    if [ "$(now)" -ge "$limit" ]; then return 1; fi
-    sleep 0.1 2>/dev/null || sleep 1
-  done
+  # Our own TERM is ignored, and so would dd's be.
+  timeout -s KILL "$confirm" dd bs=1 count=1 <&3 >"$run_dir/output" 2>&1
+  confirmed=$?
+  exec 3>&-
+  return "$confirmed"
 }
 
 revert_run() {
@@ -359,7 +396,7 @@ revert_run() {
   backwards_names=''
   for name in $(cat "$run_dir/order"); do backwards_names="$name$nl$backwards_names"; done
   for name in $backwards_names; do
-    IFS= read -r at <"$run_dir/$name/phase" || continue
+    last_phase "$name"
     [ "$at" != "done" ] || revert "$name"
   done
 }
@@ -392,10 +429,14 @@ apply() {
   receive || { clean_up && return 0; }
   # From here on a lost link changes nothing.
   trap '' HUP PIPE INT TERM
-  for name in $(cat "$run_dir/order"); do
-    phase "$name" staged
-  done
-  for name in $(cat "$run_dir/order"); do
+  if [ "$confirm" != 0 ] && ! mkfifo "$run_dir/confirmed"; then
+    say "broken the run cannot be set up"
+    clean_up
+    return 0
+  fi
+  order=$(cat "$run_dir/order")
+  for name in $order; do printf 'staged\n' >"$run_dir/$name/phase"; done
+  for name in $order; do
     transaction "$name"
   done
   await_confirmation || revert_run

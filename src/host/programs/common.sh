@@ -11,5 +11,6 @@ nl='
 '
 tab=$(printf '\t')
 IFS=$nl
+uid=''
 
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -10,5 +10,6 @@ confirm() {
       'run '*) run=${line#run } ;;
     esac
   done
-  : >"$state/$repo/run/$run/confirmed"
+  pipe=$state/$repo/run/$run/confirmed
+  [ -p "$pipe" ] && printf 'yes\n' 1<>"$pipe"
 }

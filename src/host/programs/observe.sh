@@ -19,7 +19,8 @@
 
 # What costs nothing to find out.
 basics() {
-  printf '[basics]\nuid %s\n' "$(id -u)"
+  uid=$(id -u)
+  printf '[basics]\nuid %s\n' "$uid"
   if [ -r /proc/sys/kernel/random/boot_id ]; then
     IFS= read -r boot </proc/sys/kernel/random/boot_id && printf 'boot %s\n' "$boot"
   fi
@@ -105,7 +106,7 @@ look_at_containers() {
 # Where our records are: with the system's for root, with the user's own otherwise.
 find_state() {
   if [ -z "$state" ]; then
-    if [ "$(id -u)" = 0 ]; then state=/var/lib/reconcile; else state=${XDG_STATE_HOME:-$HOME/.local/state}/reconcile; fi
+    if [ "$uid" = 0 ]; then state=/var/lib/reconcile; else state=${XDG_STATE_HOME:-$HOME/.local/state}/reconcile; fi
   fi
   printf 'state %s\n' "$state"
 }

@@ -38,16 +38,31 @@ preflight_mount() {
     if [ -d "$dir" ]; then scratch=$dir && break; fi
   done
   mount -t tmpfs -o mode=0700 tmpfs "$scratch" || return 1
-  mkdir "$scratch/up" "$scratch/work" || return 1
-  "$1" "$scratch/up" || return 1
   # Validators write logs, pid files and caches: those go to the overlay too.
-  number=0
+  number=0 overlays='' made='' plain=''
   for dir in $over /run /var/log /var/lib/nginx; do
     [ -d "$dir" ] || continue
     number=$((number + 1))
-    mkdir -p "$scratch/up$dir" "$scratch/work/$number" || return 1
-    chmod --reference="$dir" "$scratch/up$dir" 2>/dev/null || chmod 755 "$scratch/up$dir"
-    chown --reference="$dir" "$scratch/up$dir" 2>/dev/null
+    overlays=$overlays$dir$nl made=$made$scratch/up$dir$nl$scratch/work/$number$nl
+  done
+  umask 022
+  # shellcheck disable=SC2086 # one argument for each line
+  mkdir -p "$scratch/up" $made || return 1
+  "$1" "$scratch/up" || return 1
+  # shellcheck disable=SC2086
+  for line in $(stat -L -c '%a %u:%g %n' -- $overlays); do
+    mode=${line%% *} line=${line#* }
+    owner=${line%% *} dir=$scratch/up${line#* }
+    case "$mode $owner" in
+      '755 0:0') plain=$plain$dir$nl ;;
+      *) chown "$owner" "$dir" && chmod "$mode" "$dir" || return 1 ;;
+    esac
+  done
+  # shellcheck disable=SC2086
+  [ -z "$plain" ] || chmod 755 -- $plain || return 1
+  number=0
+  for dir in $overlays; do
+    number=$((number + 1))
     mount -t overlay overlay \
       -o "lowerdir=$dir,upperdir=$scratch/up$dir,workdir=$scratch/work/$number" "$dir" || return 1
   done
@@ -110,7 +125,7 @@ fill_from_stages() {
 preflight_in_namespace() {
   if ! have unshare || ! have tar || ! have timeout; then
     printf 'cannot this host lacks unshare, tar or timeout\n'
-  elif [ "$(id -u)" != 0 ]; then
+  elif [ "${uid:=$(id -u)}" != 0 ]; then
     printf 'cannot only root can have a private mount namespace\n'
   elif ! unshare -m true 2>/dev/null; then
     printf 'cannot this host allows no private mount namespace\n'
