@@ -61,6 +61,10 @@ pub struct ProjectClaim {
     pub name: String,
     /// Its directory on the host.
     pub directory: Utf8PathBuf,
+    /// Its compose files on the host, in order.
+    pub files: Vec<Utf8PathBuf>,
+    /// Its active profiles.
+    pub profiles: Vec<String>,
     /// Each service, with the hash of the configuration it was last started with (empty where it is not known).
     pub services: BTreeMap<String, String>,
 }
@@ -76,6 +80,8 @@ impl Claim {
         let project = state.project.as_ref().map(|project| ProjectClaim {
             name: project.name.clone(),
             directory: project.directory.clone(),
+            files: project.files.clone(),
+            profiles: project.profiles.clone(),
             services: project
                 .services
                 .keys()
@@ -121,8 +127,11 @@ impl Ledger {
         ledger
     }
 
-    /// The ledger as text. The same ledger always gives the same text.
+    /// The ledger as text. The same ledger always gives the same text; one with no claims gives none.
     pub fn to_text(&self) -> String {
+        if self.claims.is_empty() {
+            return String::new();
+        }
         let mut text = format!("{HEADER}\n");
         for (id, claim) in &self.claims {
             // Writing to a string cannot fail.
@@ -150,9 +159,16 @@ impl Claim {
                 self.units.insert(name.into(), state);
             }
             ["project", name, directory] => {
-                let services = BTreeMap::new();
-                self.project = Some(ProjectClaim { name: name.into(), directory: directory.into(), services });
+                self.project = Some(ProjectClaim {
+                    name: name.into(),
+                    directory: directory.into(),
+                    files: Vec::new(),
+                    profiles: Vec::new(),
+                    services: BTreeMap::new(),
+                });
             }
+            ["compose-file", path] => self.project.iter_mut().for_each(|project| project.files.push(path.into())),
+            ["profile", name] => self.project.iter_mut().for_each(|project| project.profiles.push(name.into())),
             ["service", name, hash] => {
                 if let Some(project) = &mut self.project {
                     project.services.insert(name.into(), hash.trim_start_matches('-').into());
@@ -177,6 +193,12 @@ impl Claim {
         }
         if let Some(project) = &self.project {
             let _ = writeln!(text, "project\t{}\t{}", project.name, project.directory);
+            for file in &project.files {
+                let _ = writeln!(text, "compose-file\t{file}");
+            }
+            for profile in &project.profiles {
+                let _ = writeln!(text, "profile\t{profile}");
+            }
             for (service, hash) in &project.services {
                 let hash = if hash.is_empty() { "-" } else { hash };
                 let _ = writeln!(text, "service\t{service}\t{hash}");
@@ -211,7 +233,7 @@ mod tests {
     #[test]
     fn a_ledger_survives_being_written_and_read() {
         let text = "reconcile-ledger 1\nresource\tcompose:app\nfile\t/srv/app/.env\tsecret\nproject\tapp\t/srv/app\n\
-                    service\tapi\tabc\nservice\tweb\t-\nresource\tunit:a\ndirectory\t/srv/a b\n\
+                    compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\nresource\tunit:a\ndirectory\t/srv/a b\n\
                     link\t/etc/x\t../y\nunit\ta.service\tyes\t-\n";
         let ledger = Ledger::parse(text);
         assert_eq!(ledger.to_text(), text);

@@ -65,14 +65,22 @@ fn install(packages: &[String]) -> Vec<Command> {
     vec![Command::new(600, &update, &[]), Command::new(1200, &install, packages)]
 }
 
-fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
-    let Deed::ComposeUp { project, directory, files, profiles, .. } = deed else {
-        return Command::new(1, &["true"], &[]);
+/// `docker compose` for the project of a deed, told where its files are.
+fn compose(deed: &Deed) -> Vec<String> {
+    let (Deed::ComposeUp { project, directory, files, profiles, .. }
+    | Deed::ComposeDown { project, directory, files, profiles, .. }) = deed
+    else {
+        return Vec::new();
     };
     let mut words: Vec<String> = vec!["docker".into(), "compose".into(), "-p".into(), project.clone()];
     words.extend(["--project-directory".into(), directory.to_string()]);
     words.extend(files.iter().flat_map(|file| ["-f".into(), file.to_string()]));
     words.extend(profiles.iter().flat_map(|profile| ["--profile".into(), profile.clone()]));
+    words
+}
+
+fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
+    let mut words = compose(deed);
     words.extend(["up", "-d", "--quiet-pull"].map(String::from));
     if remove_orphans {
         words.push("--remove-orphans".into());
@@ -111,9 +119,8 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
         Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => vec![compose_up(deed, recreate, false)],
-        Deed::ComposeStop { project } | Deed::ComposeDown { project, .. } => {
-            vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])]
-        }
+        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
+        Deed::ComposeDown { services, .. } => vec![compose_up(deed, services, false)],
         _ => Vec::new(),
     }
 }

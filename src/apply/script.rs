@@ -102,6 +102,13 @@ impl Writer<'_> {
 
     fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
         for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == phase) {
+            if let Deed::Start { units } | Deed::Restart { units } | Deed::Bring { units } = &effect.deed {
+                let failed = |unit: &&String| self.seen.units.get(*unit).is_some_and(|seen| seen.active == "failed");
+                let failed: Vec<String> = units.iter().filter(failed).cloned().collect();
+                if !failed.is_empty() {
+                    script.steps.push(listed(&["calm"], &failed)?);
+                }
+            }
             for command in commands(&effect.deed) {
                 self.numbered(script, effect.deed.words(), "run", &command)?;
             }
@@ -117,7 +124,11 @@ impl Writer<'_> {
         if phase == Phase::After {
             // Once the files are back: first what systemd reads, then what runs, in the order of the plan.
             for effect in &transaction.effects {
-                for command in undo(&effect.deed) {
+                let commands = undo(&effect.deed);
+                if !commands.is_empty() && !effect.deed.units().is_empty() {
+                    script.undo.push(listed(&["calm"], effect.deed.units())?);
+                }
+                for command in commands {
                     script.undo.push(run_line(&command)?);
                 }
             }
@@ -140,7 +151,9 @@ impl Writer<'_> {
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
         for change in changes {
-            if matches!(change.after, Some(PathState::Directory { .. })) {
+            // Directories are made and removed by steps of their own.
+            let was_directory = matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory);
+            if matches!(change.after, Some(PathState::Directory { .. })) || (change.after.is_none() && was_directory) {
                 continue;
             }
             let Some(parent) = change.path.parent() else { continue };
@@ -150,7 +163,7 @@ impl Writer<'_> {
             }
             let Some(group) = groups.get_mut(parent) else { continue };
             let name = change.path.file_name().unwrap_or_default().to_string();
-            if matches!(&change.before, Seen::Present(seen) if seen.thing != Thing::Directory) {
+            if matches!(&change.before, Seen::Present(_)) && !was_directory {
                 group.replaced.push(name.clone());
             }
             let staged = group.staging.join(&name);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::args::Apply;
 use crate::cli::ask;
+use crate::cli::page::Page;
 use crate::cli::plan::Planning;
 use crate::cli::plan_text::{Layout, plan_text};
 use crate::cli::report::{report_json, report_text};
@@ -27,30 +28,32 @@ pub fn run(call: &Call, options: &Apply) -> Result<u8> {
 }
 
 async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
-    let start = Instant::now();
     let bounds = Bounds { adopt: options.adopt.clone(), lock_wait: options.lock_wait, confirm: options.confirm };
     let planning = Planning::begin(call, bounds).await?;
     let planned = &planning.planned;
     if !call.common.json {
         planning.say_problems(call);
-        let layout = Layout { width: call.screen.width(), full: options.full };
+        let layout = Layout { width: call.screen.width, full: options.full };
         call.screen.show(&plan_text(&planning.origin, planned, layout));
     }
     if let Some(expected) = &options.expect {
         as_expected(planned, expected)?;
     }
     if !agreed && is_anything_to_do(planned) && !ask::confirm(call.screen, "Apply these changes?") {
-        return Err(Error::new(Kind::Interrupted, "nothing was changed"));
+        call.screen.say(Page::new().line("nothing was changed"));
+        return Ok(1);
     }
     let digest = planned.plan.digest().to_string();
     let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
     planning.live.interrupt.be_careful();
+    let (start, looked) = (Instant::now(), planned.elapsed);
     let run = run_id();
     let report = engine::apply(&setup, planning.planned, &run, &who()).await;
+    let elapsed = looked + start.elapsed();
     if call.common.json {
-        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, start.elapsed()));
+        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
     } else if !quiet {
-        call.screen.show(&report_text(&report, &run, start.elapsed()));
+        call.screen.show(&report_text(&report, &run, elapsed));
     }
     Ok(report.exit_code())
 }
@@ -83,7 +86,7 @@ fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
     let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let text = format!("{user}@{}", node.trim());
-    text.chars().filter(|c| c.is_ascii_graphic()).take(100).collect()
+    text.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 #[cfg(test)]

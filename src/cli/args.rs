@@ -98,6 +98,9 @@ pub enum Command {
     },
 }
 
+/// What `--adopt` does.
+const ADOPT: &str = "Take over a resource that is there and not ours, such as file:/etc/motd (may be given again)";
+
 /// `reconcile render`.
 #[derive(Debug, Group)]
 pub struct Render {
@@ -129,8 +132,8 @@ pub struct Plan {
     /// Markdown, for a pull request
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
-    /// Take over a resource that is there and not ours, such as file:/etc/motd (may be given again)
-    #[arg(long, value_name = "KIND:NAME")]
+    /// Resources that may be taken over although they are there and not ours.
+    #[arg(long, value_name = "KIND:NAME", help = ADOPT)]
     pub adopt: Vec<ResourceId>,
     /// Do not cut long diffs, and show new files whole
     #[arg(long)]
@@ -146,8 +149,8 @@ pub struct Apply {
     /// Do exactly the plan with this digest, and without asking (at least 6 digits of it)
     #[arg(long, value_name = "DIGEST", value_parser = expectation)]
     pub expect: Option<String>,
-    /// Take over a resource that is there and not ours, such as file:/etc/motd (may be given again)
-    #[arg(long, value_name = "KIND:NAME")]
+    /// Resources that may be taken over although they are there and not ours.
+    #[arg(long, value_name = "KIND:NAME", help = ADOPT)]
     pub adopt: Vec<ResourceId>,
     /// Do not cut long diffs, and show new files whole
     #[arg(long)]

@@ -21,7 +21,7 @@ pub fn run(call: &Call, options: &Drift) -> Result<u8> {
         call.screen.show_json(&value);
     } else {
         planning.say_problems(call);
-        let layout = Layout { width: call.screen.width(), full: options.full };
+        let layout = Layout { width: call.screen.width, full: options.full };
         call.screen.show(&drift_text(&planning, layout));
     }
     let drifted = planning.planned.plan.hosts.iter().any(|host| !host.transactions.is_empty());
@@ -60,7 +60,8 @@ fn drift_text(planning: &Planning, layout: Layout) -> Page {
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
     if drifted > 0 {
-        page.end().put(BOLD, &format!("{} differ from what was last written", count(drifted, "resource"))).end();
+        let verb = if drifted == 1 { "differs" } else { "differ" };
+        page.end().put(BOLD, &format!("{} {verb} from what was last written", count(drifted, "resource"))).end();
     }
     page
 }
@@ -74,7 +75,7 @@ mod tests {
     fn only_what_happened_on_hosts_is_drift() {
         let mut planned = fixtures::everything();
         only_drift(&mut planned);
-        let changes = planned.plan.hosts.iter().flat_map(|host| host.changes());
+        let changes = planned.plan.hosts.iter().flat_map(crate::plan::HostPlan::changes);
         let names: Vec<&str> = changes.map(|change| change.id.name.as_str()).collect();
         assert_eq!(names, ["/etc/app/mode", "go-api", "worker", "stopped"]);
     }

@@ -10,8 +10,8 @@ use crate::cli::page::{CHANGE, PLAIN, Page};
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 
-/// The exit code of a program stopped by Ctrl-C.
-const STOPPED: i32 = 130;
+/// The exit code of a program stopped by Ctrl-C, and of one that was asked to end: 128 and the signal's number.
+const STOPPED: (i32, i32) = (130, 143);
 
 /// Listens for Ctrl-C and for the polite request to end.
 pub struct Interrupt {
@@ -48,14 +48,14 @@ async fn watch_signals(
     progress: Progress,
 ) {
     loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let code = tokio::select! {
+            _ = interrupt.recv() => STOPPED.0,
+            _ = terminate.recv() => STOPPED.1,
+        };
         let again = sender.send_replace(true);
         if again || !careful.load(Ordering::SeqCst) {
             // While a passphrase is typed, Ctrl-C does not come here, so the terminal is as it should be.
-            std::process::exit(STOPPED);
+            std::process::exit(code);
         }
         let mut page = Page::new();
         page.put(CHANGE, "stopping: ")

@@ -10,7 +10,10 @@ use crate::cli::args::Args;
 use crate::cli::page::{BOLD, PLAIN, Page};
 
 /// The chapters of the reference: name, and text.
-const CHAPTERS: &[(&str, &str)] = &[];
+const CHAPTERS: &[(&str, &str)] = &[
+    ("hosts-and-stacks", include_str!("../reference/hosts-and-stacks.md")),
+    ("resources", include_str!("../reference/language.md")),
+];
 
 /// `reconcile completions SHELL`.
 pub fn completions(call: &Call, shell: Shell) -> u8 {
@@ -45,7 +48,7 @@ pub fn reference(call: &Call, chapter: Option<&str>) -> Result<u8> {
         let mut page = Page::new();
         for (name, text) in CHAPTERS {
             let title = text.lines().next().unwrap_or("").trim_start_matches(['#', ' ']);
-            page.put(BOLD, &format!("{name:<12}")).space(1).put(PLAIN, title).end();
+            page.put(BOLD, &format!("{name:<18}")).space(1).put(PLAIN, title).end();
         }
         call.screen.show(&page);
         return Ok(0);

@@ -2,6 +2,7 @@
 //! commit says can move the cursor, change colours or pass for something else.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
@@ -41,7 +42,8 @@ impl Page {
         if style == PLAIN || text.is_empty() {
             self.text.push_str(&text);
         } else {
-            self.text.push_str(&format!("{style}{text}{style:#}"));
+            // Writing to a string cannot fail.
+            let _ = write!(self.text, "{style}{text}{style:#}");
         }
         self
     }
@@ -101,7 +103,9 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         match c {
             '\u{7f}' => shown.push('␡'),
             '\0'..='\u{1f}' if c != '\t' => shown.extend(char::from_u32(0x2400 + u32::from(c))),
-            c if is_hidden(c) => shown.push_str(&format!("‹U+{:04X}›", u32::from(c))),
+            c if is_hidden(c) => {
+                let _ = write!(shown, "‹U+{:04X}›", u32::from(c));
+            }
             c => shown.push(c),
         }
     }

@@ -69,7 +69,7 @@ pub fn run(call: &Call, options: &Plan) -> Result<u8> {
         if options.markdown {
             call.screen.show_text(&plan_markdown(&planning.origin, &planning.planned));
         } else {
-            let layout = Layout { width: call.screen.width(), full: options.full };
+            let layout = Layout { width: call.screen.width, full: options.full };
             call.screen.show(&plan_text(&planning.origin, &planning.planned, layout));
         }
     }

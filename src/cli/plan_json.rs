@@ -100,8 +100,8 @@ pub fn path(change: &PathChange) -> Value {
     value.insert("secret".into(), json!(hidden));
     if let Difference::Text { before, after } = difference {
         let lines = content::unified(before, after);
-        let text: String = lines.iter().map(|(tag, line)| format!("{}{line}\n", tag.sign())).collect();
-        value.insert("diff".into(), json!(text));
+        let lines: Vec<String> = lines.iter().map(|(tag, line)| format!("{}{line}", tag.sign())).collect();
+        value.insert("diff".into(), json!(lines.join("\n")));
     }
     Value::Object(value)
 }

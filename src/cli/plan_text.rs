@@ -1,7 +1,7 @@
 //! A plan as text, as people want to read it and paste it.
 
 use crate::base::error::Error;
-use crate::base::id::HostName;
+use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, count, width};
@@ -27,7 +27,6 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     let mut page = Page::new();
     if words::is_nothing(planned) {
         page.line(&nothing_to_do(planned));
-        notes(&mut page, planned);
         return page;
     }
     page.put(BOLD, &origin.words());
@@ -213,7 +212,7 @@ fn consequences(page: &mut Page, transaction: &Transaction) {
         return;
     }
     if !transaction.needs.is_empty() {
-        let needs: Vec<&str> = transaction.needs.iter().map(|stack| stack.as_str()).collect();
+        let needs: Vec<&str> = transaction.needs.iter().map(StackName::as_str).collect();
         page.space(2).put(DIM, "after  ").put(PLAIN, &format!("{} went well", needs.join(", "))).end();
     }
     for (number, effect) in transaction.effects.iter().enumerate() {
@@ -338,7 +337,8 @@ mod tests {
 
     #[test]
     fn long_diffs_are_cut_unless_all_is_asked_for() {
-        let before: String = (0..60).map(|n| format!("line {n}\n")).collect();
+        let before: Vec<String> = (0..60).map(|n| format!("line {n}\n")).collect();
+        let before = before.concat();
         let planned = one(edit("/etc/x", &before, &before.replace("line", "row")));
         let text = shown(&planned, LAYOUT);
         assert!(text.contains("… 81 more lines, --full shows them"), "{text}");

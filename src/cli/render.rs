@@ -105,7 +105,7 @@ fn show_all(call: &Call, entries: &[Entry<'_>]) {
 
 /// The bytes themselves; on a terminal made harmless.
 fn show_content(call: &Call, bytes: &[u8]) {
-    if call.screen.is_terminal() {
+    if call.screen.is_terminal {
         let mut page = Page::new();
         for line in String::from_utf8_lossy(bytes).lines() {
             page.put(PLAIN, line).end();

@@ -14,6 +14,12 @@ use crate::cli::problems::{Form, problems_text};
 /// Where the reader sits: their terminal, or whatever stands in its place.
 pub struct Screen {
     color: ColorChoice,
+    /// How many columns there are: of the terminal, or a good number where there is none.
+    pub width: usize,
+    /// Whether a person watches standard error.
+    pub is_watched: bool,
+    /// Whether standard output is a terminal.
+    pub is_terminal: bool,
     failed: RefCell<Option<io::Error>>,
 }
 
@@ -25,22 +31,13 @@ impl Screen {
             Color::Always => ColorChoice::AlwaysAnsi,
             Color::Never => ColorChoice::Never,
         };
-        Screen { color, failed: RefCell::new(None) }
-    }
-
-    /// How many columns there are: of the terminal, or a good number where there is none.
-    pub fn width(&self) -> usize {
-        terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0)).max(40)
-    }
-
-    /// Whether a person watches standard error.
-    pub fn is_watched(&self) -> bool {
-        io::stderr().is_terminal()
-    }
-
-    /// Whether standard output is a terminal.
-    pub fn is_terminal(&self) -> bool {
-        io::stdout().is_terminal()
+        Screen {
+            color,
+            width: terminal_size::terminal_size().map_or(120, |(width, _)| usize::from(width.0)).max(40),
+            is_watched: io::stderr().is_terminal(),
+            is_terminal: io::stdout().is_terminal(),
+            failed: RefCell::new(None),
+        }
     }
 
     /// Whether standard error takes colours.
@@ -81,7 +78,7 @@ impl Screen {
         if problems.0.is_empty() {
             return;
         }
-        let form = Form { graphical: self.is_watched() || self.has_color(), width: self.width().min(120) };
+        let form = Form { graphical: self.is_watched || self.has_color(), width: self.width.min(120) };
         let text = problems_text(problems, form);
         let _ = AutoStream::new(io::stderr(), self.color).lock().write_all(text.as_bytes());
     }

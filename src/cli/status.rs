@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::base::error::Result;
 use crate::base::id::{HostName, StackName};
+use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, REMOVE, count, width};
 use crate::cli::plan::{self, Planning};
 use crate::cli::plan_text::failures;
@@ -78,7 +79,7 @@ pub fn run(call: &Call) -> Result<u8> {
         call.screen.show_json(&status_json(&planning, &stacks));
     } else {
         planning.say_problems(call);
-        call.screen.show(&status_text(&planning, &stacks));
+        call.screen.show(&status_text(&planning.origin, &planning.planned, &stacks));
     }
     Ok(plan::exit_code(&planning.planned, false))
 }
@@ -103,10 +104,10 @@ fn standings(host: &HostPlan, stacks: Option<&BTreeSet<StackName>>) -> BTreeMap<
     standings
 }
 
-fn status_text(planning: &Planning, stacks: &BTreeMap<HostName, BTreeSet<StackName>>) -> Page {
+fn status_text(origin: &Origin, planned: &Planned, stacks: &BTreeMap<HostName, BTreeSet<StackName>>) -> Page {
     let mut page = Page::new();
-    page.put(BOLD, &planning.origin.words()).end();
-    for host in &planning.planned.plan.hosts {
+    page.put(BOLD, &origin.words()).end();
+    for host in &planned.plan.hosts {
         let total = host.unchanged + host.changes().filter(|change| change.origin.is_some()).count();
         page.end().put(BOLD, host.host.as_str());
         page.put(DIM, &format!(" · {} of {} as wanted", host.unchanged, count(total, "resource")));
@@ -123,7 +124,7 @@ fn status_text(planning: &Planning, stacks: &BTreeMap<HostName, BTreeSet<StackNa
             page.space(2).put(DIM, &format!("note: {note}")).end();
         }
     }
-    failures(&mut page, &planning.planned.failures);
+    failures(&mut page, &planned.failures);
     page
 }
 
@@ -152,4 +153,18 @@ fn status_json(planning: &Planning, stacks: &BTreeMap<HostName, BTreeSet<StackNa
         "hosts": plan.hosts.iter().map(host).collect::<Vec<_>>(),
         "failures": plan_json::failures(&planning.planned),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::fixtures;
+
+    #[test]
+    fn hosts_and_stacks_stand_as_the_plan_says() {
+        let names = ["web", "quiet"].map(|name| StackName::new(name).unwrap());
+        let stacks = BTreeMap::from([(fixtures::host("web-1"), BTreeSet::from(names))]);
+        let text = status_text(&fixtures::origin(), &fixtures::everything(), &stacks).plain();
+        insta::assert_snapshot!(text);
+    }
 }

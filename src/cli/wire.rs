@@ -52,16 +52,16 @@ pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
         Place::Directory(directory) => Some(directory),
         Place::Url(_) => None,
     };
-    load_tree(tree, directory, secrets)
+    load_tree(&tree, directory, secrets)
 }
 
 /// Loads a tree.
-pub fn load_tree(tree: Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
+pub fn load_tree(tree: &Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
     let environment = |name: &str| std::env::var(name).ok();
     let read_outside = |path: &Utf8Path| std::fs::read(path);
     let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
     warnings.extend(tree.problems.clone());
-    Ok(Repository { origin: origin(&config, &tree), config, warnings, directory })
+    Ok(Repository { origin: origin(&config, tree), config, warnings, directory })
 }
 
 fn origin(config: &Config, tree: &Tree) -> Origin {
@@ -106,7 +106,7 @@ pub struct Live {
 /// Gets everything ready for work on the chosen hosts. Must be called within the runtime.
 pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: Bounds) -> Result<Live> {
     let screen = Screen::new(common.color);
-    let progress = Progress::new(screen.is_watched() && common.verbose == 0);
+    let progress = Progress::new(screen.is_watched && common.verbose == 0);
     let interrupt = Interrupt::listen(screen, progress.clone())
         .map_err(|error| Error::new(Kind::Internal, "signals cannot be listened to").because(error))?;
     let setup = Setup {

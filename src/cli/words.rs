@@ -1,6 +1,7 @@
 //! The words and signs that the plan uses in every form.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::Style;
@@ -50,16 +51,14 @@ pub fn what(change: &Change) -> String {
     let mut words: Vec<String> = Vec::new();
     // That a repository changes things is the rule; whatever else is the reason, is worth saying.
     match change.cause {
-        Cause::Repository => {}
         Cause::New if change.action == Action::Adopt => words.push("becomes ours".into()),
-        Cause::Owed => {}
+        Cause::Repository | Cause::Owed => {}
         other => words.push(cause(other).into()),
     }
     words.extend(change.details.iter().cloned());
     match &change.paths[..] {
-        [] => {}
         [one] if change.details.is_empty() => words.push(content::words(one)),
-        [_] => {}
+        [] | [_] => {}
         paths => words.push(count(paths.len(), "path")),
     }
     words.retain(|word| !word.is_empty());
@@ -173,7 +172,8 @@ impl Totals {
             (self.blocked, "blocked"),
         ] {
             if number > 0 {
-                words.push_str(&format!(", {number} {what}"));
+                // Writing to a string cannot fail.
+                let _ = write!(words, ", {number} {what}");
             }
         }
         let effects = self.effect_words();

@@ -42,6 +42,12 @@ pub enum Deed {
     ComposeDown {
         /// The project.
         project: String,
+        /// Its directory on the host.
+        directory: Utf8PathBuf,
+        /// Its compose files on the host.
+        files: Vec<Utf8PathBuf>,
+        /// Its active profiles.
+        profiles: Vec<String>,
         /// The containers' services.
         services: Vec<String>,
     },
@@ -174,7 +180,7 @@ impl Deed {
             Deed::Install { packages } => format!("install {}", packages.join(", ")),
             Deed::Stop { units } => format!("stop {}", list(units)),
             Deed::Disable { units } => format!("disable {}", list(units)),
-            Deed::ComposeDown { project, services } => format!("remove {project}: {}", services.join(", ")),
+            Deed::ComposeDown { project, services, .. } => format!("remove {project}: {}", services.join(", ")),
             Deed::ComposeStop { project } => format!("stop {project}"),
             Deed::DaemonReload => "daemon-reload".into(),
             Deed::Enable { units } => format!("enable {}", list(units)),

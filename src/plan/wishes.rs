@@ -333,8 +333,14 @@ impl Wishes {
             let services: BTreeSet<String> =
                 containers(planner, &project.name).iter().map(|container| container.service.clone()).collect();
             if !services.is_empty() {
-                let services = services.into_iter().collect();
-                self.other(Deed::ComposeDown { project: project.name.clone(), services }, &change.id);
+                let deed = Deed::ComposeDown {
+                    project: project.name.clone(),
+                    directory: project.directory.clone(),
+                    files: project.files.clone(),
+                    profiles: project.profiles.clone(),
+                    services: services.into_iter().collect(),
+                };
+                self.other(deed, &change.id);
             }
         }
     }

@@ -132,6 +132,8 @@ do_step() {
     remove) rm -f -- "$@" ;;
     rmdir) rmdir -- "$@" 2>/dev/null || : ;;
     owe) owe "$@" ;;
+    # What has failed too often in a row may not be started again until systemd forgets it.
+    calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) rm -f -- "$state/$repo/owed/$1" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
     check) number=$1 && shift && say "step $number" && check "$@" ;;
@@ -227,7 +229,8 @@ transaction() {
     fi
   done
   phase "$1" "done"
-  write_whole "$ledger" <"$run_dir/$1/ledger.after"
+  # A stack that owns nothing any more has no ledger.
+  if [ -s "$run_dir/$1/ledger.after" ]; then write_whole "$ledger" <"$run_dir/$1/ledger.after"; else rm -f -- "$ledger"; fi
   outcome "$1" applied
 }
 
