@@ -51,7 +51,7 @@ lock() {
 
 receive() {
   umask 022
-  tar -x -p -f - -C / >"$state/$repo/receive" 2>&1 || {
+  tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
     say "broken the archive did not arrive whole"
     for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
     return 1
@@ -130,7 +130,7 @@ do_step() {
     sync) sync "$@" ;;
     move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
     remove) rm -f -- "$@" ;;
-    rmdir) rmdir -- "$@" 2>/dev/null || : ;;
+    rmdir) : ;; # in the end, see remove_emptied
     owe) owe "$@" ;;
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
@@ -340,7 +340,20 @@ clean_up() {
   # The list of stages travels first, so it is there even where the rest is not.
   # shellcheck disable=SC2046
   [ ! -s "$run_dir/stages" ] || rm -rf -- $(cat "$run_dir/stages")
+  remove_emptied
   rm -rf -- "$run_dir"
+}
+
+# What nobody wants any more of the directories goes away where it is empty. That shows only now: until here the staging
+# directories stood in them, and a transaction could still go back.
+remove_emptied() {
+  for name in $(cat "$run_dir/order" 2>/dev/null); do
+    at=''
+    [ ! -f "$run_dir/$name/phase" ] || IFS= read -r at <"$run_dir/$name/phase"
+    if [ "$at" = "done" ]; then sed -n "s/^rmdir$tab//p" "$run_dir/$name/steps"; fi
+  done | tr '\t' '\n' | sort -ru | while IFS= read -r emptied; do
+    rmdir -- "$emptied" 2>/dev/null || :
+  done
 }
 
 # Waits until the control side has proven, over a new connection, that it still reaches this host.
