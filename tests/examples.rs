@@ -209,6 +209,11 @@ fn adoption_gives_what_is_there_an_owner_and_writes_nothing() {
     repository.must(&["apply", "--yes", "--adopt", "unit:shop", "--adopt", "site:shop.example.org"]);
     assert_eq!(times(), before);
     repository.assert_nothing_to_do();
+
+    // From then on the repository decides.
+    repository.edit("stacks/shop/shop.service", "PORT=3000", "PORT=3001");
+    repository.commit();
+    assert_eq!(changes(&repository.plan()), [("old/shop".to_string(), vec!["unit:shop".to_string()])]);
 }
 
 #[test]

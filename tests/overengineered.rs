@@ -46,7 +46,7 @@ impl Host {
         let output = command.stdin(Stdio::null()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {script}\n{stderr}", self.name);
-        String::from_utf8(output.stdout).unwrap().trim().to_string()
+        String::from_utf8(output.stdout).unwrap().trim_end().to_string()
     }
 
     /// Copies one of `tests/lab/apps` to the host, as a program.
@@ -83,8 +83,8 @@ impl Host {
     /// What the host answers to a request for a name: the status and the body.
     fn get(&self, port: u16, name: &str, path: &str) -> (String, String) {
         let url = format!("http://127.0.0.1:{port}{path}");
-        let said = self.ssh(&format!("curl -s -m 10 -w '\\n%{{http_code}}' -H 'Host: {name}' '{url}'"));
-        let (body, status) = said.rsplit_once('\n').expect("a body and a status");
+        let said = self.ssh(&format!("curl -s -m 10 -w ' %{{http_code}}' -H 'Host: {name}' '{url}'"));
+        let (body, status) = said.rsplit_once(' ').expect("a body and a status");
         (status.into(), body.trim().into())
     }
 
@@ -149,7 +149,12 @@ fn the_first_version_works_from_end_to_end() {
     // Power off, power on: everything is back without us, and nothing is to be done.
     host.lab("kill");
     host.lab("start");
-    host.ssh("timeout 30 sh -c 'until systemctl -q is-active go-api astro-app cloudflared nginx; do sleep 0.2; done; sleep 1'");
+    let up = |name: &str| format!("curl -sfo /dev/null -H 'Host: {name}' 127.0.0.1:{TUNNEL}/health");
+    host.ssh(&format!(
+        "i=0; until {} && {}; do i=$((i + 1)); [ $i -lt 60 ] || exit 1; sleep 0.5; done",
+        up(API),
+        up(WEB)
+    ));
     host.assert_answer(NGINX_API, API, "/count", "2");
     host.assert_answer(TUNNEL, API, "/greet?name=Linus", "Hello, Linus!");
     host.assert_answer(TUNNEL, API, "/count", "3");
