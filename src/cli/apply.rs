@@ -28,7 +28,12 @@ pub fn run(call: &Call, options: &Apply) -> Result<u8> {
 }
 
 async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
-    let bounds = Bounds { adopt: options.adopt.clone(), lock_wait: options.lock_wait, confirm: options.confirm };
+    let bounds = Bounds {
+        adopt: options.adopt.clone(),
+        recover: Some(who()),
+        lock_wait: options.lock_wait,
+        confirm: options.confirm,
+    };
     let planning = Planning::begin(call, bounds).await?;
     let planned = &planning.planned;
     if !call.common.json {
@@ -81,12 +86,13 @@ fn run_id() -> String {
     format!("{}-{:x}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"), std::process::id())
 }
 
-/// Who runs this, for the lease on the hosts.
+/// Who runs this, since when and what, for the lease on the hosts.
 fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
     let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let text = format!("{user}@{}", node.trim());
-    text.chars().filter(char::is_ascii_graphic).take(100).collect()
+    let text: String = text.chars().filter(char::is_ascii_graphic).take(100).collect();
+    format!("{text}, apply, since {}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"))
 }
 
 #[cfg(test)]

@@ -261,6 +261,9 @@ pub fn notes(page: &mut Page, planned: &Planned) {
 fn summary(page: &mut Page, planned: &Planned) {
     page.end();
     if planned.plan.is_empty() {
+        if planned.plan.hosts.is_empty() {
+            return;
+        }
         let unchanged: usize = planned.plan.hosts.iter().map(|host| host.unchanged).sum();
         page.line(&format!("nothing to do on the other hosts: {} as wanted", count(unchanged, "resource")));
         return;

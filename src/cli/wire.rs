@@ -89,6 +89,8 @@ pub fn choose(common: &Common, config: &Config) -> Result<Chosen> {
 pub struct Bounds {
     /// Resources that may be taken over.
     pub adopt: Vec<ResourceId>,
+    /// Who brings back what dead runs left half done; `None` leaves it.
+    pub recover: Option<String>,
     /// How many seconds to wait for another run.
     pub lock_wait: u32,
     /// How many seconds a host waits for confirmation.
@@ -114,6 +116,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: 
         config: repository.config,
         hosts: chosen.hosts.into_iter().collect(),
         stacks: chosen.partial.then_some(chosen.stacks),
+        recover: bounds.recover,
         adopt: bounds.adopt.into_iter().collect::<BTreeSet<_>>(),
         parallel: usize::from(common.parallel),
         lock_wait: bounds.lock_wait,

@@ -65,6 +65,22 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     Ok(Ready { plan, resources: resources.collect(), session })
 }
 
+/// Has the host bring back what dead runs left half done.
+async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
+    note(setup, &session.host, "bringing back what a dead run left");
+    let run = Run { id: "recovery", repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0 };
+    let heard = session.apply(&recovery(&session.seen, &run), &run, |_| {}).await;
+    if let Some(holder) = heard.answer.locked {
+        return Err(locked(&session.host, &holder));
+    }
+    heard.lost.map_or(Ok(()), Err)
+}
+
+fn locked(host: &HostName, holder: &str) -> Error {
+    let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
+    error.hint("wait for it to end, or give --lock-wait SECONDS")
+}
+
 /// What the host should be. Where templates ask for facts, the host is asked first.
 async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
     let rendering = render(&setup.config, &session.host, None);
@@ -96,13 +112,6 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let confirm = if ready.session.is_remote() { setup.confirm } else { 0 };
     let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
     let host = ready.plan.host.clone();
-    if !ready.plan.unfinished.is_empty() {
-        note(setup, &host, "bringing back what a dead run left");
-        let heard = ready.session.apply(&recovery(&ready.session.seen, &run), &run, |_| {}).await;
-        heard.lost.map_or(Ok(()), Err)?;
-        let error = Error::new(Kind::Stale, "a run that died here was brought back, so this plan no longer holds");
-        return Err(error.hint("apply again: the host is whole, and will be planned anew"));
-    }
     refuse(&ready.plan, report);
     if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
         return Ok(());
@@ -118,8 +127,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
         ready.session.apply(&payload.input, &run, on_step).await
     };
     if let Some(holder) = heard.answer.locked {
-        let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
-        return Err(error.hint("wait for it to end, or give --lock-wait SECONDS"));
+        return Err(locked(&host, &holder));
     }
     if let Some(broken) = heard.answer.broken {
         return Err(Error::new(Kind::Host, format!("{host}: {broken}")).hint("nothing was changed; is its disk full?"));

@@ -33,6 +33,8 @@ pub struct Setup {
     pub stacks: Option<BTreeSet<StackName>>,
     /// Resources that may be taken over.
     pub adopt: BTreeSet<ResourceId>,
+    /// Who brings back, before planning, what dead runs left half done; `None` only tells of it.
+    pub recover: Option<String>,
     /// How many hosts are worked on at the same time.
     pub parallel: usize,
     /// How many seconds to wait for another run on the same host.

@@ -167,7 +167,9 @@ pub struct Observation {
     pub containers: Option<Result<Vec<ContainerSeen>, String>>,
     /// All ledgers, by `REPO/ledger/STACK`.
     pub ledgers: BTreeMap<String, String>,
-    /// Runs of this repository that never came to an end.
+    /// Who is changing the host right now.
+    pub busy: Option<String>,
+    /// Runs of this repository that never came to an end, and whose program is gone.
     pub unfinished: Vec<String>,
     /// Restarts and reloads that earlier runs still owe.
     pub owed: Vec<Owed>,
@@ -355,6 +357,7 @@ impl AnswerReader {
 
     fn left(&mut self, line: &str) {
         match line.split_once(' ') {
+            Some(("busy", who)) => self.answer.busy = Some(who.into()),
             Some(("run", run)) => self.answer.unfinished.push(run.into()),
             Some(("owed", owed)) => {
                 let mut fields = owed.split('\t').map(str::to_string);

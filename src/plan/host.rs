@@ -341,6 +341,9 @@ impl<'a> Planner<'a> {
 
     fn notes(&self, transactions: &[Transaction]) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(who) = &self.seen.busy {
+            notes.push(format!("another run is at work there: {who}"));
+        }
         if let Some(why) = &self.seen.verdicts.cannot {
             notes.push(format!("not checked beforehand by nginx, systemd and Compose: {why}"));
         }

@@ -90,12 +90,12 @@ impl Lowering<'_> {
     pub fn own_template(&self, name: &Text) -> Option<Content> {
         let relative = self.text(name)?;
         let path = join_within(self.folder, &relative).filter(|path| self.files.contains_key(path));
+        let context = minijinja::context! { managed => self.banner() };
         let Some(path) = path else {
-            let context = minijinja::context! { managed => self.banner() };
             return self.template(&relative, context, false, &name.span);
         };
         let source = self.source(&path, &name.span)?;
-        self.usable(self.templates.render_source(&source, self.scope, &name.span)).map(content)
+        self.usable(self.templates.render_source(&source, &context, self.scope, &name.span)).map(content)
     }
 
     /// A file of the repository as text.

@@ -179,8 +179,14 @@ impl Templates {
     }
 
     /// Renders a file that is not below `templates/`, such as one of a stack's folder.
-    pub fn render_source(&self, source: &Arc<Source>, scope: &Scope, origin: &Span) -> Result<Rendered, Box<Problem>> {
-        let job = Job { source, origin: Some(origin), context: BTreeMap::new(), scope, secret: false };
+    pub fn render_source(
+        &self,
+        source: &Arc<Source>,
+        context: &Value,
+        scope: &Scope,
+        origin: &Span,
+    ) -> Result<Rendered, Box<Problem>> {
+        let job = Job { source, origin: Some(origin), context: names::flatten(context), scope, secret: false };
         self.run(job).map_err(Box::new)
     }
 

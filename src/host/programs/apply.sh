@@ -53,7 +53,7 @@ lock() {
 
 receive() {
   umask 022
-  tar -x -p -f - -C / >"$state/$repo/receive" 2>&1 || {
+  tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
     say "broken the archive did not arrive whole"
     for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
     return 1
@@ -165,7 +165,7 @@ do_step() {
     sync) sync "$@" ;;
     move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
     remove) rm -f -- "$@" ;;
-    rmdir) rmdir -- "$@" 2>/dev/null || : ;;
+    rmdir) : ;; # in the end, see remove_emptied
     owe) owe "$@" ;;
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
@@ -354,7 +354,7 @@ take_away() {
 
 # ---- the run
 
-# Transactions of runs that died: reverted, unless they were done.
+# Transactions of runs that died: reverted, unless they were done and needed no confirmation or had it.
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
@@ -362,9 +362,11 @@ recover() {
     run_dir=$dir run=${dir##*/}
     set -f
     say "recovering $run"
-    for name in $(cat "$run_dir/order" 2>/dev/null); do
+    unconfirmed=''
+    if [ -p "$run_dir/confirmed" ] && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
+    for name in $(backwards_order); do
       last_phase "$name"
-      case $at in switching) revert "$name" ;; esac
+      case $at$unconfirmed in switching* | doneyes) revert "$name" ;; esac
     done
     clean_up
     set +f
@@ -372,10 +374,32 @@ recover() {
   set -f
 }
 
+backwards_order() {
+  backwards_names=''
+  for name in $(cat "$run_dir/order" 2>/dev/null); do backwards_names="$name$nl$backwards_names"; done
+  printf '%s' "$backwards_names"
+}
+
 clean_up() {
   # The list of stages travels first, so it is there even where the rest is not. It goes last.
   # shellcheck disable=SC2046
-  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null) "$run_dir"
+  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null)
+  remove_emptied
+  rm -rf -- "$run_dir"
+}
+
+# What nobody wants any more of the directories goes away where it is empty. That shows only now: until here a
+# transaction could still go back.
+remove_emptied() {
+  for name in $(cat "$run_dir/order" 2>/dev/null); do
+    last_phase "$name"
+    [ "$at" = "done" ] || continue
+    for step in $(cat "$run_dir/$name/steps"); do
+      case $step in rmdir"$tab"*) printf '%s\n' "${step#rmdir"$tab"}" ;; esac
+    done
+  done | tr '\t' '\n' | sort -ru | while IFS= read -r emptied; do
+    rmdir -- "$emptied" 2>/dev/null || :
+  done
 }
 
 # Waits until the control side has proven, over a new connection, that it still reaches this host: then it writes to a
@@ -393,9 +417,7 @@ await_confirmation() {
 
 revert_run() {
   say "unconfirmed"
-  backwards_names=''
-  for name in $(cat "$run_dir/order"); do backwards_names="$name$nl$backwards_names"; done
-  for name in $backwards_names; do
+  for name in $(backwards_order); do
     last_phase "$name"
     [ "$at" != "done" ] || revert "$name"
   done
@@ -439,7 +461,7 @@ apply() {
   for name in $order; do
     transaction "$name"
   done
-  await_confirmation || revert_run
+  if await_confirmation; then : >"$run_dir/ended"; else revert_run; fi
   clean_up
   say end
 }

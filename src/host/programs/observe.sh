@@ -121,9 +121,14 @@ look_at_ledgers() {
     cat -- "$file"
   done
   printf '[left]\n'
-  for file in "$state/$repo"/run/*; do
-    [ ! -d "$file" ] || printf 'run %s\n' "${file##*/}"
-  done
+  # A run whose lock is held is at work, not dead. Looking takes the lock for a moment, shared and for reading.
+  if [ -f "$state/$repo/lock" ] && have flock && ! flock -s -n "$state/$repo/lock" true 2>/dev/null; then
+    IFS= read -r line <"$state/$repo/lease" && printf 'busy %s\n' "$line"
+  else
+    for file in "$state/$repo"/run/*; do
+      [ ! -d "$file" ] || printf 'run %s\n' "${file##*/}"
+    done
+  fi
   for file in "$state/$repo"/owed/*; do
     [ ! -f "$file" ] || { IFS= read -r line <"$file" && printf 'owed %s\n' "$line"; }
   done
