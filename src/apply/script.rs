@@ -78,7 +78,7 @@ impl Writer<'_> {
         }
         self.deeds(&mut script, transaction, Phase::Before)?;
         owe(&mut script, transaction)?;
-        self.switch(&mut script, &changes, files)?;
+        self.switch(&mut script, &changes, &files)?;
         self.deeds(&mut script, transaction, Phase::After)?;
         self.checks(&mut script, transaction)?;
         Ok(script)
@@ -209,7 +209,7 @@ impl Writer<'_> {
     }
 
     /// The steps that put every path in its place.
-    fn switch(&self, script: &mut Script, changes: &[&PathChange], groups: Vec<Group>) -> Result<()> {
+    fn switch(&self, script: &mut Script, changes: &[&PathChange], groups: &[Group]) -> Result<()> {
         let staged: Vec<String> = groups
             .iter()
             .flat_map(|group| group.files.iter().map(|name| group.staging.join(name).to_string()))
@@ -217,7 +217,7 @@ impl Writer<'_> {
         for batch in staged.chunks(500) {
             script.steps.push(listed(&["sync"], batch)?);
         }
-        for group in &groups {
+        for group in groups {
             script.stages.insert(group.stage.clone());
             for (owner, names) in &group.owners {
                 script.steps.push(listed(&["chown", owner], &group.in_staging(names))?);
@@ -228,7 +228,7 @@ impl Writer<'_> {
             }
         }
         self.make_directories(script, changes)?;
-        for group in &groups {
+        for group in groups {
             let (directory, kept) = (group.directory.as_str(), group.kept.as_str());
             for batch in group.in_staging(&group.staged).chunks(500) {
                 script.steps.push(listed(&["move", directory, kept], batch)?);

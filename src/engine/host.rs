@@ -38,6 +38,10 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+    if let (Some(who), false) = (&setup.recover, session.seen.unfinished.is_empty()) {
+        recover(setup, &mut session, who).await?;
+        session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+    }
     let after = setup
         .config
         .stacks

@@ -18,9 +18,9 @@ use crate::observe::Place;
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(20);
 /// How long a host may take to say how it is.
-const OBSERVE: Duration = Duration::from_secs(120);
+const OBSERVE: Duration = Duration::from_mins(2);
 /// How long one apply may take on a host; each step has its own, shorter deadline there.
-const APPLY: Duration = Duration::from_secs(3600);
+const APPLY: Duration = Duration::from_hours(1);
 
 /// An open session with one host.
 pub struct Session {

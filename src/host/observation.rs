@@ -287,22 +287,23 @@ impl AnswerReader {
     fn path(&mut self, line: &str) {
         let Some((what, rest)) = line.split_once(' ') else { return };
         match what {
-            "a" => self.answer.paths.insert(rest.into(), Seen::Absent),
-            "x" => {
-                let why = "we may not look into the directory above it".to_string();
-                self.answer.paths.insert(rest.into(), Seen::Unknown(why))
-            }
+            "a" => self.saw(rest.into(), Seen::Absent),
+            "x" => self.saw(rest.into(), Seen::Unknown("we may not look into the directory above it".into())),
             "s" => {
                 let Some((path, seen)) = stat_line(rest) else { return };
                 if matches!(seen.thing, Thing::Link(_)) {
                     self.links.push(path.clone());
                 }
-                self.answer.paths.insert(path, Seen::Present(seen))
+                self.saw(path, Seen::Present(seen));
             }
-            "d" => return self.digest(rest),
-            "n" => return self.target(rest),
-            _ => return,
-        };
+            "d" => self.digest(rest),
+            "n" => self.target(rest),
+            _ => {}
+        }
+    }
+
+    fn saw(&mut self, path: Utf8PathBuf, seen: Seen<PathSeen>) {
+        self.answer.paths.insert(path, seen);
     }
 
     fn digest(&mut self, line: &str) {

@@ -46,7 +46,9 @@ impl Program {
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .flat_map(|line| [line, "\n"])
             .collect();
-        text.push_str(&format!("main() {{ {main}; printf '[end]\\n'; }}\n"));
+        for part in ["main() { ", main, "; printf '[end]\\n'; }\n"] {
+            text.push_str(part);
+        }
         text
     }
 

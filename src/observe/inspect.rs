@@ -46,8 +46,12 @@ pub struct Candidate {
 /// What must be looked at more closely, given the first look; `None` where nothing differs.
 pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> Option<Inspection> {
     let ownership = Ownership::read(policy.repo, seen);
-    let wanted: BTreeSet<&Utf8Path> =
-        desired.resources.iter().flat_map(|resource| resource.state.paths.keys()).map(|path| path.as_path()).collect();
+    let wanted: BTreeSet<&Utf8Path> = desired
+        .resources
+        .iter()
+        .flat_map(|resource| resource.state.paths.keys())
+        .map(camino::Utf8PathBuf::as_path)
+        .collect();
     let selects = |stack: &StackName| policy.stacks.is_none_or(|stacks| stacks.contains(stack));
     let mut inspection = Inspection::default();
     let mut anything = false;
@@ -199,7 +203,7 @@ impl Candidate {
             let files: Vec<&str> = project.files.iter().map(|file| file.as_str()).collect();
             let profiles: String = project.profiles.iter().map(|profile| format!("\t{profile}")).collect();
             let _ =
-                writeln!(lines, "compose {}\t{}\t{}\t--{profiles}", project.name, project.directory, files.join("\t"),);
+                writeln!(lines, "compose {}\t{}\t{}\t--{profiles}", project.name, project.directory, files.join("\t"));
         }
         lines
     }

@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
             seen,
             policy,
             ownership: Ownership::read(policy.repo, seen),
-            wanted: wanted.map(|path| path.as_path()).collect(),
+            wanted: wanted.map(camino::Utf8PathBuf::as_path).collect(),
             order: in_order(&desired.resources),
         }
     }

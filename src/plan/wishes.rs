@@ -85,7 +85,7 @@ impl Wishes {
         }
         for reaction in &resource.reactions {
             let asked = paths.iter().any(|change| reaction.paths.contains(&change.path))
-                || self.reacts_to_others(planner, resource, &reaction.paths);
+                || Self::reacts_to_others(planner, resource, &reaction.paths);
             if asked {
                 self.reaction(planner, resource, &reaction.action);
             }
@@ -97,7 +97,7 @@ impl Wishes {
     }
 
     /// Whether a path that this resource only watches (it belongs to another) is about to change.
-    fn reacts_to_others(&self, planner: &Planner<'_>, resource: &Resource, paths: &[Utf8PathBuf]) -> bool {
+    fn reacts_to_others(planner: &Planner<'_>, resource: &Resource, paths: &[Utf8PathBuf]) -> bool {
         paths.iter().filter(|path| !resource.state.paths.contains_key(*path)).any(|path| planner.path_changes(path))
     }
 
