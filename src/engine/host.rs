@@ -38,7 +38,8 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
-    if let (Some(who), false) = (&setup.recover, session.seen.unfinished.is_empty()) {
+    let left = session.seen.busy.is_some() || !session.seen.unfinished.is_empty();
+    if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;
         session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
     }
@@ -69,7 +70,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     Ok(Ready { plan, resources: resources.collect(), session })
 }
 
-/// Has the host bring back what dead runs left half done.
+/// Waits for a run that is at work, and has the host bring back what dead runs left half done.
 async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
     note(setup, &session.host, "bringing back what a dead run left");
     let run = Run { id: "recovery", repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0 };

@@ -33,7 +33,8 @@ pub struct Setup {
     pub stacks: Option<BTreeSet<StackName>>,
     /// Resources that may be taken over.
     pub adopt: BTreeSet<ResourceId>,
-    /// Who brings back, before planning, what dead runs left half done; `None` only tells of it.
+    /// Who waits, before planning, for a run that is at work and brings back what dead runs left half done; `None` only
+    /// tells of them.
     pub recover: Option<String>,
     /// How many hosts are worked on at the same time.
     pub parallel: usize,

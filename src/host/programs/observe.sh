@@ -122,7 +122,7 @@ look_at_ledgers() {
   done
   printf '[left]\n'
   # A run whose lock is held is at work, not dead. Looking takes the lock for a moment, shared and for reading.
-  if [ -f "$state/$repo/lock" ] && have flock && ! flock -s -n "$state/$repo/lock" true 2>/dev/null; then
+  if [ -f "$state/$repo/lock" ] && have flock && ! flock -s -n 8 8<"$state/$repo/lock"; then
     IFS= read -r line <"$state/$repo/lease" && printf 'busy %s\n' "$line"
   else
     for file in "$state/$repo"/run/*; do
