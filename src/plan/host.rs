@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
@@ -87,7 +87,29 @@ impl<'a> Planner<'a> {
 
     fn changes(&self) -> Vec<Change> {
         let selected = self.order.iter().filter(|resource| self.policy.selects(&resource.stack));
-        selected.filter_map(|resource| self.change(resource)).collect()
+        let mut changes: Vec<Change> = selected.filter_map(|resource| self.change(resource)).collect();
+        self.add_missing_directories(&mut changes);
+        changes
+    }
+
+    /// The directories above new paths that nobody describes are made with the first path that needs them.
+    fn add_missing_directories(&self, changes: &mut [Change]) {
+        let mut planned = BTreeSet::new();
+        for change in changes {
+            let mut missing = BTreeSet::new();
+            for path in change.paths.iter().filter(|path| path.after.is_some()) {
+                let above = path.path.ancestors().skip(1).filter(|above| !self.wanted.contains(above));
+                missing.extend(above.filter(|above| self.seen.paths.get(*above) == Some(&Seen::Absent)));
+            }
+            let missing: Vec<Utf8PathBuf> = missing.into_iter().map(Utf8Path::to_owned).collect();
+            for path in missing.into_iter().rev() {
+                if planned.insert(path.clone()) {
+                    let after = PathState::Directory { mode: 0o755, owner: Owner::root() };
+                    let made = PathChange { path, before: Seen::Absent, after: Some(after), before_content: None };
+                    change.paths.insert(0, made);
+                }
+            }
+        }
     }
 
     fn change(&self, resource: &Resource) -> Option<Change> {
