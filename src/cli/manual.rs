@@ -13,6 +13,7 @@ use crate::cli::page::{BOLD, PLAIN, Page};
 const CHAPTERS: &[(&str, &str)] = &[
     ("hosts-and-stacks", include_str!("../reference/hosts-and-stacks.md")),
     ("resources", include_str!("../reference/language.md")),
+    ("host", include_str!("../reference/on-the-host.md")),
 ];
 
 /// `reconcile completions SHELL`.
