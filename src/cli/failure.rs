@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use crate::base::diagnostic::{Problem, Problems};
 use crate::base::error::{Error, Kind};
-use crate::cli::page::{DIM, PLAIN, Page, REMOVE};
+use crate::cli::page::{PLAIN, Page, REMOVE};
 
 /// An error as text: what happened, what lay beneath, and what to do next. Its problems are shown elsewhere.
 pub fn error_text(error: &Error) -> Page {
     let mut page = Page::new();
     page.put(REMOVE, "error: ").put(PLAIN, &error.to_string()).end();
     if let Some(hint) = &error.hint {
-        page.put(DIM, "hint: ").put(PLAIN, hint).end();
+        page.hint(0, hint);
     }
     page
 }
@@ -74,5 +74,12 @@ mod tests {
     fn an_error_as_text() {
         let error = Error::new(Kind::Usage, "no such\u{1b}[1m host").hint("hosts: web-1");
         assert_eq!(error_text(&error).plain(), "error: no such␛[1m host\nhint: hosts: web-1\n");
+    }
+
+    #[test]
+    fn a_hint_of_several_lines() {
+        let error = Error::new(Kind::HostKey, "not known").hint("pin it:\n  host-key \"a\u{1b}\"\nor not");
+        let text = "error: not known\nhint: pin it:\n        host-key \"a␛\"\n      or not\n";
+        assert_eq!(error_text(&error).plain(), text);
     }
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C: once to finish the step in hand and report, twice to stop. While nothing is being changed, once is enough.
+//! Ctrl-C: once to finish the hosts that were begun and report, twice to stop. While nothing is being changed, once is enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,7 @@ impl Interrupt {
         self.interrupted.clone()
     }
 
-    /// From now on things are changed: the first Ctrl-C lets the step in hand finish.
+    /// From now on things are changed: the first Ctrl-C lets the hosts in hand finish.
     pub fn be_careful(&self) {
         self.careful.store(true, Ordering::SeqCst);
     }
@@ -59,7 +59,7 @@ async fn watch_signals(
         }
         let mut page = Page::new();
         page.put(CHANGE, "stopping: ")
-            .put(PLAIN, "the step in hand is finished first; Ctrl-C again stops at once")
+            .put(PLAIN, "hosts that were begun are finished first; Ctrl-C again stops at once")
             .end();
         progress.aside(|| screen.say(&page));
     }

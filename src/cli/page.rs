@@ -66,6 +66,14 @@ impl Page {
         self.put(PLAIN, text).end()
     }
 
+    /// Adds what to do next. Its further lines stand below its first, so none of them can pass for something else.
+    pub fn hint(&mut self, indent: usize, hint: &str) -> &mut Self {
+        for (number, line) in hint.lines().enumerate() {
+            self.space(indent).put(DIM, if number == 0 { "hint: " } else { "      " }).put(PLAIN, line).end();
+        }
+        self
+    }
+
     /// Adds everything of another page.
     pub fn add(&mut self, other: &Page) -> &mut Self {
         self.text.push_str(&other.text);

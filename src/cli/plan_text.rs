@@ -27,6 +27,7 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     let mut page = Page::new();
     if words::is_nothing(planned) {
         page.line(&nothing_to_do(planned));
+        notes(&mut page, planned);
         return page;
     }
     page.put(BOLD, &origin.words());
@@ -148,7 +149,7 @@ impl Columns {
 /// What follows the line of a change: why not, or the paths with their differences.
 fn below(page: &mut Page, change: &Change, layout: Layout) {
     if let Some(refusal) = &change.refused {
-        page.space(6).put(DIM, "hint: ").put(PLAIN, &refusal.hint).end();
+        page.hint(6, &refusal.hint);
         if let Some(origin) = &change.origin {
             page.space(6).put(DIM, &format!("described in {origin}")).end();
         }
@@ -232,7 +233,7 @@ pub fn failures(page: &mut Page, failures: &[(HostName, Error)]) {
     for (host, error) in failures {
         page.end().put(REMOVE, "✗ ").put(BOLD, host.as_str()).put(PLAIN, &failure(error)).end();
         if let Some(hint) = &error.hint {
-            page.space(2).put(DIM, "hint: ").put(PLAIN, hint).end();
+            page.hint(2, hint);
         }
     }
 }

@@ -53,7 +53,9 @@ fn host_text(page: &mut Page, host: &HostReport) {
     }
     if let Some(error) = &host.error {
         page.space(2).put(REMOVE, "✗ ").put(PLAIN, failure(error).trim_start_matches([':', ' '])).end();
-        hint(page, error.hint.as_deref());
+        if let Some(hint) = &error.hint {
+            page.hint(4, hint);
+        }
     }
     for each in &host.failures {
         stack_failure(page, each);
@@ -80,12 +82,6 @@ fn stack_failure(page: &mut Page, failed: &StackFailure) {
     page.put(PLAIN, &failed.what).end();
     for line in &failed.output {
         page.space(6).put(DIM, "│ ").put(PLAIN, line).end();
-    }
-}
-
-fn hint(page: &mut Page, hint: Option<&str>) {
-    if let Some(hint) = hint {
-        page.space(4).put(DIM, "hint: ").put(PLAIN, hint).end();
     }
 }
 

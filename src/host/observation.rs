@@ -409,6 +409,9 @@ impl AnswerReader {
     fn container(&mut self, line: &str) {
         let containers = self.answer.containers.get_or_insert_with(|| Ok(Vec::new()));
         let Some(fields) = line.strip_prefix("c ") else {
+            if line.starts_with("WARNING: ") {
+                return;
+            }
             // Anything else is Docker's own complaint.
             *containers = Err(line.strip_prefix("none ").unwrap_or(line).into());
             return;

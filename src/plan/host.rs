@@ -223,8 +223,20 @@ impl<'a> Planner<'a> {
             cause: Cause::Gone,
             paths: removals(claim, self.seen, &self.wanted),
             details,
-            refused: None,
+            refused: self.unseen_containers(claim),
         }
+    }
+
+    /// A Compose project cannot go while nobody knows which of its containers there are: they would stay for good.
+    fn unseen_containers(&self, claim: &Claim) -> Option<Refusal> {
+        let hidden = match &self.seen.containers {
+            Some(Err(why)) if self.seen.tools.contains("docker") && !self.policy.offline => why,
+            _ => return None,
+        };
+        claim.project.as_ref().map(|_| Refusal {
+            why: format!("its containers cannot be removed: {hidden}"),
+            hint: "see that `docker ps` works there; the files stay until then".into(),
+        })
     }
 
     /// One transaction for each stack with changes, ordered by what stacks say of each other.
