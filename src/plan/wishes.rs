@@ -220,9 +220,10 @@ impl Wishes {
     ) {
         let there = match &planner.seen.containers {
             Some(Err(why)) if !planner.installs_packages() => {
-                let hint = match planner.seen.tools.contains("docker") {
-                    true => "see that `docker ps` works there",
-                    false => "install and start Docker there, or let the stack do it with `packages`",
+                let hint = if planner.seen.tools.contains("docker") {
+                    "see that `docker ps` works there"
+                } else {
+                    "install and start Docker there, or let the stack do it with `packages`"
                 };
                 self.refused = Some(Refusal { why: format!("Docker: {why}"), hint: hint.into() });
                 return;
