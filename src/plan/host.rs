@@ -184,6 +184,17 @@ impl<'a> Planner<'a> {
                 return Some(Refusal { why, hint: "remove it there, or choose another name here".into() });
             }
             let Some(Seen::Present(there)) = seen else { continue };
+            let (is, becomes) = (there.thing == Thing::Directory, matches!(wanted, PathState::Directory { .. }));
+            if is != becomes {
+                let why = match is {
+                    true => format!("{path} is a directory there, and no file takes the place of one"),
+                    false => {
+                        format!("{path} is no directory there, and no directory takes the place of a file or link")
+                    }
+                };
+                let hint = "remove it there; if it was made from here, first apply without it";
+                return Some(Refusal { why, hint: hint.into() });
+            }
             let shared = matches!(wanted, PathState::Directory { .. })
                 && is_as_wanted(wanted, &Seen::Present(there.clone()), self.with_owner());
             let ours = claim.is_some_and(|claim| claim.paths.contains_key(path)) || self.ownership.owns(path);

@@ -48,8 +48,9 @@ fn compose(status: i32, output: &str) -> Option<Refusal> {
 
 /// The faults that `systemd-analyze verify` finds in this change's units. It names the file or the unit in each line.
 fn units(change: &mut Change, status: i32, output: &str) -> Option<Refusal> {
-    let names: Vec<&str> = change.paths.iter().filter_map(|path| path.path.file_name()).collect();
-    let own = |line: &&str| names.iter().any(|name| line.contains(name));
+    let in_systemd = change.paths.iter().filter(|path| path.path.starts_with("/etc/systemd"));
+    let names: Vec<&str> = in_systemd.filter_map(|path| path.path.file_name()).collect();
+    let own = |line: &&str| names.iter().any(|name| names_unit(line, name));
     let (missing, faults): (Vec<&str>, Vec<&str>) = output.lines().filter(own).partition(|line| is_only_missing(line));
     for line in missing {
         let said = line.split_once(": ").map_or(line, |(_, said)| said);
@@ -62,6 +63,12 @@ fn units(change: &mut Change, status: i32, output: &str) -> Option<Refusal> {
     }
     let why = format!("`systemd-analyze verify` on the host: {}", faults.join("; "));
     Some(Refusal { why, hint: "mend the unit; nothing has been switched".into() })
+}
+
+/// Whether a name stands in a line for itself, not as the end of a longer one.
+fn names_unit(line: &str, name: &str) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || "-_.@:\\".contains(c);
+    line.match_indices(name).any(|(at, _)| !line[..at].ends_with(part_of_name))
 }
 
 /// Programs may be deployed by others, after their unit.
