@@ -186,11 +186,10 @@ impl<'a> Planner<'a> {
             let Some(Seen::Present(there)) = seen else { continue };
             let (is, becomes) = (there.thing == Thing::Directory, matches!(wanted, PathState::Directory { .. }));
             if is != becomes {
-                let why = match is {
-                    true => format!("{path} is a directory there, and no file takes the place of one"),
-                    false => {
-                        format!("{path} is no directory there, and no directory takes the place of a file or link")
-                    }
+                let why = if is {
+                    format!("{path} is a directory there, and no file takes the place of one")
+                } else {
+                    format!("{path} is no directory there, and no directory takes the place of a file or link")
                 };
                 let hint = "remove it there; if it was made from here, first apply without it";
                 return Some(Refusal { why, hint: hint.into() });
