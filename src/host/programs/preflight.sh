@@ -43,7 +43,7 @@ preflight_mount() {
   for dir in $over /run /var/log /var/lib/nginx; do
     [ -d "$dir" ] || continue
     number=$((number + 1))
-    overlays=$overlays$dir$nl made=$made$scratch/up$dir$nl$scratch/work/$number$nl
+    overlays=$overlays$dir$nl made=$made$scratch/up$dir$nl$scratch/wk/$number$nl
   done
   umask 022
   # shellcheck disable=SC2086 # one argument for each line
@@ -64,7 +64,7 @@ preflight_mount() {
   for dir in $overlays; do
     number=$((number + 1))
     mount -t overlay overlay \
-      -o "lowerdir=$dir,upperdir=$scratch/up$dir,workdir=$scratch/work/$number" "$dir" || return 1
+      -o "lowerdir=$dir,upperdir=$scratch/up$dir,workdir=$scratch/wk/$number" "$dir" || return 1
   done
   mount -o remount,bind,ro / 2>/dev/null
   # shellcheck disable=SC2086 # one argument for each line
