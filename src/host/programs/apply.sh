@@ -383,7 +383,7 @@ backwards_order() {
 clean_up() {
   # The list of stages travels first, so it is there even where the rest is not. It goes last.
   # shellcheck disable=SC2046
-  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null)
+  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null) || return 1 # the list stays, for the next run to finish this
   remove_emptied
   rm -rf -- "$run_dir"
 }
@@ -448,7 +448,7 @@ apply() {
   fi
   run_dir=$state/$repo/run/$run
   : >"$state/$repo/report"
-  receive || { clean_up && return 0; }
+  receive || { clean_up; return 0; }
   # From here on a lost link changes nothing.
   trap '' HUP PIPE INT TERM
   if [ "$confirm" != 0 ] && ! mkfifo "$run_dir/confirmed"; then
