@@ -114,7 +114,8 @@ fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
         let all = host.sh("cd /srv/g06; cat ?/* | tr ' ' '\\n' | grep -c .; ls -A /var/lib/reconcile/g06/run");
         assert_eq!(all, "61\n", "{when}: files end without a newline");
         assert_eq!(environment(&host, "g06-a"), format!("A={}\n", words[round % 2]), "{when}");
-        assert_eq!(host.sh("find /srv /etc -xdev -name '.reconcile-*' | grep -e g06 -e /etc; true"), "", "{when}");
+        // Other tests stage beside their units on this host too, for a moment: what stays is a leak.
+        host.until("[ -z \"$(find /srv/g06* /etc -xdev -name '.reconcile-*')\" ]");
     }
 }
 

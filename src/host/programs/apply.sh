@@ -381,9 +381,14 @@ backwards_order() {
 }
 
 clean_up() {
-  # The list of stages travels first, so it is there even where the rest is not. It goes last.
-  # shellcheck disable=SC2046
-  rm -rf -- $(cat "$run_dir/stages" 2>/dev/null) || return 1 # the list stays, for the next run to finish this
+  # The list of stages travels first, so it is there even where the rest is not. It goes last, and only once all in it
+  # is gone: the next run finishes what was cut off. It is read without a process that could be killed by itself.
+  stages=''
+  if [ -f "$run_dir/stages" ]; then
+    while IFS= read -r stage; do stages=$stages$stage$nl; done <"$run_dir/stages"
+  fi
+  # shellcheck disable=SC2086
+  rm -rf -- $stages || return 1
   remove_emptied
   rm -rf -- "$run_dir"
 }
