@@ -9,12 +9,13 @@ use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::compose_env::Env;
-use crate::resource::compose_file::{self, ComposeFile, Context};
+use crate::resource::compose_file::Service;
 use crate::resource::compose_mount::{Change, Mount, Shipped};
+use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project};
-use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
+use crate::resource::{Check, Listen, Probe, Resource, path, value};
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -84,28 +85,33 @@ impl Compose {
             None => format!("/srv/{name}").into(),
         };
         let mut resource = Resource::empty(Kind::Compose, &name, on, &self.origin);
-        let env = self.env.lower(on);
+        let base = self.base(on)?;
+        let env = self.env.lower(on, &base, &self.origin);
         let files = self.files(on)?;
-        let variables = self.env.variables(on);
-        let read: Vec<(ComposeFile, Utf8PathBuf)> =
-            files.iter().map(|file| self.read(on, file, &variables)).collect::<Option<Vec<_>>>()?.concat();
+        let variables = self.env.variables(on, &base, &self.origin);
+        let whole = self.whole(on, &files, &base, &variables)?;
+        whole.check(on);
         for file in &files {
             resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
         }
-        if !self.env.is_empty() {
-            resource.state.paths.insert(directory.join(".env"), state(env?, 0o640));
+        if let Some(env) = env? {
+            resource.state.paths.insert(directory.join(".env"), state(env, 0o640));
         }
-        let mut shipped = Shipped::new(on, self.base(on)?, &directory, &self.origin);
+        let mut shipped = Shipped::new(on, base, &directory, &self.origin);
         let shipped_all = shipped.own(&self.mounts).is_some();
-        for (file, base) in &read {
-            shipped.named_by(file, base);
-        }
+        shipped.named_by(&whole);
         let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
-        let profiles = profiles.filter(|_| shipped_all)?;
-        let services = active_services(&read, &profiles, &shipped);
+        let mut profiles = profiles.filter(|_| shipped_all)?;
+        let asked = variables.get("COMPOSE_PROFILES").into_iter().flat_map(|names| names.split(','));
+        profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
+        let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
+        let services: BTreeMap<String, Vec<Utf8PathBuf>> =
+            active.iter().map(|service| (service.name.clone(), singles(service, &shipped))).collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
-        resource.state.paths.extend(shipped.into_paths());
-        resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
+        for (path, file) in shipped.into_paths() {
+            resource.state.paths.entry(path).or_insert(file);
+        }
+        resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
         resource.state.project = Some(Project {
             name,
@@ -138,27 +144,15 @@ impl Compose {
         Some(files)
     }
 
-    /// What a file says, and what those it includes say, each with the folder its paths are relative to.
-    fn read(
+    fn whole(
         &self,
         on: &Lowering<'_>,
-        file: &Lowered,
+        files: &[Lowered],
+        base: &Utf8Path,
         variables: &BTreeMap<String, String>,
-    ) -> Option<Vec<(ComposeFile, Utf8PathBuf)>> {
-        let base = self.base(on)?;
-        let mut all = vec![(read_one(on, file, variables)?, base.clone())];
-        let mut waiting: Vec<Utf8PathBuf> = included(&all[0].0, &base);
-        let mut seen: Vec<Utf8PathBuf> = Vec::new();
-        while let Some(path) = waiting.pop() {
-            let Some(source) = on.source(&path, &self.origin).filter(|_| !seen.contains(&path)) else { continue };
-            let content = Content::plain(source.text.as_bytes());
-            let read = read_one(on, &Lowered { name: path.to_string(), content, source, instead: None }, variables)?;
-            let base = path.parent().unwrap_or(on.folder).to_path_buf();
-            waiting.extend(included(&read, &base));
-            seen.push(path);
-            all.push((read, base));
-        }
-        Some(all)
+    ) -> Option<Whole> {
+        let texts = files.iter().map(|file| compose_whole::Text { source: file.source.clone(), instead: file.instead.clone() });
+        Whole::read(on, &texts.collect::<Vec<_>>(), base, variables, &self.origin)
     }
 
     /// What is said; with a time alone, that every published port answers within it.
@@ -180,13 +174,15 @@ impl Compose {
     /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
         let Some(name) = value::compose_name(on, &self.name) else { return Vec::new() };
-        let variables = self.env.variables(on);
-        let files = self.files(on).unwrap_or_default();
-        let read = files.iter().filter_map(|file| self.read(on, file, &variables)).flatten();
+        let whole = self.base(on).and_then(|base| {
+            let variables = self.env.variables(on, &base, &self.origin);
+            self.whole(on, &self.files(on)?, &base, &variables)
+        });
+        let services = whole.into_iter().flat_map(|whole| whole.services.into_values());
         let mut found: BTreeMap<String, (String, u16)> = BTreeMap::new();
-        for service in read.flat_map(|(file, _)| file.services) {
-            if let Some(port) = service.ports.first() {
-                found.entry(service.name).or_insert((value::reachable(port.address.as_deref()), port.published));
+        for service in services {
+            if let Some(port) = service.ports.items.first() {
+                found.insert(service.name, (value::reachable(port.address.as_deref()), port.published));
             }
         }
         let only = (found.len() == 1).then(|| found.values().next().cloned()).flatten();
@@ -223,62 +219,30 @@ impl File {
     }
 }
 
-fn read_one(on: &Lowering<'_>, file: &Lowered, variables: &BTreeMap<String, String>) -> Option<ComposeFile> {
-    match yaml::parse(&file.source, file.instead.as_ref()) {
-        Ok(root) => {
-            let context = Context { source: &file.source, instead: file.instead.as_ref(), variables };
-            Some(compose_file::read(&root, &context))
-        }
-        Err(problem) => {
-            on.report(*problem);
-            None
+/// The managed single files that a service mounts.
+fn singles(service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
+    let mut paths: Vec<Utf8PathBuf> = Vec::new();
+    for path in service.mounts.items.iter().filter_map(|mount| shipped.single(mount)) {
+        if !paths.contains(&path) {
+            paths.push(path);
         }
     }
+    paths
 }
 
-fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
-    file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
-}
-
-/// The services that run with these profiles, each with the managed single files it mounts. A service of several files
-/// is one service.
-fn active_services(
-    read: &[(ComposeFile, Utf8PathBuf)],
-    profiles: &[String],
-    shipped: &Shipped<'_>,
-) -> BTreeMap<String, Vec<Utf8PathBuf>> {
-    let mut services: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
-    for (file, base) in read {
-        for service in file.services.iter().filter(|service| is_active(service, profiles)) {
-            let mounts = services.entry(service.name.clone()).or_default();
-            for path in service.mounts.iter().filter_map(|mount| shipped.single(mount, base)) {
-                if !mounts.contains(&path) {
-                    mounts.push(path);
-                }
-            }
-        }
-    }
-    services
-}
-
-fn is_active(service: &compose_file::Service, profiles: &[String]) -> bool {
+fn is_active(service: &Service, profiles: &[String]) -> bool {
     let chosen = service.profiles.is_empty() || service.profiles.iter().any(|profile| profiles.contains(profile));
-    chosen && !service.scaled_to_zero
+    chosen && service.scaled_to_zero != Some(true)
 }
 
-fn listens(file: &ComposeFile, profiles: &[String]) -> Vec<Listen> {
-    let active = file.services.iter().filter(|service| is_active(service, profiles));
-    active
-        .flat_map(|service| {
-            service.ports.iter().map(|port| Listen {
-                address: port.address.clone(),
-                port: port.published,
-                container_port: Some(port.target),
-                image: service.image.clone(),
-                span: port.span.clone(),
-            })
-        })
-        .collect()
+fn listens(service: &Service) -> impl Iterator<Item = Listen> {
+    service.ports.items.iter().map(|port| Listen {
+        address: port.address.clone(),
+        port: port.published,
+        container_port: Some(port.target),
+        image: service.image.clone(),
+        span: port.span.clone(),
+    })
 }
 
 /// A file of the project; only root reads it where a secret is in it.

@@ -5,24 +5,79 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
+
 use crate::base::diagnostic::{Source, Span};
+use crate::resource::lowering::join_within;
 use crate::resource::yaml::Node;
 
 /// A service of a Compose file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Service {
     /// Its name.
     pub name: String,
     /// Its image, where it is not only built.
     pub image: Option<String>,
+    /// The folder it is built from.
+    pub build: Option<Named>,
     /// The ports it publishes.
-    pub ports: Vec<Port>,
-    /// What it mounts from the project directory or elsewhere on the host, as written.
-    pub mounts: Vec<String>,
+    pub ports: Listed<Port>,
+    /// What it mounts from the project directory or elsewhere on the host.
+    pub mounts: Listed<Named>,
+    /// Files that Compose reads for it: `env_file`, `label_file`.
+    pub reads: Vec<Named>,
     /// The profiles it belongs to; none means always.
     pub profiles: Vec<String>,
     /// Whether it is asked to run no container at all.
-    pub scaled_to_zero: bool,
+    pub scaled_to_zero: Option<bool>,
+    /// The service it begins with, and the file that one is in, if another.
+    pub extends: Option<(Option<String>, String)>,
+    /// What it needs that must be written down somewhere in the project.
+    pub uses: Vec<Use>,
+}
+
+/// A list of a service: in addition to what was said before, or instead of it (`!override`, `!reset`).
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// What is in it.
+    pub items: Vec<T>,
+    /// Whether what was said before no longer counts.
+    pub instead: bool,
+}
+
+/// A path as it is written, and the folder of the repository it is relative to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// As written, with variables filled in.
+    pub written: String,
+    /// What it is relative to.
+    pub base: Utf8PathBuf,
+}
+
+/// Something that a service needs by name.
+#[derive(Debug, Clone)]
+pub struct Use {
+    /// What it is.
+    pub part: Part,
+    /// Its name.
+    pub name: String,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// What a project is made of. Each is written down under its own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `services`
+    Service,
+    /// `volumes`
+    Volume,
+    /// `networks`
+    Network,
+    /// `configs`
+    Config,
+    /// `secrets`
+    Secret,
 }
 
 /// A published port.
@@ -43,16 +98,29 @@ pub struct Port {
 pub struct ComposeFile {
     /// Its services, in order.
     pub services: Vec<Service>,
-    /// Files that it reads besides, as written: `env_file`, `extends`, `include`.
-    pub reads: Vec<String>,
-    /// Other Compose files it includes, as written.
-    pub includes: Vec<String>,
+    /// Other Compose files it includes.
+    pub includes: Vec<Include>,
+    /// What it writes down.
+    pub parts: Vec<(Part, String)>,
+}
+
+/// One item of `include`: files that are read one over the other.
+#[derive(Debug, Clone)]
+pub struct Include {
+    /// The files.
+    pub files: Vec<Named>,
+    /// The folder that their own paths are relative to.
+    pub directory: Utf8PathBuf,
+    /// Where their variables come from, besides ours.
+    pub env_files: Vec<Named>,
 }
 
 /// Where a Compose file stands, and what `${NAME}` means in it.
 pub struct Context<'a> {
     /// Its text.
     pub source: &'a Arc<Source>,
+    /// The folder of the repository that its paths are relative to.
+    pub base: &'a Utf8Path,
     /// The place to show instead of places in the text, where the text is the result of a rendering.
     pub instead: Option<&'a Span>,
     /// Variables for interpolation.
@@ -62,82 +130,209 @@ pub struct Context<'a> {
 /// How many ports of a range are looked at.
 const MAX_RANGE: u16 = 1000;
 
+impl Named {
+    /// Where it is in the repository; `None` for what is elsewhere on the host.
+    pub fn path(&self) -> Option<Utf8PathBuf> {
+        join_within(&self.base, &self.written)
+    }
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Listed { items: Vec::new(), instead: false }
+    }
+}
+
+impl<T> Listed<T> {
+    fn add(&mut self, later: Self) {
+        if later.instead {
+            self.items.clear();
+        }
+        self.items.extend(later.items);
+        self.instead |= later.instead;
+    }
+}
+
+impl Part {
+    /// The key under which it is written down.
+    pub fn key(self) -> &'static str {
+        match self {
+            Part::Service => "services",
+            Part::Volume => "volumes",
+            Part::Network => "networks",
+            Part::Config => "configs",
+            Part::Secret => "secrets",
+        }
+    }
+}
+
+impl Service {
+    /// Lays what a later file says over it.
+    pub fn add(&mut self, later: Service) {
+        self.image = later.image.or(self.image.take());
+        self.build = later.build.or(self.build.take());
+        self.ports.add(later.ports);
+        self.mounts.add(later.mounts);
+        self.reads.extend(later.reads);
+        self.profiles.extend(later.profiles);
+        self.scaled_to_zero = later.scaled_to_zero.or(self.scaled_to_zero);
+        self.uses.extend(later.uses);
+    }
+}
+
+impl Context<'_> {
+    fn span(&self, node: &Node) -> Span {
+        self.instead.cloned().unwrap_or_else(|| Span::new(self.source, node.offset, node.len))
+    }
+
+    fn fill(&self, text: &str) -> Option<String> {
+        interpolate(text, self.variables)
+    }
+
+    /// The text under a key, with variables filled in.
+    fn text(&self, node: &Node, key: &str) -> Option<String> {
+        self.fill(node.get(key)?.text()?)
+    }
+
+    fn named(&self, written: &str) -> Option<Named> {
+        Some(Named { written: self.fill(written)?, base: self.base.to_path_buf() })
+    }
+
+    /// Whether a value takes the place of what was said before. The tag stands before it.
+    fn is_instead(&self, node: &Node) -> bool {
+        let (before, from) = self.source.text.split_at_checked(node.offset).unwrap_or_default();
+        ["!override", "!reset"].iter().any(|tag| before.trim_end().ends_with(tag) || from.starts_with(tag))
+    }
+
+    fn listed<T>(&self, service: &Node, key: &str, read: impl FnMut(&Node) -> Vec<T>) -> Listed<T> {
+        let Some(node) = service.get(key) else { return Listed::default() };
+        Listed { items: node.items().iter().flat_map(read).collect(), instead: self.is_instead(node) }
+    }
+}
+
 /// Learns from a Compose file.
 pub fn read(root: &Node, context: &Context<'_>) -> ComposeFile {
-    let mut file = ComposeFile::default();
     let files = named_files(root, context);
-    for (name, node) in root.get("services").map(Node::entries).unwrap_or_default() {
-        file.reads.extend(env_files(node).into_iter().filter_map(|text| interpolate(text, context.variables)));
-        file.reads
-            .extend(node.get("extends").and_then(|extends| extends.get("file")).and_then(Node::text).map(String::from));
-        file.services.push(service(name, node, &files, context));
+    let services = root.get("services").map(Node::entries).unwrap_or_default();
+    let includes = root.get("include").map(Node::items).unwrap_or_default();
+    let parts = [Part::Service, Part::Volume, Part::Network, Part::Config, Part::Secret];
+    let written = |part: Part| root.get(part.key()).map(Node::entries).unwrap_or_default();
+    ComposeFile {
+        services: services.iter().map(|(name, node)| service(name, node, &files, context)).collect(),
+        includes: includes.iter().filter_map(|item| include(item, context)).collect(),
+        parts: parts
+            .into_iter()
+            .flat_map(|part| written(part).iter().map(move |(name, _)| (part, name.clone())))
+            .collect(),
     }
-    for item in root.get("include").map(Node::items).unwrap_or_default() {
-        let paths = item.get("path").map_or_else(|| item.texts(), Node::texts);
-        file.includes.extend(paths.into_iter().map(String::from));
-    }
-    file.reads.extend(file.includes.iter().cloned());
-    file
 }
 
 fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &Context<'_>) -> Service {
-    let text = |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
     let list = |key: &str| node.get(key).map(Node::items).unwrap_or_default();
-    let mut mounts: Vec<String> = list("volumes").iter().filter_map(|mount| bind_mount(mount, context)).collect();
+    let mut mounts = context.listed(node, "volumes", |mount| bind_mount(mount, context).into_iter().collect());
     for used in list("configs").iter().chain(list("secrets")) {
         let name = used.text().or_else(|| used.get("source").and_then(Node::text));
-        mounts.extend(name.and_then(|name| files.get(name)).cloned());
+        mounts.items.extend(name.and_then(|name| files.get(name)).and_then(|file| context.named(file)));
     }
-    let replicas = node.get("deploy").and_then(|deploy| deploy.get("replicas")).and_then(Node::text);
+    let replicas = node.get("deploy").and_then(|deploy| context.text(deploy, "replicas"));
+    let extends = node.get("extends").and_then(|extends| match extends.text() {
+        Some(name) => Some((None, name.to_string())),
+        None => Some((context.text(extends, "file"), extends.get("service")?.text()?.to_string())),
+    });
     Service {
         name: name.to_string(),
-        image: text("image"),
-        ports: list("ports").iter().flat_map(|port| ports(port, context)).collect(),
+        image: context.text(node, "image"),
+        build: node.get("build").and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
+            .and_then(|written| context.named(written)),
+        ports: context.listed(node, "ports", |port| ports(port, context)),
         mounts,
+        reads: env_files(node).into_iter().filter_map(|written| context.named(written)).collect(),
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
-        scaled_to_zero: replicas == Some("0") || text("scale").as_deref() == Some("0"),
+        scaled_to_zero: context.text(node, "scale").or(replicas).map(|count| count == "0"),
+        extends,
+        uses: uses(node, context),
     }
+}
+
+/// What a service needs by name. What is named by a variable is left to Compose.
+fn uses(service: &Node, context: &Context<'_>) -> Vec<Use> {
+    let mut uses = Vec::new();
+    let mut add = |part: Part, name: Option<&str>, node: &Node| {
+        if let Some(name) = name.filter(|name| !name.contains('$')) {
+            uses.push(Use { part, name: name.to_string(), span: context.span(node) });
+        }
+    };
+    for (part, key) in [(Part::Service, "depends_on"), (Part::Network, "networks")] {
+        let Some(node) = service.get(key) else { continue };
+        node.items().iter().for_each(|item| add(part, item.text(), item));
+        for (name, how) in node.entries() {
+            let optional = how.get("required").and_then(Node::text) == Some("false");
+            add(part, Some(name).filter(|_| !optional).map(String::as_str), how);
+        }
+    }
+    for (part, key) in [(Part::Config, "configs"), (Part::Secret, "secrets")] {
+        for item in service.get(key).map(Node::items).unwrap_or_default() {
+            add(part, item.text().or_else(|| item.get("source").and_then(Node::text)), item);
+        }
+    }
+    for item in service.get("volumes").map(Node::items).unwrap_or_default() {
+        let name = match item.text() {
+            Some(short) => short.split_once(':').map(|(name, _)| name),
+            None if item.get("type").and_then(Node::text) == Some("volume") => item.get("source").and_then(Node::text),
+            None => None,
+        };
+        let is_path = |name: &str| name.starts_with(['.', '/', '~']) || name.is_empty();
+        add(Part::Volume, name.filter(|name| !is_path(name)), item);
+    }
+    uses
+}
+
+fn include(item: &Node, context: &Context<'_>) -> Option<Include> {
+    let paths = item.get("path").map_or_else(|| item.texts(), Node::texts);
+    let files: Vec<Named> = paths.into_iter().filter_map(|path| context.named(path)).collect();
+    let beside = files.first()?.path()?.parent().map(Utf8Path::to_path_buf);
+    let directory = match context.text(item, "project_directory") {
+        Some(written) => join_within(context.base, &written),
+        None => beside,
+    };
+    let env_files = item.get("env_file").map(Node::texts).unwrap_or_default();
+    let env_files = env_files.into_iter().filter_map(|path| context.named(path)).collect();
+    Some(Include { files, directory: directory?, env_files })
 }
 
 /// The files of the top-level `configs` and `secrets`, by name.
 fn named_files(root: &Node, context: &Context<'_>) -> BTreeMap<String, String> {
     let sections = ["configs", "secrets"].into_iter().filter_map(|key| root.get(key));
-    sections
-        .flat_map(Node::entries)
-        .filter_map(|(name, node)| {
-            let file = node.get("file")?.text()?;
-            Some((name.clone(), interpolate(file, context.variables)?))
+    let files = sections.flat_map(Node::entries);
+    files.filter_map(|(name, node)| Some((name.clone(), context.text(node, "file")?))).collect()
+}
+
+fn env_files(service: &Node) -> Vec<&str> {
+    let nodes = ["env_file", "label_file"].into_iter().filter_map(|key| service.get(key));
+    nodes
+        .flat_map(|node| {
+            let long = node.items().iter().filter_map(|item| item.get("path").and_then(Node::text));
+            node.texts().into_iter().chain(long)
         })
         .collect()
 }
 
-fn env_files(service: &Node) -> Vec<&str> {
-    let Some(node) = service.get("env_file") else { return Vec::new() };
-    let long = node.items().iter().filter_map(|item| item.get("path").and_then(Node::text));
-    node.texts().into_iter().chain(long).collect()
-}
-
 /// The path on the host of a bind mount; `None` for volumes.
-fn bind_mount(mount: &Node, context: &Context<'_>) -> Option<String> {
-    let source = if let Some(short) = mount.text() {
-        interpolate(short, context.variables)?.split_once(':')?.0.to_string()
+fn bind_mount(mount: &Node, context: &Context<'_>) -> Option<Named> {
+    let written = if let Some(short) = mount.text() {
+        context.fill(short)?.split_once(':')?.0.to_string()
     } else {
         let kind = mount.get("type").and_then(Node::text);
-        let source = mount.get("source").or_else(|| mount.get("src"))?.text()?;
-        interpolate(source, context.variables).filter(|_| kind == Some("bind"))?
+        context.text(mount, "source").filter(|_| kind == Some("bind"))?
     };
     // Anything else is the name of a volume.
-    (source.starts_with('.') || source.starts_with('/')).then_some(source)
+    (written.starts_with('.') || written.starts_with('/')).then(|| Named { written, base: context.base.to_path_buf() })
 }
 
 /// The ports that one item of `ports` publishes. A port that Docker chooses is none that anybody could rely on.
 fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
-    let span = || match context.instead {
-        Some(span) => span.clone(),
-        None => Span::new(context.source, node.offset, node.len),
-    };
     let parts = match node.text() {
-        Some(short) => interpolate(short, context.variables).and_then(|short| short_port(&short)),
+        Some(short) => context.fill(short).and_then(|short| short_port(&short)),
         None => long_port(node, context),
     };
     let Some((address, published, target)) = parts else { return Vec::new() };
@@ -150,13 +345,13 @@ fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
     published
         .into_iter()
         .zip(target)
-        .map(|(published, target)| Port { address: address.clone(), published, target, span: span() })
+        .map(|(published, target)| Port { address: address.clone(), published, target, span: context.span(node) })
         .collect()
 }
 
 /// The long form, as a mapping.
 fn long_port(node: &Node, context: &Context<'_>) -> Option<(Option<String>, String, String)> {
-    let text = |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
+    let text = |key: &str| context.text(node, key);
     let tcp = text("protocol").is_none_or(|protocol| protocol == "tcp");
     Some((text("host_ip"), text("published").filter(|_| tcp)?, text("target")?))
 }
