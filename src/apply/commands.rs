@@ -53,9 +53,10 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
         }
-        Deed::ComposeUp { create, recreate, start, remove, .. } => {
+        Deed::ComposeUp { build, create, recreate, start, remove, .. } => {
             let services: Vec<String> = create.iter().chain(recreate).chain(start).cloned().collect();
-            vec![compose_up(deed, &services, !remove.is_empty())]
+            let up = compose_up(deed, &services, !remove.is_empty());
+            compose_build(deed, build).into_iter().chain([up]).collect()
         }
     }
 }
@@ -82,6 +83,14 @@ fn compose(deed: &Deed) -> Vec<String> {
     words.extend(files.iter().flat_map(|file| ["-f".into(), file.to_string()]));
     words.extend(profiles.iter().flat_map(|profile| ["--profile".into(), profile.clone()]));
     words
+}
+
+/// Builds the images of services, if there are any to build.
+fn compose_build(deed: &Deed, services: &[String]) -> Option<Command> {
+    let mut words = compose(deed);
+    words.push("build".into());
+    words.extend(services.iter().cloned());
+    (!services.is_empty()).then_some(Command { seconds: 1800, words })
 }
 
 fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
@@ -126,7 +135,10 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
-        Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => vec![compose_up(deed, recreate, false)],
+        Deed::ComposeUp { build, recreate, .. } if !recreate.is_empty() => {
+            let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
+            compose_build(deed, &again).into_iter().chain([compose_up(deed, recreate, false)]).collect()
+        }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services, false)],
         _ => Vec::new(),

@@ -218,6 +218,7 @@ fn compose_up() -> Deed {
         directory: "/srv/app".into(),
         files: vec!["/srv/app/compose.yaml".into()],
         profiles: Vec::new(),
+        build: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
         start: Vec::new(),

@@ -220,7 +220,8 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Bring { units } => vec![("reload or start", units.len())],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => vec![("signal", 1)],
         Deed::ContainerRestart { services, .. } => vec![("restart", services.len())],
-        Deed::ComposeUp { create, recreate, start, remove, .. } => vec![
+        Deed::ComposeUp { build, create, recreate, start, remove, .. } => vec![
+            ("build", build.len()),
             ("creation", create.len()),
             ("recreate", recreate.len()),
             ("start", start.len()),

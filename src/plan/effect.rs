@@ -105,6 +105,8 @@ pub enum Deed {
         files: Vec<Utf8PathBuf>,
         /// Its active profiles.
         profiles: Vec<String>,
+        /// Services whose image is built first.
+        build: Vec<String>,
         /// Services that have no container yet.
         create: Vec<String>,
         /// Services whose container is replaced.
@@ -190,8 +192,9 @@ impl Deed {
             Deed::Reload { units } => format!("reload {}", list(units)),
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
-            Deed::ComposeUp { create, recreate, start, remove, .. } => {
-                let parts = [("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+            Deed::ComposeUp { build, create, recreate, start, remove, .. } => {
+                let parts =
+                    [("build", build), ("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())

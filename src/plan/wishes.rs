@@ -245,7 +245,7 @@ impl Wishes {
             }
             return;
         }
-        self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
+        self.compose_up(resource, claim, project, &there, &hashes, paths);
     }
 
     fn compose_up(
@@ -255,10 +255,15 @@ impl Wishes {
         project: &Project,
         there: &[&ContainerSeen],
         hashes: &BTreeMap<String, String>,
-        files_change: bool,
+        paths: &[PathChange],
     ) {
-        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
+        let files_change = !paths.is_empty();
         let (mut create, mut recreate, mut start) = (Vec::new(), Vec::new(), Vec::new());
+        let rebuilt = |service: &String| {
+            let folders = project.builds.get(service).into_iter().flatten();
+            folders.into_iter().any(|folder| paths.iter().any(|change| change.path.starts_with(folder)))
+        };
+        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
         for service in project.services.keys() {
             let mut own = there.iter().filter(|container| container.service == *service).peekable();
             if own.peek().is_none() {
@@ -270,9 +275,13 @@ impl Wishes {
                 let recorded = recorded.and_then(|services| services.get(service));
                 recorded.filter(|hash| !files_change && !hash.is_empty())
             });
-            let (mut differs, mut idle) = (files_change && wanted.is_none(), false);
+            let (mut differs, mut idle) = (rebuilt(service) || (files_change && wanted.is_none()), false);
+            // Into the hash of what lives in another container goes that container's id, which `config --hash` does not
+            // know. Then the hash is compared with the one that was told when it was started.
+            let told = project.follows.get(service).map(|_| recorded.and_then(|services| services.get(service)));
             for container in own {
-                differs |= wanted.is_some_and(|wanted| *wanted != container.hash);
+                let had = told.map_or(Some(&container.hash), |told| told.filter(|told| !told.is_empty()));
+                differs |= wanted.zip(had).is_some_and(|(wanted, had)| wanted != had);
                 idle |= !is_settled(container);
             }
             if differs {
@@ -281,6 +290,17 @@ impl Wishes {
                 start.push(service.clone());
             }
         }
+        // What lives in a container that is replaced cannot outlive it.
+        while let Some(service) = project.follows.iter().find_map(|(service, leaders)| {
+            let listed = create.contains(service) || recreate.contains(service);
+            let moved = leaders.iter().any(|leader| create.contains(leader) || recreate.contains(leader));
+            (moved && !listed).then_some(service)
+        }) {
+            start.retain(|other| other != service);
+            recreate.push(service.clone());
+        }
+        let build = create.iter().chain(recreate.iter().filter(|service| rebuilt(service)));
+        let build = build.filter(|service| project.builds.contains_key(*service)).cloned().collect();
         let ours = |service: &str| recorded.is_some_and(|services| services.contains_key(service));
         let remove: BTreeSet<String> = there
             .iter()
@@ -296,6 +316,7 @@ impl Wishes {
             directory: project.directory.clone(),
             files: project.files.clone(),
             profiles: project.profiles.clone(),
+            build,
             create,
             recreate,
             start,

@@ -107,6 +107,10 @@ impl Compose {
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         let services: BTreeMap<String, Vec<Utf8PathBuf>> =
             active.iter().map(|service| (service.name.clone(), singles(service, &shipped))).collect();
+        let follows = active.iter().filter(|service| !service.follows.is_empty());
+        let follows = follows.map(|service| (service.name.clone(), service.follows.clone())).collect();
+        let builds = whole.builds(&shipped);
+        let builds = builds.into_iter().filter(|(name, _)| services.contains_key(name)).collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
         for (path, file) in shipped.into_paths() {
             resource.state.paths.entry(path).or_insert(file);
@@ -119,6 +123,8 @@ impl Compose {
             directory,
             profiles,
             services,
+            follows,
+            builds,
             running: self.running,
         });
         Some(resource)

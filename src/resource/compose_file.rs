@@ -32,6 +32,8 @@ pub struct Service {
     pub scaled_to_zero: Option<bool>,
     /// The service it begins with, and the file that one is in, if another.
     pub extends: Option<(Option<String>, String)>,
+    /// Services in whose containers it lives: their network, their processes, their volumes.
+    pub follows: Vec<String>,
     /// What it needs that must be written down somewhere in the project.
     pub uses: Vec<Use>,
 }
@@ -176,7 +178,13 @@ impl Service {
         self.reads.extend(later.reads);
         self.profiles.extend(later.profiles);
         self.scaled_to_zero = later.scaled_to_zero.or(self.scaled_to_zero);
+        self.follows.extend(later.follows);
         self.uses.extend(later.uses);
+    }
+
+    /// The services it waits for.
+    pub fn waits_for(&self) -> impl Iterator<Item = &str> {
+        self.uses.iter().filter(|used| used.part == Part::Service).map(|used| used.name.as_str())
     }
 }
 
@@ -250,8 +258,17 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
         scaled_to_zero: context.text(node, "scale").or(replicas).map(|count| count == "0"),
         extends,
+        follows: follows(node),
         uses: uses(node, context),
     }
+}
+
+fn follows(service: &Node) -> Vec<String> {
+    let modes = ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| service.get(key)?.text());
+    let joined = modes.filter_map(|mode| mode.strip_prefix("service:"));
+    let volumes = service.get("volumes_from").map(Node::texts).unwrap_or_default().into_iter();
+    let volumes = volumes.filter(|from| !from.starts_with("container:")).filter_map(|from| from.split(':').next());
+    joined.chain(volumes).map(String::from).collect()
 }
 
 /// What a service needs by name. What is named by a variable is left to Compose.

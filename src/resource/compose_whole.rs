@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::resource::compose_env;
+use crate::resource::compose_mount::Shipped;
 use crate::resource::compose_file::{self, ComposeFile, Context, Include, Named, Part, Service, Use};
 use crate::resource::lowering::Lowering;
 use crate::resource::yaml;
@@ -50,6 +51,26 @@ impl Whole {
         let mut walk = Walk { on, origin, whole: Whole::default(), seen: BTreeSet::new() };
         walk.layers(files, base, variables)?;
         Some(walk.whole)
+    }
+
+    /// The services that are built on the host, each with the folders its image is made from.
+    pub fn builds(&self, shipped: &Shipped<'_>) -> BTreeMap<String, Vec<Utf8PathBuf>> {
+        let built = self.services.values().filter(|service| service.build.is_some());
+        built.map(|service| (service.name.clone(), self.contexts(service, shipped))).collect()
+    }
+
+    /// The folders of a service and of all it waits for.
+    fn contexts(&self, service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
+        let (mut waiting, mut seen) = (vec![service], BTreeSet::new());
+        let mut folders = Vec::new();
+        while let Some(service) = waiting.pop() {
+            if !seen.insert(&service.name) {
+                continue;
+            }
+            folders.extend(service.build.as_ref().and_then(|context| shipped.context(context)));
+            waiting.extend(service.waits_for().filter_map(|name| self.services.get(name)));
+        }
+        folders
     }
 
     /// Reports what a service needs and nothing in the project says. Compose would refuse the whole.

@@ -108,8 +108,15 @@ preflight_compose() {
   shift
   for profile; do options="$options--profile$nl$profile$nl"; done
   # shellcheck disable=SC2086
-  preflight_report "compose $project" \
-    timeout 60 docker compose -p "$project" --project-directory "$directory" $options config --hash '*'
+  preflight_report "compose $project" preflight_hashes -p "$project" --project-directory "$directory" $options
+}
+
+# Compose from 2.22 on hashes a project as if it had no `env_file` (docker/compose#14001), while containers are started
+# with their variables. So it is asked for the project with everything filled in, and that is hashed.
+preflight_hashes() {
+  filled=$(timeout 60 docker compose "$@" config) || return
+  printf '%s\n' "$filled" |
+    timeout 60 docker compose "$1" "$2" "$3" "$4" -f - config --no-consistency --hash '*'
 }
 
 fill_from_archive() { tar -x -p -f - -C "$1"; }
