@@ -92,7 +92,6 @@ fn what_people_publish_passes_check() {
     let repo = on_sandbox("corpus-check", &cases.iter().collect::<Vec<_>>());
     let ran = repo.run(&["check"]);
     assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
-    assert_eq!(repo.run(&["render", "--out", "out"]).code, 0);
 }
 
 #[test]
@@ -119,7 +118,9 @@ fn compose_and_we_accept_and_refuse_the_same() {
         assert!(why.contains("docker compose config"), "{}: {why}", case.name);
     }
     // What can be known without the host is said without it.
-    assert!(left.len() * 2 < wrong.len(), "{:?}", left.iter().map(|case| &case.name).collect::<Vec<_>>());
+    for early in ["tab", "unknown-volume", "unknown-network", "missing-service", "unknown-secret", "unknown-config"] {
+        assert!(!left.iter().any(|case| case.name.ends_with(early)), "{early}");
+    }
 }
 
 /// Images that stay up whatever they are told to run, and answer the usual health checks, under all names of the corpus.
@@ -140,8 +141,9 @@ for image in IMAGES; do docker tag ID-stub "$image" || exit 1; done
 
 /// The images of a rendered repository, as Compose on the host names them.
 fn images(host: &Host, repo: &Repo, out: &str) -> Vec<String> {
-    assert_eq!(repo.run(&["render", "--out", out]).code, 0);
-    copy(host, &repo.path().join(out).join(&host.name).join("srv"), "/tmp/corpus-rendered");
+    let out = repo.path().join(out);
+    assert_eq!(repo.run(&["render", "--out", out.as_str()]).code, 0);
+    copy(host, &out.join(&host.name).join("srv"), "/tmp/corpus-rendered");
     let said = host.sh(
         "cd /tmp/corpus-rendered && for dir in *; do (cd $dir
             files=$(ls | grep -E '^(docker-)?compose\\.ya?ml$' | sed 's/^/-f /')

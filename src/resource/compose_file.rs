@@ -287,6 +287,9 @@ fn uses(service: &Node, context: &Context<'_>) -> Vec<Use> {
             add(part, Some(name).filter(|_| !optional).map(String::as_str), how);
         }
     }
+    for node in ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| service.get(key)) {
+        add(Part::Service, node.text().and_then(|mode| mode.strip_prefix("service:")), node);
+    }
     for (part, key) in [(Part::Config, "configs"), (Part::Secret, "secrets")] {
         for item in service.get(key).map(Node::items).unwrap_or_default() {
             add(part, item.text().or_else(|| item.get("source").and_then(Node::text)), item);
