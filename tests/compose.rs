@@ -69,7 +69,8 @@ fn refused_by_compose(host: &Host, cases: &[Case], to: &str) -> BTreeSet<String>
         // A second file is the one option that Compose must be told of, too.
         let more = case.options.lines().filter_map(|line| line.strip_prefix("file "));
         let more: String = more.map(|file| format!(" -f {file}")).collect();
-        let (went, _) = host.try_sh(&format!("cd {to}/{} && docker compose -f {}{more} config -q", case.name, case.file));
+        let (went, _) =
+            host.try_sh(&format!("cd {to}/{} && docker compose -f {}{more} config -q", case.name, case.file));
         if !went {
             refused.insert(case.name.clone());
         }
@@ -144,11 +145,9 @@ fn images(host: &Host, repo: &Repo, out: &str) -> Vec<String> {
     let out = repo.path().join(out);
     assert_eq!(repo.run(&["render", "--out", out.as_str()]).code, 0);
     copy(host, &out.join(&host.name).join("srv"), "/tmp/corpus-rendered");
-    let said = host.sh(
-        "cd /tmp/corpus-rendered && for dir in *; do (cd $dir
+    let said = host.sh("cd /tmp/corpus-rendered && for dir in *; do (cd $dir
             files=$(ls | grep -E '^(docker-)?compose\\.ya?ml$' | sed 's/^/-f /')
-            docker compose $files --profile '*' config --images 2>/dev/null); done",
-    );
+            docker compose $files --profile '*' config --images 2>/dev/null); done");
     let images: BTreeSet<&str> = said.lines().filter(|line| !line.contains(' ')).collect();
     images.into_iter().map(String::from).collect()
 }
@@ -198,7 +197,10 @@ fn what_people_publish_runs_settles_and_goes() {
     for case in &runs {
         repo.drop_stack(&case.name);
     }
-    repo.write("stacks/nothing/stack.kdl", "stack \"nothing\" {\n on \"all\"\n file \"/srv/corpus-nothing\" content=\"x\"\n}\n");
+    repo.write(
+        "stacks/nothing/stack.kdl",
+        "stack \"nothing\" {\n on \"all\"\n file \"/srv/corpus-nothing\" content=\"x\"\n}\n",
+    );
     repo.apply();
     repo.is_settled();
     for host in &hosts {

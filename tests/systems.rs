@@ -110,7 +110,10 @@ fn the_greetings_as_containers() {
     let web = "-H 'Host: greetings.example.org' http://127.0.0.1:8095";
     assert_eq!(system.curl(&format!("{api}/greet?name=Ada")), "Hello, Ada!");
     assert_eq!(system.curl(&format!("{api}/count")), "1");
-    assert_eq!(system.host.sh("docker exec $(docker ps -q --filter name=greetings-cache) redis-cli get count").trim(), "1");
+    assert_eq!(
+        system.host.sh("docker exec $(docker ps -q --filter name=greetings-cache) redis-cli get count").trim(),
+        "1"
+    );
     assert!(system.curl(&format!("{web}/")).contains("<h1>Hello from the site</h1>"));
 
     // The whole configuration of nginx counts, for both names.
@@ -178,7 +181,9 @@ fn a_number_goes_through_every_part_of_fibonacci() {
         let app = format!("fibonacci_{part}.py");
         system.image(&format!("docker.io/acme/fibonacci-{part}:2.0"), "lab/python:1", Some(&app));
     }
-    for (name, from) in [("nginx:1.27-alpine", "nginx"), ("redis:7-alpine", "redis"), ("postgres:17-alpine", "postgres")] {
+    for (name, from) in
+        [("nginx:1.27-alpine", "nginx"), ("redis:7-alpine", "redis"), ("postgres:17-alpine", "postgres")]
+    {
         system.image(name, &format!("lab/{from}:1"), None);
     }
     system.repo.apply();
@@ -215,7 +220,9 @@ fn a_number_goes_through_every_part_of_fibonacci() {
 fn microservices_are_built_on_their_own_base() {
     const STACK: &str = "microservices";
     let system = System::new("lab-3", STACK, "microservices");
-    system.host.sh("docker rmi -f custom-python:3 microservices-a microservices-b microservices-c >/dev/null 2>&1; true");
+    system
+        .host
+        .sh("docker rmi -f custom-python:3 microservices-a microservices-b microservices-c >/dev/null 2>&1; true");
     system.image("python:3.13-slim", "lab/python:1", None);
     system.image("nginx:1.27-alpine", "lab/nginx:1", None);
     system.image("netdata/netdata:v2.2", "lab/python:1", Some("monitor.py"));
@@ -245,4 +252,84 @@ fn microservices_are_built_on_their_own_base() {
     assert_eq!((get("/api/a/health"), get("/api/b/health")), ("fine".into(), "fine".into()));
     system.repo.is_settled();
     system.goes(STACK);
+}
+
+/// A sandbox with one Compose project, whose file somebody wrote by hand.
+fn by_hand(compose: &str, files: &[(&str, &str)]) -> Repo {
+    let repo = Repo::new("by-hand", &[]);
+    repo.write("hosts/vps.kdl", "host \"vps\" address=\"203.0.113.10\"\n");
+    repo.write(
+        "stacks/app/stack.kdl",
+        "stack \"app\" {\n on \"vps\"\n compose \"app\" file=\"docker-compose.yml\"\n}\n",
+    );
+    repo.write("stacks/app/docker-compose.yml", compose);
+    for (path, text) in files {
+        repo.write(&format!("stacks/app/{path}"), text);
+    }
+    repo
+}
+
+const FIRST: &str = "services:
+  api:
+    image: ghcr.io/acme/api:latest
+    ports:
+      - \"8080:8080\"
+    depends_on:
+      - dicedb
+    environment:
+      - REDIS_URL=dicedb:7379
+  dicedb:
+    image: dicedb/dicedb
+    ports:
+      - \"7379:7379\"
+  nginx:
+    image: nginx:alpine
+    ports:
+      - \"80:80\"
+    volumes:
+      - ./nginx.conf:/etc/nginx/nginx.conf:ro
+    depends_on:
+      - api
+";
+
+const NGINX: &str = "events {}\nhttp {\n    server {\n        location / {\n            proxy_pass http://api:8080;\n        }\n    }\n}\n";
+
+#[test]
+fn mistakes_like_those_of_the_seeds_are_named_with_their_place() {
+    let said = |compose: &str, nginx: &str| {
+        let ran = by_hand(compose, &[("nginx.conf", nginx)]).run(&["check"]);
+        (ran.code, ran.err)
+    };
+    let find = |compose: String, nginx: &str, code: i32, place: &str, words: &str| {
+        let (ended, text) = said(&compose, nginx);
+        assert_eq!(ended, code, "{words}: {text}");
+        assert!(text.contains(place) && text.contains(words), "{place}: {words}: {text}");
+    };
+    // The cache of the first version in Docker is open to the world.
+    find(FIRST.into(), NGINX, 0, "docker-compose.yml:13:9", "publishes DiceDB to the whole world on port 7379");
+    let closed = FIRST.replace("    ports:\n      - \"7379:7379\"\n", "");
+    assert_eq!(said(&closed, NGINX), (0, String::new()));
+    for (port, what) in [
+        (5432, "PostgreSQL"),
+        (3306, "MySQL"),
+        (6379, "Redis"),
+        (27017, "MongoDB"),
+        (9200, "Elastic"),
+        (11211, "Memcached"),
+    ] {
+        let open = format!("services:\n  data:\n    image: acme/data\n    ports: [\"{port}:{port}\"]\n");
+        find(open, NGINX, 0, "docker-compose.yml:4:", what);
+    }
+    find(closed.replace("      - dicedb\n", "      - dice\n"), NGINX, 1, "docker-compose.yml:7:9", "has no `dice`");
+    let volume = closed.replace("./nginx.conf:/etc/nginx/nginx.conf:ro", "logs:/var/log/nginx");
+    find(volume, NGINX, 1, "docker-compose.yml:15:9", "`volumes` of this project has no `logs`");
+    let network = closed.replace("    image: nginx:alpine\n", "    image: nginx:alpine\n    networks: [front]\n");
+    find(network, NGINX, 1, "docker-compose.yml:12:16", "`networks` of this project has no `front`");
+    // The service is called `api`, and its own name in the proxy's file is another one.
+    let server = NGINX.replace("http://api:8080", "http://server:5000");
+    find(closed.clone(), &server, 0, "nginx.conf:5:", "no service of `compose:app` is called `server`");
+    // Two that cannot reach each other, as they share no network.
+    let apart = closed.replace("    image: nginx:alpine\n", "    image: nginx:alpine\n    networks: [front]\n")
+        + "networks:\n  front:\n";
+    find(apart, NGINX, 0, "nginx.conf:5:", "shares no network with `api`");
 }

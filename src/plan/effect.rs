@@ -193,8 +193,13 @@ impl Deed {
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
             Deed::ComposeUp { build, create, recreate, start, remove, .. } => {
-                let parts =
-                    [("build", build), ("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+                let parts = [
+                    ("build", build),
+                    ("create", create),
+                    ("recreate", recreate),
+                    ("start", start),
+                    ("remove", remove),
+                ];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())

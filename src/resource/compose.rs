@@ -11,6 +11,7 @@ use crate::base::id::{Kind, ResourceId};
 use crate::resource::compose_env::Env;
 use crate::resource::compose_file::Service;
 use crate::resource::compose_mount::{Change, Mount, Shipped};
+use crate::resource::compose_proxy;
 use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
 use crate::resource::lowering::{Lowering, join_within};
@@ -91,6 +92,7 @@ impl Compose {
         let variables = self.env.variables(on, &base, &self.origin);
         let whole = self.whole(on, &files, &base, &variables)?;
         whole.check(on);
+        compose_proxy::check(&whole, &name, on, &self.origin);
         for file in &files {
             resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
         }
@@ -109,7 +111,7 @@ impl Compose {
             active.iter().map(|service| (service.name.clone(), singles(service, &shipped))).collect();
         let follows = active.iter().filter(|service| !service.follows.is_empty());
         let follows = follows.map(|service| (service.name.clone(), service.follows.clone())).collect();
-        let builds = whole.builds(&shipped);
+        let builds = whole.builds(on, &self.origin, &shipped);
         let builds = builds.into_iter().filter(|(name, _)| services.contains_key(name)).collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
         for (path, file) in shipped.into_paths() {
@@ -157,7 +159,8 @@ impl Compose {
         base: &Utf8Path,
         variables: &BTreeMap<String, String>,
     ) -> Option<Whole> {
-        let texts = files.iter().map(|file| compose_whole::Text { source: file.source.clone(), instead: file.instead.clone() });
+        let texts =
+            files.iter().map(|file| compose_whole::Text { source: file.source.clone(), instead: file.instead.clone() });
         Whole::read(on, &texts.collect::<Vec<_>>(), base, variables, &self.origin)
     }
 

@@ -86,7 +86,8 @@ pub fn plain_lines(source: &Source) -> BTreeMap<String, String> {
 fn plain_line(line: &str) -> Option<(String, String)> {
     let (name, value) = line.trim().strip_prefix("export ").unwrap_or(line.trim()).split_once('=')?;
     let value = value.trim();
-    let value = if value.starts_with(['"', '\'']) { value } else { value.split(" #").next().unwrap_or(value).trim_end() };
+    let value =
+        if value.starts_with(['"', '\'']) { value } else { value.split(" #").next().unwrap_or(value).trim_end() };
     let inner = [('"', '"'), ('\'', '\'')]
         .into_iter()
         .find_map(|(open, close)| value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)))

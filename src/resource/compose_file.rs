@@ -20,6 +20,8 @@ pub struct Service {
     pub image: Option<String>,
     /// The folder it is built from.
     pub build: Option<Named>,
+    /// The file in that folder that says how.
+    pub dockerfile: Option<String>,
     /// The ports it publishes.
     pub ports: Listed<Port>,
     /// What it mounts from the project directory or elsewhere on the host.
@@ -32,10 +34,23 @@ pub struct Service {
     pub scaled_to_zero: Option<bool>,
     /// The service it begins with, and the file that one is in, if another.
     pub extends: Option<(Option<String>, String)>,
+    /// The networks it is on.
+    pub networks: Networks,
+    /// Other names by which it is known, or knows others.
+    pub names: Vec<String>,
     /// Services in whose containers it lives: their network, their processes, their volumes.
     pub follows: Vec<String>,
     /// What it needs that must be written down somewhere in the project.
     pub uses: Vec<Use>,
+}
+
+/// Where the other containers can be reached from a service, and it from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Networks {
+    /// On these networks of the project.
+    Named(Vec<String>),
+    /// On the host's, another container's, or none.
+    Other,
 }
 
 /// A list of a service: in addition to what was said before, or instead of it (`!override`, `!reset`).
@@ -104,6 +119,8 @@ pub struct ComposeFile {
     pub includes: Vec<Include>,
     /// What it writes down.
     pub parts: Vec<(Part, String)>,
+    /// Networks that others have made.
+    pub external: Vec<String>,
 }
 
 /// One item of `include`: files that are read one over the other.
@@ -136,6 +153,12 @@ impl Named {
     /// Where it is in the repository; `None` for what is elsewhere on the host.
     pub fn path(&self) -> Option<Utf8PathBuf> {
         join_within(&self.base, &self.written)
+    }
+}
+
+impl Default for Networks {
+    fn default() -> Self {
+        Networks::Named(vec!["default".into()])
     }
 }
 
@@ -173,18 +196,23 @@ impl Service {
     pub fn add(&mut self, later: Service) {
         self.image = later.image.or(self.image.take());
         self.build = later.build.or(self.build.take());
+        self.dockerfile = later.dockerfile.or(self.dockerfile.take());
         self.ports.add(later.ports);
         self.mounts.add(later.mounts);
         self.reads.extend(later.reads);
         self.profiles.extend(later.profiles);
         self.scaled_to_zero = later.scaled_to_zero.or(self.scaled_to_zero);
+        if later.networks != Networks::default() {
+            self.networks = later.networks;
+        }
+        self.names.extend(later.names);
         self.follows.extend(later.follows);
         self.uses.extend(later.uses);
     }
 
-    /// The services it waits for.
-    pub fn waits_for(&self) -> impl Iterator<Item = &str> {
-        self.uses.iter().filter(|used| used.part == Part::Service).map(|used| used.name.as_str())
+    /// Where the file is that says how it is built.
+    pub fn recipe(&self) -> Option<Utf8PathBuf> {
+        join_within(&self.build.as_ref()?.path()?, self.dockerfile.as_deref().unwrap_or("Dockerfile"))
     }
 }
 
@@ -225,7 +253,10 @@ pub fn read(root: &Node, context: &Context<'_>) -> ComposeFile {
     let includes = root.get("include").map(Node::items).unwrap_or_default();
     let parts = [Part::Service, Part::Volume, Part::Network, Part::Config, Part::Secret];
     let written = |part: Part| root.get(part.key()).map(Node::entries).unwrap_or_default();
+    let is_external = |node: &Node| node.get("external").is_some_and(|how| how.text() != Some("false"));
+    let external = written(Part::Network).iter().filter(|(_, node)| is_external(node));
     ComposeFile {
+        external: external.map(|(name, _)| name.clone()).collect(),
         services: services.iter().map(|(name, node)| service(name, node, &files, context)).collect(),
         includes: includes.iter().filter_map(|item| include(item, context)).collect(),
         parts: parts
@@ -250,17 +281,43 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
     Service {
         name: name.to_string(),
         image: context.text(node, "image"),
-        build: node.get("build").and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
+        build: node
+            .get("build")
+            .and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
             .and_then(|written| context.named(written)),
+        dockerfile: node.get("build").and_then(|build| context.text(build, "dockerfile")),
         ports: context.listed(node, "ports", |port| ports(port, context)),
         mounts,
         reads: env_files(node).into_iter().filter_map(|written| context.named(written)).collect(),
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
         scaled_to_zero: context.text(node, "scale").or(replicas).map(|count| count == "0"),
         extends,
+        networks: networks(node),
+        names: names(node, context),
         follows: follows(node),
         uses: uses(node, context),
     }
+}
+
+fn networks(service: &Node) -> Networks {
+    let Some(node) = service.get("networks") else {
+        return if service.get("network_mode").is_some() { Networks::Other } else { Networks::default() };
+    };
+    let listed = node.texts().into_iter().map(String::from);
+    Networks::Named(listed.chain(node.entries().iter().map(|(name, _)| name.clone())).collect())
+}
+
+fn names(service: &Node, context: &Context<'_>) -> Vec<String> {
+    let mut names: Vec<String> = context.text(service, "container_name").into_iter().collect();
+    for (_, how) in service.get("networks").map(Node::entries).unwrap_or_default() {
+        names.extend(how.get("aliases").map(Node::texts).unwrap_or_default().into_iter().map(String::from));
+    }
+    let links = ["links", "external_links"].into_iter().filter_map(|key| service.get(key)).flat_map(Node::texts);
+    names.extend(links.filter_map(|link| Some(link.split_once(':')?.1.to_string())));
+    let Some(hosts) = service.get("extra_hosts") else { return names };
+    let listed = hosts.texts().into_iter().filter_map(|host| host.split([':', '=']).next()).map(String::from);
+    names.extend(listed.chain(hosts.entries().iter().map(|(name, _)| name.clone())));
+    names
 }
 
 fn follows(service: &Node) -> Vec<String> {

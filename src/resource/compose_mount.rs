@@ -80,7 +80,8 @@ impl<'a> Shipped<'a> {
     /// Adds what the Compose files read, mount or build from their own folder, where the repository has it.
     pub fn named_by(&mut self, whole: &Whole) {
         let services = whole.services.values();
-        let named = services.flat_map(|service| service.mounts.items.iter().chain(&service.reads).chain(&service.build));
+        let named =
+            services.flat_map(|service| service.mounts.items.iter().chain(&service.reads).chain(&service.build));
         for named in named.chain(&whole.reads) {
             let Some(path) = named.path() else { continue };
             if path.starts_with(&self.base) {

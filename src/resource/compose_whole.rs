@@ -8,8 +8,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::resource::compose_env;
-use crate::resource::compose_mount::Shipped;
 use crate::resource::compose_file::{self, ComposeFile, Context, Include, Named, Part, Service, Use};
+use crate::resource::compose_mount::Shipped;
 use crate::resource::lowering::Lowering;
 use crate::resource::yaml;
 
@@ -24,6 +24,7 @@ pub struct Whole {
     /// The files besides the first ones from which it was read.
     pub reads: Vec<Named>,
     parts: BTreeSet<(Part, String)>,
+    external: BTreeSet<String>,
     /// Files that the repository does not have: then it is not known what else there is.
     incomplete: bool,
 }
@@ -54,13 +55,18 @@ impl Whole {
     }
 
     /// The services that are built on the host, each with the folders its image is made from.
-    pub fn builds(&self, shipped: &Shipped<'_>) -> BTreeMap<String, Vec<Utf8PathBuf>> {
+    pub fn builds(
+        &self,
+        on: &Lowering<'_>,
+        origin: &Span,
+        shipped: &Shipped<'_>,
+    ) -> BTreeMap<String, Vec<Utf8PathBuf>> {
         let built = self.services.values().filter(|service| service.build.is_some());
-        built.map(|service| (service.name.clone(), self.contexts(service, shipped))).collect()
+        built.map(|service| (service.name.clone(), self.contexts(on, origin, service, shipped))).collect()
     }
 
-    /// The folders of a service and of all it waits for.
-    fn contexts(&self, service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
+    /// The folders of a service and of all whose image it begins with.
+    fn contexts(&self, on: &Lowering<'_>, origin: &Span, service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
         let (mut waiting, mut seen) = (vec![service], BTreeSet::new());
         let mut folders = Vec::new();
         while let Some(service) = waiting.pop() {
@@ -68,9 +74,17 @@ impl Whole {
                 continue;
             }
             folders.extend(service.build.as_ref().and_then(|context| shipped.context(context)));
-            waiting.extend(service.waits_for().filter_map(|name| self.services.get(name)));
+            let recipe = service.recipe().and_then(|path| on.source(&path, origin));
+            let begins_with = |image: &String| recipe.as_ref().is_some_and(|recipe| is_base(&recipe.text, image));
+            let built = self.services.values().filter(|other| other.build.is_some());
+            waiting.extend(built.filter(|other| other.image.as_ref().is_some_and(begins_with)));
         }
         folders
+    }
+
+    /// Whether a network is not the project's own.
+    pub fn is_external(&self, network: &str) -> bool {
+        self.external.contains(network)
     }
 
     /// Reports what a service needs and nothing in the project says. Compose would refuse the whole.
@@ -96,6 +110,12 @@ impl Whole {
     }
 }
 
+/// Whether a Dockerfile takes something from an image: `FROM image` or `COPY --from=image`.
+fn is_base(recipe: &str, image: &str) -> bool {
+    let mut words = recipe.split_whitespace().map(|word| word.trim_start_matches("--from="));
+    words.any(|word| word == image || word.strip_suffix(":latest") == Some(image))
+}
+
 struct Walk<'a> {
     on: &'a Lowering<'a>,
     origin: &'a Span,
@@ -110,9 +130,14 @@ impl Walk<'_> {
             let file = self.parse(text, base, variables)?;
             for service in &file.services {
                 let service = self.extended(service, &file, base, variables, 0)?;
-                self.whole.services.entry(service.name.clone()).and_modify(|known| known.add(service.clone())).or_insert(service);
+                self.whole
+                    .services
+                    .entry(service.name.clone())
+                    .and_modify(|known| known.add(service.clone()))
+                    .or_insert(service);
             }
             self.whole.parts.extend(file.parts);
+            self.whole.external.extend(file.external);
             for include in file.includes {
                 self.include(include, variables)?;
             }

@@ -10,6 +10,7 @@ pub mod compose;
 mod compose_env;
 mod compose_file;
 mod compose_mount;
+mod compose_proxy;
 mod compose_whole;
 pub mod directory;
 pub mod file;

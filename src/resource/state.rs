@@ -127,8 +127,8 @@ pub struct Project {
     pub services: BTreeMap<String, Vec<Utf8PathBuf>>,
     /// Those that live in another service's container (its network, its volumes), and so go when it goes.
     pub follows: BTreeMap<String, Vec<String>>,
-    /// Those whose image is built on the host, with the folders that it is made from: also those of built services that it
-    /// waits for, as they may be what it is built on.
+    /// Those whose image is built on the host, with the folders that it is made from: also those of built services whose
+    /// image it begins with.
     pub builds: BTreeMap<String, Vec<Utf8PathBuf>>,
     /// Whether it should run. When not, it is stopped, never removed.
     pub running: bool,
