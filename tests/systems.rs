@@ -322,9 +322,9 @@ fn mistakes_like_those_of_the_seeds_are_named_with_their_place() {
     }
     find(closed.replace("      - dicedb\n", "      - dice\n"), NGINX, 1, "docker-compose.yml:7:9", "has no `dice`");
     let volume = closed.replace("./nginx.conf:/etc/nginx/nginx.conf:ro", "logs:/var/log/nginx");
-    find(volume, NGINX, 1, "docker-compose.yml:15:9", "`volumes` of this project has no `logs`");
+    find(volume, NGINX, 1, "docker-compose.yml:17:9", "`volumes` of this project has no `logs`");
     let network = closed.replace("    image: nginx:alpine\n", "    image: nginx:alpine\n    networks: [front]\n");
-    find(network, NGINX, 1, "docker-compose.yml:12:16", "`networks` of this project has no `front`");
+    find(network, NGINX, 1, "docker-compose.yml:14:16", "`networks` of this project has no `front`");
     // The service is called `api`, and its own name in the proxy's file is another one.
     let server = NGINX.replace("http://api:8080", "http://server:5000");
     find(closed.clone(), &server, 0, "nginx.conf:5:", "no service of `compose:app` is called `server`");

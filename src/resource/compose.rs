@@ -91,13 +91,11 @@ impl Compose {
         let files = self.files(on)?;
         let variables = self.env.variables(on, &base, &self.origin);
         let whole = self.whole(on, &files, &base, &variables)?;
-        whole.check(on);
-        compose_proxy::check(&whole, &name, on, &self.origin);
         for file in &files {
             resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
         }
-        if let Some(env) = env? {
-            resource.state.paths.insert(directory.join(".env"), state(env, 0o640));
+        if !self.env.is_empty(on, &base) {
+            resource.state.paths.insert(directory.join(".env"), state(env?, 0o640));
         }
         let mut shipped = Shipped::new(on, base, &directory, &self.origin);
         let shipped_all = shipped.own(&self.mounts).is_some();
@@ -107,6 +105,8 @@ impl Compose {
         let asked = variables.get("COMPOSE_PROFILES").into_iter().flat_map(|names| names.split(','));
         profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
+        whole.check(&active, on);
+        compose_proxy::check(&whole, &active, &name, on, &self.origin);
         let services: BTreeMap<String, Vec<Utf8PathBuf>> =
             active.iter().map(|service| (service.name.clone(), singles(service, &shipped))).collect();
         let follows = active.iter().filter(|service| !service.follows.is_empty());

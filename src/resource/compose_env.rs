@@ -30,15 +30,15 @@ impl Env {
         Env { files, variables }
     }
 
-    /// The text of `.env`: the one beside the Compose file, the files named, then the variables; `None` if there is none
-    /// of these.
-    pub fn lower(&self, on: &Lowering<'_>, base: &Utf8Path, origin: &Span) -> Option<Option<Content>> {
-        let sources = self.sources(on, base, origin)?;
-        if sources.is_empty() && self.variables.is_empty() {
-            return Some(None);
-        }
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self, on: &Lowering<'_>, base: &Utf8Path) -> bool {
+        self.files.is_empty() && self.variables.is_empty() && !on.files.contains_key(&base.join(BESIDE))
+    }
+
+    /// The text of `.env`: the one beside the Compose file, the files named, then the variables.
+    pub fn lower(&self, on: &Lowering<'_>, base: &Utf8Path, origin: &Span) -> Option<Content> {
         let mut text = format!("# {}\n", on.banner());
-        for source in sources {
+        for source in self.sources(on, base, origin)? {
             text += source.text.trim_end();
             text.push('\n');
         }
@@ -48,7 +48,7 @@ impl Env {
             secret |= rendered.secret;
             text.extend([name.as_str(), "=", &quoted(&rendered.text), "\n"]);
         }
-        Some(Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) }))
+        Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) })
     }
 
     /// The files it is made of.

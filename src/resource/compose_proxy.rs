@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::base::diagnostic::{Problem, Span, did_you_mean};
-use crate::resource::compose_file::{Networks, Service};
+use crate::resource::compose_file::{Named, Networks, Service};
 use crate::resource::compose_whole::Whole;
 use crate::resource::lowering::Lowering;
 use crate::resource::nginx::{self, Directive};
 
 /// Warns of requests that are sent to a service that is not there, or to one that shares no network with the proxy:
 /// nginx would not even start.
-pub fn check(whole: &Whole, project: &str, on: &Lowering<'_>, origin: &Span) {
-    for service in whole.services.values() {
-        let files = service.mounts.items.iter().filter_map(|mount| mount.path());
+pub fn check(whole: &Whole, active: &[&Service], project: &str, on: &Lowering<'_>, origin: &Span) {
+    for service in active {
+        let files = service.mounts.items.iter().filter_map(Named::path);
         for path in files.filter(|path| path.extension() == Some("conf") && on.files.contains_key(path)) {
             let Some(source) = on.source(&path, origin) else { continue };
             let Ok(directives) = nginx::parse(&source.text) else { continue };
@@ -76,6 +76,14 @@ impl Targets {
             };
             match directive.name.as_str() {
                 "proxy_pass" => add(first.split_once("://").map_or(first, |(_, rest)| rest)),
+                // A name in a variable is asked for anew with each request.
+                "set" => {
+                    let value = directive.args.get(1).map_or("", String::as_str);
+                    let is_target = value.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+                    if is_target {
+                        add(value);
+                    }
+                }
                 "fastcgi_pass" | "uwsgi_pass" | "grpc_pass" => add(first.trim_start_matches("grpc://")),
                 "upstream" => {
                     self.upstreams.insert(first.to_string());

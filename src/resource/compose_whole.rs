@@ -87,12 +87,12 @@ impl Whole {
         self.external.contains(network)
     }
 
-    /// Reports what a service needs and nothing in the project says. Compose would refuse the whole.
-    pub fn check(&self, on: &Lowering<'_>) {
+    /// Reports what a service that runs needs and nothing in the project says. Compose would refuse the whole.
+    pub fn check(&self, active: &[&Service], on: &Lowering<'_>) {
         if self.incomplete {
             return;
         }
-        for used in self.services.values().flat_map(|service| &service.uses) {
+        for used in active.iter().flat_map(|service| &service.uses) {
             let Use { part, name, span } = used;
             let own = *part == Part::Network && name == "default";
             if own || self.parts.contains(&(*part, name.clone())) {

@@ -9,6 +9,7 @@ mod body;
 pub mod compose;
 mod compose_env;
 mod compose_file;
+mod compose_link;
 mod compose_mount;
 mod compose_proxy;
 mod compose_whole;
