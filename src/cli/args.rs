@@ -149,6 +149,9 @@ pub struct Apply {
     /// Do exactly the plan with this digest, and without asking (at least 6 digits of it)
     #[arg(long, value_name = "DIGEST", value_parser = expectation)]
     pub expect: Option<String>,
+    /// As --expect, and that plan may go beyond the limits, and remove or stop what is protected
+    #[arg(long = "override", value_name = "DIGEST", value_parser = expectation, conflicts_with = "expect")]
+    pub override_plan: Option<String>,
     /// Resources that may be taken over although they are there and not ours.
     #[arg(long, value_name = "KIND:NAME", help = ADOPT)]
     pub adopt: Vec<ResourceId>,

@@ -50,6 +50,8 @@ fn host(host: &HostPlan) -> Value {
         "unchanged": host.unchanged,
         "unfinished": host.unfinished,
         "notes": host.notes,
+        "transaction": host.extent,
+        "hazards": host.hazards,
         "stacks": host.transactions.iter().map(transaction).collect::<Vec<_>>(),
     })
 }

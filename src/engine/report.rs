@@ -101,6 +101,14 @@ impl HostReport {
         self.outcomes.values().filter(|other| **other == outcome).count()
     }
 
+    /// Whether something went wrong, and all of that was brought back or not begun because of it.
+    pub fn is_brought_back(&self) -> bool {
+        let wrong = || self.outcomes.values().filter(|outcome| outcome.is_failure());
+        self.error.is_none()
+            && wrong().any(|outcome| *outcome == Outcome::RolledBack)
+            && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
+    }
+
     /// Whether everything went well.
     pub fn is_good(&self) -> bool {
         self.error.is_none() && !self.outcomes.values().any(|outcome| outcome.is_failure())
@@ -108,11 +116,13 @@ impl HostReport {
 }
 
 impl Report {
-    /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not.
+    /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not, 4 where none
+    /// is, and all that went wrong was brought back.
     pub fn exit_code(&self) -> u8 {
         let good = self.hosts.iter().filter(|host| host.is_good()).count();
         match good {
             good if good == self.hosts.len() => 0,
+            0 if self.hosts.iter().all(HostReport::is_brought_back) => 4,
             0 => 1,
             _ => 3,
         }

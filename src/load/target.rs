@@ -6,6 +6,7 @@ use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::HostName;
 use crate::host::transport::{SshTarget, Target};
+use crate::load::limits::Given;
 use crate::load::reading::{Reading, shown};
 use crate::load::vars::{self, Vars};
 
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     identities: Vec<Text>,
     pub(super) tags: Vec<Text>,
     pub(super) vars: Vars,
+    pub(super) given: Given,
 }
 
 impl Settings {
@@ -32,6 +34,7 @@ impl Settings {
             identities: reader.values("identity"),
             tags: reader.values("tags"),
             vars: vars::read(reader),
+            given: Given::read(reader),
         }
     }
 
@@ -48,6 +51,7 @@ impl Settings {
             identities: identities.clone(),
             tags: defaults.tags.iter().chain(&self.tags).cloned().collect(),
             vars,
+            given: self.given.over(&defaults.given),
         }
     }
 

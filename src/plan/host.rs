@@ -8,8 +8,10 @@ use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
+use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
 use crate::plan::effect::{Deed, Effect};
+use crate::plan::guard::hazards;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
@@ -29,6 +31,14 @@ pub struct Policy<'a> {
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
     pub offline: bool,
+    /// The host can go back by itself if it is not reached again: there is a link that could break.
+    pub goes_back: bool,
+    /// The stacks that the repository has for this host.
+    pub here: BTreeSet<StackName>,
+    /// How much may be done to it.
+    pub limits: Limits,
+    /// What happens together.
+    pub extent: Extent,
 }
 
 impl Policy<'_> {
@@ -50,6 +60,8 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
         host: desired.host.clone(),
         unchanged: unchanged.saturating_sub(touched),
         notes: planner.notes(&transactions),
+        hazards: hazards(&transactions, desired, &planner.ownership, policy),
+        extent: policy.extent,
         transactions,
         unfinished: seen.unfinished.clone(),
         offline: policy.offline,
