@@ -46,7 +46,8 @@ async fn work(call: &Call<'_>, options: &Apply, named: Option<&String>, agreed: 
     if let Some(expected) = named {
         as_expected(planned, expected)?;
     }
-    if !agreed && is_anything_to_do(planned, options.confirm > 0) && !ask::confirm(call.screen, "Apply these changes?") {
+    if !agreed && is_anything_to_do(planned, options.confirm > 0) && !ask::confirm(call.screen, "Apply these changes?")
+    {
         call.screen.say(Page::new().line("nothing was changed"));
         return Ok(1);
     }

@@ -128,3 +128,34 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(hosts: &[&[Outcome]]) -> u8 {
+        let host = |(number, outcomes): (usize, &&[Outcome])| HostReport {
+            host: HostName::new(format!("h{number}")).unwrap(),
+            outcomes: outcomes.iter().enumerate().map(|(n, o)| (format!("file:/{n}").parse().unwrap(), *o)).collect(),
+            failures: Vec::new(),
+            error: None,
+        };
+        Report { hosts: hosts.iter().enumerate().map(host).collect() }.exit_code()
+    }
+
+    #[test]
+    fn g07_what_was_rolled_back_has_an_exit_code_of_its_own() {
+        use Outcome::{Applied, Blocked, Failed, RolledBack, Unchanged};
+        for (hosts, expected) in [
+            (&[&[Applied, Unchanged][..]][..], 0),
+            (&[&[RolledBack, Unchanged]], 4),
+            (&[&[RolledBack, Blocked], &[RolledBack]], 4),
+            (&[&[RolledBack], &[Failed]], 1),
+            (&[&[RolledBack, Failed]], 1),
+            (&[&[Blocked]], 1),
+            (&[&[RolledBack], &[Applied]], 3),
+        ] {
+            assert_eq!(code(hosts), expected, "{hosts:?}");
+        }
+    }
+}

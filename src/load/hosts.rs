@@ -11,11 +11,11 @@ use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::host::transport::{SshTarget, Target};
 use crate::load::limits::Given;
-use crate::load::{Extent, Host, Limits};
 use crate::load::reading::{Reading, shown, with_known};
 use crate::load::secrets::{self, Found};
 use crate::load::target::{Place, Settings};
 use crate::load::vars::{Filled, Vars};
+use crate::load::{Extent, Host, Limits};
 
 /// What the files in `hosts/` say.
 #[derive(Default)]

@@ -90,7 +90,8 @@ fn extent(reader: &Reader<'_>, text: &Text) -> Option<Extent> {
         "host" => Some(Extent::Host),
         other => {
             let problem = Problem::error(format!("a transaction is a stack or a host, not {}", shown(other)));
-            reader.report(problem.at(&text.span, "here").hint("write `transaction=\"stack\"` or `transaction=\"host\"`"));
+            reader
+                .report(problem.at(&text.span, "here").hint("write `transaction=\"stack\"` or `transaction=\"host\"`"));
             None
         }
     }

@@ -140,9 +140,8 @@ fn touched_protection(transaction: &Transaction, goes_back: bool) -> Vec<Hazard>
     let unless = if goes_back { Unless::Confirmed } else { Unless::Overridden };
     let paths = transaction.changes.iter().flat_map(|change| &change.paths);
     let written = paths.filter(|path| path.after.is_some() && is_protected_path(&path.path));
-    let mut hazards: Vec<Hazard> = written
-        .map(|path| Hazard { what: format!("would write {}, which is protected", path.path), unless })
-        .collect();
+    let mut hazards: Vec<Hazard> =
+        written.map(|path| Hazard { what: format!("would write {}, which is protected", path.path), unless }).collect();
     for effect in &transaction.effects {
         let verb = match effect.deed {
             Deed::Restart { .. } => "restart",
@@ -151,8 +150,7 @@ fn touched_protection(transaction: &Transaction, goes_back: bool) -> Vec<Hazard>
             _ => continue,
         };
         let units = effect.deed.units().iter().filter(|unit| is_protected_unit(unit));
-        hazards
-            .extend(units.map(|unit| Hazard { what: format!("would {verb} {unit}, which is protected"), unless }));
+        hazards.extend(units.map(|unit| Hazard { what: format!("would {verb} {unit}, which is protected"), unless }));
     }
     hazards
 }

@@ -52,12 +52,8 @@ fn applied(desired: &Desired) -> Observation {
         }
         for unit in resource.state.units.keys() {
             let is = |text: &str| text.to_string();
-            let unit_seen = UnitSeen {
-                load: is("loaded"),
-                active: is("active"),
-                file_state: is("enabled"),
-                ..UnitSeen::default()
-            };
+            let unit_seen =
+                UnitSeen { load: is("loaded"), active: is("active"), file_state: is("enabled"), ..UnitSeen::default() };
             seen.units.insert(unit.clone(), unit_seen);
         }
     }
@@ -202,7 +198,8 @@ fn g07_a_transaction_is_a_stack_or_a_whole_host() {
     assert_eq!(extent("defaults transaction=\"host\"\nhost \"web\"").unwrap().0, Extent::Host);
     let body = "file \"/etc/a\" content=\"a\"";
     let whole = "host \"web\" transaction=\"host\"";
-    let mut plan = plan_of(&config(whole, &[]), &config(whole, &[("a", body), ("b", "file \"/etc/b\" content=\"b\"")]), true);
+    let mut plan =
+        plan_of(&config(whole, &[]), &config(whole, &[("a", body), ("b", "file \"/etc/b\" content=\"b\"")]), true);
     assert_eq!(plan.carried_out().count(), 2);
     let why = crate::plan::Refusal { why: "foreign".into(), hint: String::new() };
     plan.transactions[1].changes[0].refused = Some(why);
