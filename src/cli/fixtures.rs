@@ -92,7 +92,7 @@ pub fn change(id: &str, action: Action, cause: Cause, paths: Vec<PathChange>) ->
 }
 
 pub fn effect(deed: Deed, causes: &[&str]) -> Effect {
-    Effect { deed, causes: causes.iter().map(|id| id.parse().unwrap()).collect(), why: None }
+    Effect::new(deed, causes.iter().map(|id| id.parse().unwrap()).collect())
 }
 
 pub fn units(names: &[&str]) -> Vec<String> {

@@ -88,7 +88,7 @@ fn change(text: &mut String, transaction: &Transaction, change: &Change) {
         let _ = writeln!(text, "- `{sign}` {kind} {name}: **refused**: {why} ({hint})");
         return;
     }
-    let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+    let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
     let arrow = if effects.is_empty() { String::new() } else { format!(" → {}", inline(&effects.join(", "))) };
     let _ = writeln!(text, "- `{sign}` {kind} {name}: {}{arrow}", inline(&words::what(change)));
     for path in &change.paths {

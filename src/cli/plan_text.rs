@@ -116,7 +116,7 @@ struct Columns {
 
 impl Row {
     fn of(transaction: &Transaction, change: &Change) -> Self {
-        let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+        let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
         Row {
             sign: words::sign(transaction, change),
             kind: change.id.kind.to_string(),

@@ -16,8 +16,13 @@ use crate::plan::{Action, Cause, Change, HostPlan, Plan, Transaction};
 use crate::resource::{Check, Probe};
 
 /// The effects of a transaction that a resource is a reason for.
-pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
+fn caused_by<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
     transaction.effects.iter().filter(move |effect| effect.causes.contains(id))
+}
+
+/// What a resource asks for, in words.
+pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = String> + use<'a> {
+    caused_by(transaction, id).map(|effect| with_reason(&effect.share(id), effect))
 }
 
 /// The sign in front of a change, and its colour.
@@ -29,7 +34,7 @@ pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style)
         Action::Remove => ("-", REMOVE),
         Action::Adopt => ("=", EFFECT),
         _ if change.cause == Cause::Owed => ("!", OWED),
-        _ if change.id.kind == Kind::Compose && effects_of(transaction, &change.id).any(recreates) => ("±", CHANGE),
+        _ if change.id.kind == Kind::Compose && caused_by(transaction, &change.id).any(recreates) => ("±", CHANGE),
         Action::Update => ("~", CHANGE),
         Action::Activate => (">", EFFECT),
     }
@@ -71,9 +76,13 @@ pub fn what(change: &Change) -> String {
 
 /// An effect, with the reason where the causes alone do not say it.
 pub fn effect(effect: &Effect) -> String {
+    with_reason(&effect.deed, effect)
+}
+
+fn with_reason(deed: &Deed, effect: &Effect) -> String {
     match &effect.why {
-        Some(why) => format!("{} ({why})", effect.deed.words()),
-        None => effect.deed.words(),
+        Some(why) => format!("{} ({why})", deed.words()),
+        None => deed.words(),
     }
 }
 

@@ -72,11 +72,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Where it is reached, as templates see it: `None` for this machine.
-    pub fn address(&self) -> Option<&str> {
+    /// Where it is reached, as templates see it.
+    pub fn address(&self) -> &str {
         match &self.target {
-            Target::Local { .. } => None,
-            Target::Ssh(ssh) => Some(&ssh.address),
+            Target::Local { .. } => "127.0.0.1",
+            Target::Ssh(ssh) => &ssh.address,
         }
     }
 

@@ -123,7 +123,13 @@ impl Place {
             reading.report(Problem::error(format!("{} is no directory", shown(&root.raw))).at(&root.span, "here"));
             return None;
         }
-        Some(Target::Local { root: root.map(|root| root.raw.clone().into()), sudo: all.sudo.unwrap_or(false) })
+        if let Some(root) = root.filter(|_| own.sudo == Some(true)) {
+            let problem = Problem::error("`sudo` means nothing below a root directory: owners are left alone there");
+            reading.report(problem.at(&root.span, "here").hint("remove `sudo`, or `root`"));
+        }
+        // From the defaults of the file it is meant for the others.
+        let sudo = all.sudo.unwrap_or(false) && root.is_none();
+        Some(Target::Local { root: root.map(|root| root.raw.clone().into()), sudo })
     }
 
     fn ssh(&self, reading: &Reading<'_>, name: &HostName, all: &Settings) -> Option<SshTarget> {

@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{Observation, Seen, Thing};
+use crate::host::observation::{Observation, PathSeen, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
@@ -229,7 +229,14 @@ impl<'a> Planner<'a> {
         let selects = |stack: &StackName| self.policy.selects(stack);
         let mut unwanted = self.ownership.unwanted(self.desired, &selects);
         unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
-        unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect()
+        let mut removals: Vec<Change> =
+            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+        // A directory made for several of them goes with the last one, and is said once.
+        let mut said = BTreeSet::new();
+        for change in removals.iter_mut().rev() {
+            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
+        }
+        removals
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
@@ -412,6 +419,10 @@ impl<'a> Planner<'a> {
         }
         notes
     }
+}
+
+fn is_directory(seen: &Seen<PathSeen>) -> bool {
+    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
 }
 
 /// Sorts transactions so that each comes after those it needs.

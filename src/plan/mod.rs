@@ -8,6 +8,8 @@ pub mod effect;
 pub mod guard;
 pub mod host;
 pub mod order;
+#[cfg(test)]
+pub(crate) mod tests;
 mod verdict;
 pub(crate) mod wishes;
 

@@ -1,94 +1,11 @@
-//! Repositories written out, a host that has what an earlier state of them owned there, and what holds the plan.
+//! What holds a plan, and what does not.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::Arc;
-
-use camino::{Utf8Path, Utf8PathBuf};
+use std::collections::BTreeSet;
 
 use super::{Hazard, Unless};
-use crate::base::id::{HostName, StackName};
-use crate::host::observation::{Observation, PathSeen, Seen, Thing, UnitSeen};
-use crate::ledger::{Claim, Ledger};
-use crate::load::{Config, Extent, Limits, Secrets, load};
-use crate::plan::host::{Policy, plan};
-use crate::plan::{HostPlan, guard};
-use crate::render::render;
-use crate::resource::Desired;
-use crate::resource::state::{Owner, PathState};
-
-/// A repository with these stacks for the host `web`.
-fn config(hosts: &str, stacks: &[(&str, &str)]) -> Config {
-    let mut files: BTreeMap<Utf8PathBuf, Arc<[u8]>> = BTreeMap::new();
-    files.insert("hosts/hosts.kdl".into(), format!("repo \"test\"\n{hosts}").as_bytes().into());
-    for (name, body) in stacks {
-        let text = format!("stack \"{name}\" {{\non \"web\"\n{body}\n}}");
-        files.insert(format!("stacks/{name}/stack.kdl").into(), text.as_bytes().into());
-    }
-    let nothing = |_: &Utf8Path| Err(io::Error::new(io::ErrorKind::NotFound, "no such file"));
-    let loaded = load(&files, &|_| None, &nothing, Secrets::Required);
-    loaded.map_or_else(|error| panic!("{:?}", error.problems), |(config, _)| config)
-}
-
-fn desired(config: &Config) -> Desired {
-    render(config, &HostName::new("web").unwrap(), None).into_result().unwrap().0
-}
-
-/// A host on which everything that `desired` says has been applied.
-fn applied(desired: &Desired) -> Observation {
-    let mut seen = Observation { systemd: true, ..Observation::default() };
-    let mut ledgers: BTreeMap<StackName, Ledger> = BTreeMap::new();
-    for resource in &desired.resources {
-        let claim = Claim::on(&resource.state, &BTreeMap::new(), "");
-        ledgers.entry(resource.stack.clone()).or_default().claims.insert(resource.id.clone(), claim);
-        for (path, state) in &resource.state.paths {
-            let (thing, mode) = match state {
-                PathState::File { content, mode, .. } => (Thing::File(Some(content.digest)), *mode),
-                PathState::Directory { mode, .. } => (Thing::Directory, *mode),
-                PathState::Link { target } => (Thing::Link(target.clone()), 0o777),
-            };
-            let there = PathSeen { thing, raw_type: 0x8000, mode, ids: (0, 0), owner: Owner::root(), size: 1 };
-            seen.paths.insert(path.clone(), Seen::Present(there));
-        }
-        for unit in resource.state.units.keys() {
-            let is = |text: &str| text.to_string();
-            let unit_seen =
-                UnitSeen { load: is("loaded"), active: is("active"), file_state: is("enabled"), ..UnitSeen::default() };
-            seen.units.insert(unit.clone(), unit_seen);
-        }
-    }
-    let named = ledgers.into_iter().map(|(stack, ledger)| (format!("test/ledger/{stack}"), ledger.to_text()));
-    seen.ledgers = named.collect();
-    seen
-}
-
-/// The plan for a host as `before` left it.
-fn plan_of(before: &Config, after: &Config, goes_back: bool) -> HostPlan {
-    let (mut seen, desired) = (applied(&desired(before)), desired(after));
-    // What has never been there is absent.
-    for path in desired.resources.iter().flat_map(|resource| resource.state.paths.keys()) {
-        seen.paths.entry(path.clone()).or_insert(Seen::Absent);
-    }
-    let host = &after.hosts[&desired.host];
-    let policy = Policy {
-        repo: &after.repo,
-        stacks: None,
-        adopt: &BTreeSet::new(),
-        after: &BTreeMap::new(),
-        offline: false,
-        goes_back,
-        here: after.stacks.keys().cloned().collect(),
-        limits: host.limits,
-        extent: host.extent,
-    };
-    plan(&desired, &seen, &policy)
-}
-
-const HOST: &str = "host \"web\" user=\"root\"";
-
-fn files(numbers: std::ops::Range<usize>) -> String {
-    numbers.map(|n| format!("file \"/srv/f{n}\" content=\"{n}\"\n")).collect()
-}
+use crate::load::{Extent, Limits};
+use crate::plan::guard;
+use crate::plan::tests::{HOST, config, files, plan_of};
 
 /// What holds the plan from one state of the repository to another, over a link that may break.
 fn held(hosts: &str, before: &[(&str, &str)], after: &[(&str, &str)]) -> Vec<String> {
