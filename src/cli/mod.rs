@@ -10,6 +10,7 @@ mod drift;
 pub mod failure;
 #[cfg(test)]
 mod fixtures;
+mod history;
 mod interrupt;
 mod manual;
 pub mod origin;
@@ -21,7 +22,9 @@ pub mod plan_text;
 pub mod problems;
 pub mod progress;
 mod render;
+mod recording;
 pub mod report;
+mod rollback;
 mod screen;
 mod status;
 mod wire;
@@ -65,6 +68,8 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Diff(options) => diff::run(call, options),
         Command::Plan(options) => plan::run(call, options),
         Command::Apply(options) => apply::run(call, options),
+        Command::History(options) => history::run(call, options),
+        Command::Rollback(options) => rollback::run(call, options),
         Command::Status => status::run(call),
         Command::Drift(options) => drift::run(call, options),
         Command::Completions { shell } => Ok(manual::completions(call, *shell)),
