@@ -32,7 +32,7 @@
 //!
 //! ```text
 //! 5  cli                                                       one file per subcommand; alone in printing
-//! 4  engine, store                                             the stages in order; the history of runs
+//! 4  engine, store, adopt                                      the stages in order; the history of runs; taking over what is there
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
 //! 1  host                                                      transports, programs, what they answer
@@ -87,6 +87,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adopt;
 pub mod apply;
 pub mod base;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Floor 5: the command line. One file per subcommand, and the only place that touches the terminal.
 
+mod adopt;
 mod apply;
 mod args;
 mod ask;
@@ -21,8 +22,8 @@ pub mod plan_markdown;
 pub mod plan_text;
 pub mod problems;
 pub mod progress;
-mod render;
 mod recording;
+mod render;
 pub mod report;
 mod rollback;
 mod screen;
@@ -68,6 +69,7 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Diff(options) => diff::run(call, options),
         Command::Plan(options) => plan::run(call, options),
         Command::Apply(options) => apply::run(call, options),
+        Command::Adopt(options) => adopt::run(call, options),
         Command::History(options) => history::run(call, options),
         Command::Rollback(options) => rollback::run(call, options),
         Command::Status => status::run(call),

@@ -70,8 +70,7 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending that can be written down.
-    const WRITTEN: [Ending; 5] =
-        [Ending::Done, Ending::Partly, Ending::Failed, Ending::Refused, Ending::Interrupted];
+    const WRITTEN: [Ending; 5] = [Ending::Done, Ending::Partly, Ending::Failed, Ending::Refused, Ending::Interrupted];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {

@@ -105,12 +105,7 @@ fn outcomes(transaction: &Transaction<'_>, id: &str, report: &HostReport) -> rus
     Ok(())
 }
 
-fn failures(
-    transaction: &Transaction<'_>,
-    id: &str,
-    report: &HostReport,
-    secrets: &[&Secret],
-) -> rusqlite::Result<()> {
+fn failures(transaction: &Transaction<'_>, id: &str, report: &HostReport, secrets: &[&Secret]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO failure SELECT number, ?2, ?3, ?4, ?5 FROM run WHERE id = ?1";
     let mut failed = transaction.prepare_cached(sql)?;
     for failure in &report.failures {
@@ -119,7 +114,13 @@ fn failures(
     }
     if let Some(error) = &report.error {
         let what = masked(&error.to_string(), secrets);
-        failed.execute(params![id, report.host.as_str(), None::<&str>, what, error.hint.clone().unwrap_or_default()])?;
+        failed.execute(params![
+            id,
+            report.host.as_str(),
+            None::<&str>,
+            what,
+            error.hint.clone().unwrap_or_default()
+        ])?;
     }
     Ok(())
 }
