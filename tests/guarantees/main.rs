@@ -8,6 +8,7 @@ mod crash;
 mod expect;
 mod fleet;
 mod hostile;
+mod matrix;
 mod older;
 mod ownership;
 mod plan_is_apply;

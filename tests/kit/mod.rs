@@ -4,6 +4,8 @@
 //! an earlier run left is swept away first.
 #![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
+pub mod stop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
