@@ -7,6 +7,7 @@ mod kit;
 mod crash;
 mod expect;
 mod fleet;
+mod full;
 mod hostile;
 mod matrix;
 mod older;

@@ -1,113 +1,19 @@
 //! 6, enumerated: either end dies, the link breaks or the power goes at every command or step of an apply.
 //!
-//! By default only some points are tried, the same each time. `RECONCILE_MATRIX=all` tries all of them, in some twenty
-//! minutes; a number N tries every Nth.
+//! All points at every command, not only some, are tried with `RECONCILE_MATRIX=all`: see `tests/kit/seesaw.rs`. That
+//! takes about an hour.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, Repo, alone, finish, lab};
+use crate::kit::seesaw::{Seesaw, each, points};
+use crate::kit::{Host, alone, finish, lab};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The points to try, of so many, where `few` are enough by default.
-fn points(count: usize, few: usize) -> impl Iterator<Item = usize> {
-    let stride = match std::env::var("RECONCILE_MATRIX").as_deref() {
-        Ok("all") => 1,
-        Ok(number) => number.parse().expect("RECONCILE_MATRIX is `all` or a number"),
-        Err(_) => count.div_ceil(few),
-    };
-    (1..=count).rev().step_by(stride)
-}
-
-/// A host that goes back and forth between two states. Each way brings a new directory, file and unit, a changed file,
-/// mode, link, unit and site, and takes away a directory, a file and a unit.
-struct Seesaw<'a> {
-    host: &'a Host,
-    repo: Repo,
-    is: &'static str,
-    states: BTreeMap<&'static str, BTreeMap<String, String>>,
-}
-
-impl<'a> Seesaw<'a> {
-    fn new(host: &'a Host, id: &str) -> Seesaw<'a> {
-        let repo = Repo::new(id, &[host]);
-        let mut saw = Seesaw { host, repo, is: "first", states: BTreeMap::new() };
-        for _ in 0..2 {
-            saw.tip();
-            saw.repo.apply();
-            saw.states.insert(saw.is, saw.files());
-        }
-        saw
-    }
-
-    /// Wants the other state.
-    fn tip(&mut self) {
-        self.is = if self.is == "first" { "again" } else { "first" };
-        let word = self.is;
-        let mode = if word == "first" { "0640" } else { "0600" };
-        self.repo.stack("one", &format!(
-            "directory \"/srv/ID/{word}\" mode=\"0750\"
-            file \"/srv/ID/{word}/new\" content=\"{word}\"
-            file \"/srv/ID/changed\" content=\"{}\" owner=\"www-data\" mode=\"0640\"
-            file \"/srv/ID/mode\" content=\"the same\" mode=\"{mode}\"
-            file \"/srv/ID/link\" link=\"/srv/ID/{word}\"
-            unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}
-            unit \"ID-{word}\" exec=\"/usr/bin/sleep 9999\"
-            site \"ID.test\" {{ listen \"127.0.0.1:7601\"\nsnippet \"location / {{ return 200 {word}; }}\" }}",
-            word.repeat(900)
-        ));
-    }
-
-    fn files(&self) -> BTreeMap<String, String> {
-        let id = &self.repo.id;
-        self.host.files(&format!("/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/nginx/sites-*/{id}*"))
-    }
-
-    /// Every path is as in one of the two states: whole, and with its mode and owner.
-    fn is_whole(&self, when: &str) {
-        let files = self.files();
-        let paths = files.keys().chain(self.states.values().flat_map(BTreeMap::keys));
-        for path in paths.filter(|path| !path.contains("/.reconcile-")) {
-            let is = files.get(path);
-            // A new directory is nobody's for a moment.
-            let being_made = is.is_some_and(|is| is == "d 700 root:root ");
-            assert!(being_made || self.states.values().any(|state| state.get(path) == is), "{when}: {path} is {is:?}");
-        }
-    }
-
-    /// One more apply and all is as wanted, what runs too; nothing is left over.
-    fn repairs(&self, when: &str) {
-        let (id, word) = (&self.repo.id, self.is);
-        let ran = self.repo.run(&["apply", "--yes", "--json", "--confirm", "0", "--lock-wait", "30"]);
-        assert_eq!(ran.code, 0, "{when}: {ran:?}");
-        let plan = self.repo.plan();
-        assert!(plan.is_empty(), "{when}: {:#}", plan.0["hosts"]);
-        assert!(self.files() == self.states[word], "{when}: {:#?}", self.files());
-        let said = self.host.sh(&format!(
-            "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {id}-a)/environ | grep ^A=
-            systemctl is-active {id}-{word}
-            curl -s -H 'Host: {id}.test' http://127.0.0.1:7601/; echo
-            ls -A /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :
-            find / -xdev -name '.reconcile-*'; true"
-        ));
-        assert_eq!(said, format!("A={word}\nactive\n{word}\n\n"), "{when}");
-    }
-
-    /// A report is never better than what is there.
-    fn reports(&self, ran: &crate::kit::Ran, when: &str) {
-        assert!([0, 1].contains(&ran.code), "{when}: {ran:?}");
-        if ran.code == 0 {
-            assert!(self.files() == self.states[self.is], "{when}: not as reported: {:#?}", self.files());
-        }
-    }
-}
-
 /// Kills the program of the host at commands of one kind of apply.
 fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
-    let mut saw = Seesaw::new(host, id);
+    let mut saw = Seesaw::new(host, id, "");
     let stop = Stop::on(host);
     let args = ["apply", "--yes", "--json", "--confirm", confirm];
     let mut count = 0;
@@ -131,20 +37,6 @@ fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
     });
 }
 
-/// Tries all points, also after one that goes wrong, and fails in the end if one did.
-fn each(what: String, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
-    let (mut tried, mut wrong) = (0, Vec::new());
-    for number in points {
-        tried += 1;
-        match catch_unwind(AssertUnwindSafe(|| point(number))) {
-            Ok(when) => println!("{what}: {when}"),
-            Err(_) => wrong.push(number),
-        }
-    }
-    println!("{what}: {tried} points, {} wrong", wrong.len());
-    assert!(wrong.is_empty(), "{what}: wrong at {wrong:?} of {tried}");
-}
-
 #[test]
 fn g06_the_host_program_is_killed_at_each_command() {
     let host = alone("lab-2");
@@ -155,4 +47,79 @@ fn g06_the_host_program_is_killed_at_each_command() {
 fn g06_the_host_program_is_killed_at_each_command_of_a_confirmed_run() {
     let host = alone("lab-3");
     kill_at_each(&host, "g06-confirmed", "10", 4);
+}
+
+/// What happens at the beginning of a step.
+#[derive(Clone, Copy)]
+enum Fault {
+    ControlSideDies,
+    LinkBreaks,
+    PowerGoes,
+}
+
+/// Lets something happen at each step of an apply: at each line of T/steps, that is.
+fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
+    let mut saw = Seesaw::new(host, id, "");
+    saw.tip();
+    let stop = Stop::on(host);
+    stop.at(0, "do_step*", How::Hold);
+    saw.repo.apply();
+    let (count, _) = stop.release();
+    assert!(count > 10, "{count} steps");
+    let journal_gone = format!("[ -z \"$(ls /var/lib/reconcile/{id}/run)\" ]");
+    each(format!("{id}"), points(count, few), |number| {
+        saw.tip();
+        let stop = Stop::on(host);
+        stop.at(number, "do_step*", How::Hold);
+        // Nobody confirms: so the host goes back.
+        let mut run = saw.repo.begin(&["apply", "--yes", "--json", "--confirm", "1"]);
+        stop.reached();
+        match fault {
+            Fault::ControlSideDies => {
+                run.kill().expect("it can be killed");
+                finish(run, MINUTE);
+                stop.release();
+                host.until(&journal_gone);
+                saw.is_back(&format!("step {number}"));
+            }
+            Fault::LinkBreaks => {
+                lab(&["cut", &host.name]);
+                stop.release();
+                host.until(&journal_gone);
+                lab(&["mend", &host.name]);
+                let ran = finish(run, MINUTE);
+                saw.is_back(&format!("step {number}: {ran:?}"));
+                assert_eq!(ran.code, 1, "{ran:?}");
+                assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+            }
+            Fault::PowerGoes => {
+                lab(&["kill", &host.name]);
+                lab(&["start", &host.name]);
+                let ran = finish(run, MINUTE);
+                assert_eq!(ran.code, 1, "step {number}: {ran:?}");
+            }
+        }
+        let when = format!("step {number} of {count}");
+        saw.is_whole(&when);
+        saw.repairs(&when);
+        when
+    });
+}
+
+#[test]
+fn g06_the_control_side_is_killed_at_each_step() {
+    let host = alone("lab-1");
+    at_each_step(&host, "g06-control", Fault::ControlSideDies, 4);
+}
+
+#[test]
+fn g08_the_link_breaks_at_each_step() {
+    let host = alone("lab-1");
+    at_each_step(&host, "g08-link", Fault::LinkBreaks, 3);
+}
+
+#[test]
+fn g06_the_power_goes_at_each_step() {
+    let host = alone("lab-1");
+    at_each_step(&host, "g06-power", Fault::PowerGoes, 3);
 }

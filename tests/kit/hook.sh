@@ -12,6 +12,8 @@ hook_command() {
   [ -n "$hook_counts" ] || return 0
   # shellcheck disable=SC2254 # a pattern
   case $1 in $hook_on) ;; *) return 0 ;; esac
+  # A function's call is told of twice: before it, and before the first command in it.
+  case $1 in "${FUNCNAME[1]}" | "${FUNCNAME[1]} "*) return 0 ;; esac
   local count
   read -r count <$hook/count
   count=$((count + 1))
