@@ -42,6 +42,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;
         session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+        brought_back(&session)?;
     }
     let after = setup
         .config
@@ -79,6 +80,18 @@ async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> 
         return Err(locked(&session.host, &holder));
     }
     heard.lost.map_or(Ok(()), Err)
+}
+
+/// Nothing is changed on a host where something is still half done.
+fn brought_back(session: &Session) -> Result<()> {
+    match session.seen.unfinished.first() {
+        Some(run) => {
+            let what = format!("{}: not all that run {run} left half done could be brought back", session.host);
+            let hint = format!("is a disk full? Its journal is below {}; apply again to try again", session.seen.state);
+            Err(Error::new(Kind::Host, what).hint(hint))
+        }
+        None => Ok(()),
+    }
 }
 
 fn locked(host: &HostName, holder: &str) -> Error {
@@ -139,7 +152,9 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     }
     for transaction in ready.plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()) {
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
-        settle(report, transaction, &course, course.failed_step.and_then(|step| payload.words.get(&step)));
+        let unconfirmed = heard.answer.unconfirmed.then(|| "the host could not be reached anew to confirm".to_string());
+        let step = course.failed_step.and_then(|step| payload.words.get(&step)).cloned();
+        settle(report, transaction, &course, step.or(course.failed.clone()).or(unconfirmed));
     }
     heard.lost.map_or(Ok(()), Err)
 }
@@ -159,11 +174,11 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     }
 }
 
-fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>) {
+fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, why: Option<String>) {
     let (outcome, what) = match course.ending {
         Some(Ending::Applied) => (Outcome::Applied, None),
-        Some(Ending::RolledBack) => (Outcome::RolledBack, step.cloned().or(course.failed.clone())),
-        Some(Ending::Failed) => (Outcome::Failed, step.cloned().or(course.failed.clone())),
+        Some(Ending::RolledBack) => (Outcome::RolledBack, why),
+        Some(Ending::Failed) => (Outcome::Failed, why),
         Some(Ending::Blocked) => (Outcome::Blocked, Some("a stack it comes after did not go well".into())),
         Some(Ending::Stale) => {
             let moved = course.failed.clone().unwrap_or_default();

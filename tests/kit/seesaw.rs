@@ -45,6 +45,8 @@ impl<'a> Seesaw<'a> {
     /// Both states are known once it has been in both. `before` runs on the host first.
     pub fn new(host: &'a Host, id: &str, before: &str) -> Seesaw<'a> {
         let repo = Repo::new(id, &[host]);
+        // Nothing that an earlier test may have left counts.
+        host.sh("find / -xdev -name '.reconcile-*' -prune -exec rm -rf {} +");
         host.sh(before);
         let mut saw = Seesaw { host, repo, is: "first", states: BTreeMap::new() };
         for _ in 0..2 {
