@@ -4,6 +4,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod compose_is_apply;
 mod crash;
 mod expect;
 mod fleet;

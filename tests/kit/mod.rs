@@ -124,7 +124,7 @@ impl Host {
             systemctl reset-failed '{id}*' 2>/dev/null
             for mount in $(grep -o ' /srv/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
             if ls -d /srv/{id}*/compose.yaml >/dev/null 2>&1; then
-                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 >/dev/null 2>&1; done
+                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 --remove-orphans >/dev/null 2>&1; done
             fi
             cat /var/lib/reconcile/{id}/run/*/stages 2>/dev/null | xargs -r rm -rf
             rm -rf /srv/{id}* /etc/{id}* /var/lib/reconcile/{id} /home/deploy/{id}*
@@ -390,12 +390,17 @@ impl Plan {
         self.change(id)["refused"]["why"].as_str().unwrap_or_default().into()
     }
 
-    /// Every effect on one unit as `restart a.service`, and `daemon-reload`.
+    /// Every effect on one unit as `restart a.service`, every one on the containers of a service as `container recreate
+    /// web`, and `daemon-reload`.
     pub fn effects(&self) -> BTreeSet<String> {
         let effects = self.stacks().flat_map(|stack| stack["effects"].as_array().into_iter().flatten());
         let mut all = BTreeSet::new();
         for effect in effects {
             let deed = effect["deed"].as_str().unwrap_or_default();
+            if !effect["project"].is_null() {
+                all.extend(on_containers(deed, effect));
+                continue;
+            }
             let units: Vec<&Value> = match effect["unit"] {
                 Value::Null => effect["units"].as_array().into_iter().flatten().collect(),
                 ref unit => vec![unit],
@@ -413,6 +418,29 @@ impl Plan {
         let paths = self.changes().flat_map(|change| change["paths"].as_array().into_iter().flatten());
         paths.map(|path| path["path"].as_str().unwrap_or_default().to_string()).collect()
     }
+}
+
+/// What an effect on a Compose project does to the containers of its services.
+fn on_containers(deed: &str, effect: &Value) -> Vec<String> {
+    let verbs = match deed {
+        "compose-up" => &["create", "recreate", "start", "remove"][..],
+        "compose-down" => &["services"],
+        "compose-stop" => return vec!["container stop all".into()],
+        "container-restart" => &["services"],
+        _ => &["service"],
+    };
+    let mut all = Vec::new();
+    for field in verbs {
+        let verb = match deed {
+            "compose-up" => field,
+            "compose-down" => "remove",
+            "container-restart" => "restart",
+            _ => "signal",
+        };
+        let services = effect[*field].as_array().map_or_else(|| vec![&effect[*field]], |list| list.iter().collect());
+        all.extend(services.iter().map(|service| format!("container {verb} {}", service.as_str().unwrap_or("?"))));
+    }
+    all
 }
 
 /// Waits for a process that was begun, but not forever.
