@@ -111,6 +111,9 @@ pub enum Deed {
         recreate: Vec<String>,
         /// Services whose container exists and is started.
         start: Vec<String>,
+        /// Services that are restarted because the container of another, with which they are to be, is replaced.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        restart: Vec<String>,
         /// Services no longer described, whose containers are removed.
         remove: Vec<String>,
     },
@@ -190,8 +193,9 @@ impl Deed {
             Deed::Reload { units } => format!("reload {}", list(units)),
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
-            Deed::ComposeUp { create, recreate, start, remove, .. } => {
-                let parts = [("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+            Deed::ComposeUp { create, recreate, start, restart, remove, .. } => {
+                let parts =
+                    [("create", create), ("recreate", recreate), ("start", start), ("restart", restart), ("remove", remove)];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())
