@@ -1,7 +1,9 @@
-//! Repositories behind `https://` and `ssh://`: a real Git server behind TLS, and the sshd of a host of the lab.
+//! Repositories behind `https://` and `ssh://`: a real Git server behind TLS, and a real sshd.
 #![allow(missing_docs)]
 
 mod kit;
+#[path = "kit/sshd.rs"]
+mod sshd;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use kit::Ran;
+use sshd::{Agent, Server as Sshd};
 use tempfile::TempDir;
 
 const PASSWORD: &str = "hunter2-very-secret";
@@ -227,4 +230,43 @@ fn a_password_comes_from_the_url_or_a_credential_helper() {
     let wrong = remote.check(&with(""), &trusted);
     assert_eq!(wrong.code, 1);
     assert!(wrong.err.contains("credential") && !wrong.err.contains("wrong-password"), "{wrong:?}");
+}
+
+#[test]
+fn a_repository_behind_ssh_is_read_with_a_key_of_the_agent() {
+    let remote = Remote::new();
+    let first = remote.git(&["rev-parse", "HEAD"]);
+    remote.commit("one two");
+    let sshd = Sshd::start();
+    let socket = sshd.key("agent.sock");
+    let _agent = Agent::start(&socket);
+    let agent = [("SSH_AUTH_SOCK", socket.as_str())];
+    let bare = remote.dir.join("bare/infra.git");
+    let url = format!("ssh://{}@127.0.0.1:{}{bare}", sshd::user(), sshd.port);
+
+    // Nobody knows the host yet: the error has the line that is to be added, and then it works.
+    let unknown = remote.check(&url, &agent);
+    assert_eq!(unknown.code, 1);
+    let key = sshd::read(&sshd.key("host_ed25519.pub"));
+    let line = format!("[127.0.0.1]:{} {}", sshd.port, key.trim().trim_end_matches(" test"));
+    assert!(unknown.err.contains("is not known") && unknown.err.contains(&line), "{unknown:?}\n{line}");
+    remote.write("home/.ssh/known_hosts", &format!("{line}\n"));
+    let stranger = remote.check(&url, &agent);
+    assert_eq!(stranger.code, 1);
+    assert!(stranger.err.contains("cannot fetch") && stranger.err.contains("agent"), "{stranger:?}");
+    sshd::add(&socket, &sshd.key("id_stranger"));
+    sshd::add(&socket, &sshd.key("id_ed25519"));
+    assert_eq!(resources(&remote.check(&url, &agent)), 2);
+    assert_eq!(resources(&remote.check(&format!("{url}@{first}"), &agent)), 1);
+    assert_eq!(resources(&remote.check(&format!("{url}@main~1"), &agent)), 1);
+
+    // A name of `~/.ssh/config`, with a key file and without an agent.
+    let config = format!("Host forge\n  HostName 127.0.0.1\n  Port {}\n  User {}\n", sshd.port, sshd::user());
+    remote.write("home/.ssh/config", &format!("{config}  IdentityFile {}\n", sshd.key("id_ed25519")));
+    assert_eq!(resources(&remote.check(&format!("forge:{bare}@main"), &[])), 2);
+    // The host has another key than it had.
+    let other = sshd::read(&sshd.key("id_stranger.pub"));
+    remote.write("home/.ssh/known_hosts", &format!("[127.0.0.1]:{} {other}", sshd.port));
+    let changed = remote.check(&url, &agent);
+    assert!(changed.code == 1 && changed.err.contains("CHANGED"), "{changed:?}");
 }

@@ -220,6 +220,7 @@ fn compose_up() -> Deed {
         profiles: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
+        unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
     }

@@ -185,8 +185,13 @@ impl Wishes {
                 let running = containers(planner, project)
                     .iter()
                     .any(|container| container.service == *service && container.state == "running");
-                if running {
-                    self.container(resource, project, service, signal.as_ref());
+                match signal {
+                    _ if !running || planner.is_stopped(project) => {}
+                    Some(signal) => {
+                        let (project, service, signal) = (project.clone(), service.clone(), signal.clone());
+                        self.other(Deed::ContainerSignal { project, service, signal }, &resource.id);
+                    }
+                    None => self.restart_container(project, planner.with_followers(project, service), &resource.id),
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
@@ -253,15 +258,21 @@ impl Wishes {
         }
     }
 
-    /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
-        let deed = match signal {
-            Some(signal) => {
-                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+    /// Each container is restarted once, however many of the files it mounts have changed.
+    fn restart_container(&mut self, project: &str, services: BTreeSet<String>, cause: &ResourceId) {
+        for effect in &mut self.others {
+            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
+                && of == project
+            {
+                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
+                if !effect.causes.contains(cause) {
+                    effect.causes.push(cause.clone());
+                }
+                return;
             }
-            None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
-        };
-        self.other(deed, &resource.id);
+        }
+        let services = services.into_iter().collect();
+        self.other(Deed::ContainerRestart { project: project.into(), services }, cause);
     }
 
     // ---- removal
@@ -384,9 +395,7 @@ impl Wishes {
             .others
             .iter()
             .filter_map(|effect| match &effect.deed {
-                Deed::ComposeUp { project, recreate, start, restart, .. } => {
-                    Some((project, recreate.iter().chain(start).chain(restart)))
-                }
+                Deed::ComposeUp { project, recreate, start, .. } => Some((project, recreate.iter().chain(start))),
                 _ => None,
             })
             .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))

@@ -146,7 +146,7 @@ pub struct Ties {
     /// Those whose network or volumes it uses (`network_mode: service:db`): where their container is replaced, so is its
     /// own.
     pub borrows: BTreeSet<String>,
-    /// Those with whose containers it is restarted (`depends_on: {db: {restart: true}}`).
+    /// Those with which it is restarted, or replaced (`depends_on: {db: {restart: true}}`).
     pub follows: BTreeSet<String>,
 }
 

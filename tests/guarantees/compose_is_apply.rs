@@ -76,7 +76,7 @@ fn seen(host: &Host, before: &Look, after: &Look) -> BTreeSet<String> {
         let verb = match () {
             () if actions.contains("restart") => "restart",
             () if actions.contains("start") => "start",
-            () if actions.contains("unpause") => "start",
+            () if actions.contains("unpause") => "unpause",
             () if actions.contains("stop") => "stop",
             () if actions.contains("kill") => "signal",
             () if actions.is_empty() => {
@@ -232,7 +232,7 @@ fn g01_what_was_done_to_containers_by_hand_is_undone_and_no_more() {
     hand("docker rm -f g01-byhand-one-1");
     table.go("removed", &["create one"]);
     hand("docker pause g01-byhand-two-1");
-    table.go("paused", &["start two"]);
+    table.go("paused", &["unpause two"]);
     hand("sed -i 's/9999/9998/' compose.yaml; docker compose up -d");
     table.go("edited and brought up", &["recreate two"]);
     hand("sed -i 's/9999/9998/' compose.yaml");
@@ -306,5 +306,7 @@ fn g01_services_that_need_each_other_get_what_the_plan_says() {
     change("migrate", "2");
     table.go("and back, and what is done at once", &["recreate app", "recreate migrate"]);
     change("db", "2");
-    table.go("what others need", &["recreate db", "recreate migrate", "restart app", "recreate side"]);
+    table.go("what others need", &["recreate db", "recreate migrate", "recreate app", "recreate side"]);
+    table.host.sh("docker rm -f g01-chain-db-1");
+    table.go("what others use goes by hand", &["create db", "recreate side"]);
 }

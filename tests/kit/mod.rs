@@ -423,7 +423,7 @@ impl Plan {
 /// What an effect on a Compose project does to the containers of its services.
 fn on_containers(deed: &str, effect: &Value) -> Vec<String> {
     let verbs = match deed {
-        "compose-up" => &["create", "recreate", "start", "remove"][..],
+        "compose-up" => &["create", "recreate", "start", "unpause", "remove"][..],
         "compose-down" => &["services"],
         "compose-stop" => return vec!["container stop all".into()],
         "container-restart" => &["services"],
@@ -437,8 +437,8 @@ fn on_containers(deed: &str, effect: &Value) -> Vec<String> {
             "container-restart" => "restart",
             _ => "signal",
         };
-        let services = effect[*field].as_array().map_or_else(|| vec![&effect[*field]], |list| list.iter().collect());
-        all.extend(services.iter().map(|service| format!("container {verb} {}", service.as_str().unwrap_or("?"))));
+        let list = effect[*field].as_array().into_iter().flatten().chain(Some(&effect[*field]));
+        all.extend(list.filter_map(Value::as_str).map(|service| format!("container {verb} {service}")));
     }
     all
 }
