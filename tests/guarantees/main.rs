@@ -14,4 +14,5 @@ mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod scale;
 mod secrets;

@@ -125,12 +125,12 @@ fn g02_a_plan_with_changes_writes_nothing() {
     repo.stack("kinds", &every_kind("two"));
     app("2");
     repo.stack("new", "unit \"ID-new\" exec=\"/usr/bin/sleep 1\"\nsite \"ID-new.test\" { listen \"127.0.0.1:7502\"\nroot \"/srv/ID\" }");
-    // Times of change tell of every write. What sshd, systemd and the journal write for any session is left out.
+    // Times of change tell of every write. What sshd, systemd, the journal and containerd write by themselves is left out.
     let all = || {
         host.sh(
             "find / \\( -path /proc -o -path /sys -o -path /dev -o -path /run/log -o -path /var/log/journal -o -path /run/user \
                 -o -path /var/log/wtmp -o -path /var/log/lastlog -o -path /var/log/btmp -o -path /run/utmp -o -path /run/systemd \
-                -o -path /tmp/g02 -o -path /run/motd.dynamic -o -path /var/lib/systemd -o -path /var/log/wtmp.db -o -path /var/lib/wtmpdb -o -path /var/lib/lastlog \\) -prune \
+                -o -path /tmp/g02 -o -path /run/motd.dynamic -o -path /var/lib/systemd -o -path /var/log/wtmp.db -o -path /var/lib/wtmpdb -o -path /var/lib/lastlog -o -path /var/lib/containerd -o -path /run/containerd -o -path /run/docker \\) -prune \
                 -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\\n' | grep -v -e '^/tmp d' -e '^/run d' | sort",
         )
     };
