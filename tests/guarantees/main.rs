@@ -4,9 +4,11 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod bounded;
 mod compose_is_apply;
 mod crash;
 mod expect;
+mod extent;
 mod fleet;
 mod hostile;
 mod older;

@@ -26,6 +26,6 @@ fn g15_thousands_of_files_are_planned_in_one_exchange() {
     repo.is_settled();
     // All go at once, too.
     repo.stack("one", "directory \"/srv/ID\"");
-    repo.apply();
+    repo.apply_all_the_same();
     assert_eq!(host.sh("ls -A /srv/g15-many"), "");
 }
