@@ -167,7 +167,11 @@ fn a_repository_behind_https_is_read_at_any_revision() {
     server.requests();
     assert_eq!(resources(&check("@main")), 2);
     let asked = server.requests();
-    assert_eq!(asked.iter().filter(|line| line.starts_with("GET")).count(), asked.len(), "nothing is fetched: {asked:?}");
+    assert_eq!(
+        asked.iter().filter(|line| line.starts_with("GET")).count(),
+        asked.len(),
+        "nothing is fetched: {asked:?}"
+    );
     assert_eq!(resources(&check(&format!("@{first}"))), 1);
     assert_eq!(server.requests(), Vec::<String>::new());
     remote.commit("one two three");

@@ -44,7 +44,7 @@ fn at_terminal(repo: &Repo, answers: &[&str], args: &[&str]) -> Ran {
 #[test]
 fn a_passphrase_is_asked_for_once_and_not_shown() {
     let (one, two) = (shared("lab-1"), shared("lab-2"));
-    let repo = locked("pass", &[&one, &two]);
+    let repo = locked("prompt", &[&one, &two]);
     let ran = at_terminal(&repo, &[RIGHT], &["plan"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("2 to add") && !ran.out.contains(RIGHT), "{ran:?}");
@@ -58,7 +58,7 @@ fn a_passphrase_is_asked_for_once_and_not_shown() {
 #[test]
 fn three_wrong_passphrases_are_enough() {
     let (one, two) = (shared("lab-1"), shared("lab-2"));
-    let repo = locked("pass-wrong", &[&one, &two]);
+    let repo = locked("prompt-wrong", &[&one, &two]);
     let ran = at_terminal(&repo, &["one", "two", "three"], &["plan"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.out.contains("wrong passphrase") && !ran.out.contains("panicked"), "{ran:?}");
@@ -71,7 +71,7 @@ fn three_wrong_passphrases_are_enough() {
 #[test]
 fn without_a_terminal_nobody_is_asked_and_nothing_hangs() {
     let host = shared("lab-1");
-    let repo = locked("pass-none", &[&host]);
+    let repo = locked("prompt-none", &[&host]);
     let begun = Instant::now();
     // setsid: no terminal at all. --no-input: one that is not to be used.
     let mut alone = Command::new("setsid");

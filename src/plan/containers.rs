@@ -42,7 +42,8 @@ impl<'a> Wanted<'a> {
         if fates.is_empty() && remove.is_empty() {
             return None;
         }
-        let all = |fate: Fate| fates.iter().filter(|(_, is)| **is == fate).map(|(name, _)| (*name).to_string()).collect();
+        let all =
+            |fate: Fate| fates.iter().filter(|(_, is)| **is == fate).map(|(name, _)| (*name).to_string()).collect();
         Some(Deed::ComposeUp {
             project: self.project.name.clone(),
             directory: self.project.directory.clone(),
@@ -124,4 +125,95 @@ pub(crate) fn with_followers(project: &Project, service: &str) -> BTreeSet<Strin
         all.insert(name.clone());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::state::Ties;
+
+    fn words(list: &str) -> BTreeSet<String> {
+        list.split_whitespace().map(String::from).collect()
+    }
+
+    /// `app` needs `migrate` and follows `db`; `side` borrows from `db`, `last` from `side`.
+    fn project() -> Project {
+        let ties = |needs: &str, borrows: &str, follows: &str| ProjectService {
+            ties: Ties { needs: words(needs), borrows: words(borrows), follows: words(follows) },
+            ..ProjectService::default()
+        };
+        let services = [
+            ("app", ties("db migrate", "", "db")),
+            ("db", ties("", "", "")),
+            ("last", ties("side", "side", "")),
+            ("migrate", ties("", "", "")),
+            ("side", ties("db", "db", "")),
+        ];
+        Project {
+            name: "p".into(),
+            directory: "/srv/p".into(),
+            files: Vec::new(),
+            profiles: Vec::new(),
+            services: services.map(|(name, service)| (name.to_string(), service)).into(),
+            running: true,
+        }
+    }
+
+    #[test]
+    fn what_happens_to_one_service_happens_to_those_that_are_tied_to_it() {
+        let table = [
+            // What is not as it was when all was well, and what is done.
+            ("", "nothing"),
+            ("app=gone", "create app; start migrate"),
+            ("app=exited", "start app, migrate"),
+            ("app=paused", "start migrate; unpause app"),
+            ("app=new", "recreate app; start migrate"),
+            ("migrate=new", "recreate migrate"),
+            ("db=new", "recreate app, db, last, side; start migrate"),
+            ("db=gone", "create db; recreate last, side"),
+            ("side=new", "recreate last, side"),
+            ("other=ours", "remove other"),
+            ("other=theirs", "nothing"),
+        ];
+        for (differs, done) in table {
+            let project = project();
+            let is = |name: &str, what: &str| differs == format!("{name}={what}");
+            let mut hashes: BTreeMap<String, String> =
+                project.services.keys().map(|name| (name.clone(), format!("hash of {name}"))).collect();
+            let mut recorded = hashes.clone();
+            let mut there: Vec<ContainerSeen> = Vec::new();
+            for name in project.services.keys().map(String::as_str).chain(["other"]) {
+                let other = name == "other";
+                if is(name, "gone") || (other && !is(name, "ours") && !is(name, "theirs")) {
+                    continue;
+                }
+                if is(name, "ours") {
+                    recorded.insert(name.into(), String::new());
+                }
+                if is(name, "new") {
+                    hashes.insert(name.into(), "another".into());
+                }
+                let (state, status) = match () {
+                    () if is(name, "paused") => ("paused", "Up (Paused)"),
+                    () if is(name, "exited") => ("exited", "Exited (137)"),
+                    () if name == "migrate" => ("exited", "Exited (0)"),
+                    () => ("running", "Up"),
+                };
+                // The hash of one that borrows is made with the id of another container.
+                let hash = if ["side", "last"].contains(&name) { "odd".into() } else { format!("hash of {name}") };
+                there.push(ContainerSeen {
+                    project: "p".into(),
+                    service: name.into(),
+                    hash,
+                    state: state.into(),
+                    status: status.into(),
+                    id: String::new(),
+                    image: String::new(),
+                });
+            }
+            let wanted = Wanted { project: &project, recorded: Some(&recorded), hashes: &hashes, files_change: false };
+            let deed = wanted.up(&there.iter().collect::<Vec<_>>());
+            assert_eq!(deed.map_or("nothing".into(), |deed| deed.words()), done, "{differs}");
+        }
+    }
 }

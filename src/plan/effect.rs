@@ -230,8 +230,13 @@ impl Deed {
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
             Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => {
-                let parts =
-                    [("create", create), ("recreate", recreate), ("start", start), ("unpause", unpause), ("remove", remove)];
+                let parts = [
+                    ("create", create),
+                    ("recreate", recreate),
+                    ("start", start),
+                    ("unpause", unpause),
+                    ("remove", remove),
+                ];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())

@@ -225,9 +225,10 @@ impl Fetch {
             (git2::ErrorCode::Auth, _) => {
                 (Kind::Auth, "an SSH agent, a key file or a Git credential helper lets us in")
             }
-            _ if cause.message().contains("certificate") => {
-                (Kind::HostKey, "SSL_CERT_FILE names a file with the certificates that are trusted instead of the system's")
-            }
+            _ if cause.message().contains("certificate") => (
+                Kind::HostKey,
+                "SSL_CERT_FILE names a file with the certificates that are trusted instead of the system's",
+            ),
             (git2::ErrorCode::NotFound, _) | (_, git2::ErrorClass::Repository) => {
                 (Kind::Usage, "is the URL right, and may you read it?")
             }

@@ -45,7 +45,8 @@ impl Look {
             containers: containers.collect(),
             volumes: host.sh("docker volume ls -q"),
             networks: host.sh("docker network ls -q | sort"),
-            others: host.sh("systemctl show -P InvocationID nginx cron docker ssh; pgrep -f 'nginx: worker process$' | sort"),
+            others: host
+                .sh("systemctl show -P InvocationID nginx cron docker ssh; pgrep -f 'nginx: worker process$' | sort"),
             now: host.sh("sleep 0.01; date +%s.%N").trim().into(),
         }
     }
@@ -53,7 +54,8 @@ impl Look {
 
 /// What happened to containers between two looks, by what there is and by what the engine reported.
 fn seen(host: &Host, before: &Look, after: &Look) -> BTreeSet<String> {
-    let events = host.sh(&format!("docker events --since {} --until {} --format '{{{{json .}}}}'", before.now, after.now));
+    let events =
+        host.sh(&format!("docker events --since {} --until {} --format '{{{{json .}}}}'", before.now, after.now));
     let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
     let of = |look: &Look| -> BTreeMap<String, Container> {
         look.containers.iter().map(|container| (container.id.clone(), container.clone())).collect()
@@ -245,7 +247,9 @@ fn g01_what_was_done_to_containers_by_hand_is_undone_and_no_more() {
     table.go("the mode of the Compose file", &[]);
     hand("echo two >one.conf");
     table.go("a mounted file", &["restart one"]);
-    hand("docker run -d --name g01-byhand-extra --label com.docker.compose.project=g01-byhand --label com.docker.compose.service=extra lab/busybox:1 sleep 9999");
+    hand(
+        "docker run -d --name g01-byhand-extra --label com.docker.compose.project=g01-byhand --label com.docker.compose.service=extra lab/busybox:1 sleep 9999",
+    );
     hand("docker stop g01-byhand-two-1");
     table.go("a container of somebody else in the project", &["start two"]);
     let more = "  three: { image: \"lab/busybox:1\", init: true, command: [sleep, \"9999\"] }\nvolumes:";

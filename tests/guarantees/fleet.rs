@@ -105,7 +105,8 @@ fn g15_no_change_is_one_connection_and_one_exchange_however_many_resources() {
         let entries = host.since(&cursor);
         let count = |what: &str| {
             // Cron has sessions, too.
-            let ssh = entries.iter().filter(|entry| entry["SYSLOG_IDENTIFIER"].as_str().is_some_and(|by| by.contains("ssh")));
+            let ssh =
+                entries.iter().filter(|entry| entry["SYSLOG_IDENTIFIER"].as_str().is_some_and(|by| by.contains("ssh")));
             ssh.filter(|entry| entry["MESSAGE"].as_str().is_some_and(|said| said.contains(what))).count()
         };
         (count("Accepted publickey"), count("session opened"), ran)

@@ -85,7 +85,10 @@ fn everything_at_once(host: &Host) {
         serves(host, value);
     }
     // The sudo user sees the same, and can do the same.
-    repo.write(&format!("hosts/{}.kdl", host.name), host.kdl().replace(" user=\"root\"", " user=\"deploy\" sudo=#true"));
+    repo.write(
+        &format!("hosts/{}.kdl", host.name),
+        host.kdl().replace(" user=\"root\"", " user=\"deploy\" sudo=#true"),
+    );
     repo.is_settled();
     // While Docker is down, nobody can tell which containers there are to remove.
     repo.drop_stack("kinds");

@@ -127,7 +127,7 @@ impl Host {
                 for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 --remove-orphans >/dev/null 2>&1; done
             fi
             cat /var/lib/reconcile/{id}/run/*/stages 2>/dev/null | xargs -r rm -rf
-            rm -rf /srv/{id}* /etc/{id}* /var/lib/reconcile/{id} /home/deploy/{id}*
+            rm -rf /srv/{id}* /etc/{id} /etc/{id}[.-]* /var/lib/reconcile/{id} /home/deploy/{id}*
             "#
         ));
     }
