@@ -87,6 +87,12 @@ pub enum Command {
     Plan(Plan),
     /// Plan, ask, do
     Apply(Apply),
+    /// Write a stack for what runs on a host, and take it over as it is
+    Adopt(Adopt),
+    /// The runs that were made from here
+    History(History),
+    /// Go back to the state before a run, by its commit
+    Rollback(Rollback),
     /// Where each host and stack stands
     Status,
     /// What differs on the hosts from what was last written there
@@ -174,6 +180,42 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+}
+
+/// `reconcile adopt`.
+#[derive(Debug, Group)]
+pub struct Adopt {
+    /// The host. The stack is called adopted-HOST, unless --stack gives it another name
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Only this resource, such as unit:go-api (may be given again)
+    #[arg(long, value_name = "KIND:NAME")]
+    pub only: Vec<ResourceId>,
+    /// Take over without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `reconcile history`.
+#[derive(Debug, Group)]
+pub struct History {
+    /// One run in full: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// How many runs to list
+    #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    pub limit: usize,
+}
+
+/// `reconcile rollback`.
+#[derive(Debug, Group)]
+pub struct Rollback {
+    /// The run to go back before: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// It is applied like any other plan.
+    #[command(flatten)]
+    pub apply: Apply,
 }
 
 /// `reconcile drift`.

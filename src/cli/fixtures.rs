@@ -25,10 +25,13 @@ pub const HUSH: &str = "hunter2-very-secret";
 pub fn origin() -> Origin {
     Origin {
         repo: "infra".into(),
+        location: "/home/alice/infra".into(),
         commit: Some("4f2c91d8aa0b1c2d3e4f".into()),
         branch: Some("main".into()),
+        author: Some("Alice <alice@example.org>".into()),
         signer: Some("alice".into()),
         dirty: 0,
+        before: None,
     }
 }
 

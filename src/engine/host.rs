@@ -18,15 +18,14 @@ use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::render;
-use crate::resource::Desired;
+use crate::resource::{Desired, Resource};
 
 /// A host that is planned and ready to be changed.
 pub struct Ready {
     /// What is to be done.
     pub plan: HostPlan,
-    /// All resources that take part, by id.
-    pub resources: BTreeSet<ResourceId>,
-    /// The resources that are as they should be.
+    /// All resources that take part, each with its stack.
+    pub resources: BTreeMap<ResourceId, StackName>,
     session: Session,
 }
 
@@ -53,7 +52,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
         .collect();
     let policy = Policy {
         repo,
-        stacks: setup.stacks.as_ref(),
+        stacks: setup.stacks_on(host),
         adopt: &setup.adopt,
         after: &after,
         offline: session.is_offline(),
@@ -70,10 +69,14 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     }
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let resources =
-        desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
-    Ok(Ready { plan, resources: resources.collect(), session })
+    let resources = taking_part(setup, host, desired.resources);
+    Ok(Ready { plan, resources, session })
+}
+
+/// The resources that take part on a host, each with its stack.
+fn taking_part(setup: &Setup, host: &HostName, resources: Vec<Resource>) -> BTreeMap<ResourceId, StackName> {
+    let own = resources.into_iter().filter(|resource| setup.takes_part(host, &resource.stack));
+    own.map(|resource| (resource.id, resource.stack)).collect()
 }
 
 /// The stacks that the repository has for a host.
@@ -113,7 +116,14 @@ async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
 /// Carries out the plan of one host and says how each resource ended.
 pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
     let host = ready.plan.host.clone();
-    let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
+    let mut report = HostReport {
+        host,
+        outcomes: BTreeMap::new(),
+        stacks: ready.resources.clone(),
+        failures: Vec::new(),
+        error: None,
+    };
+    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
@@ -121,7 +131,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, Outcome::Failed);
         report.error = Some(error);
     }
-    for id in &ready.resources {
+    for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
     report
@@ -233,11 +243,9 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
         Kind::Interrupted => Outcome::Skipped,
         _ => Outcome::Failed,
     };
-    let resources = render(&setup.config, host, None).desired.resources;
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let own = resources.into_iter().filter(|resource| takes_part(&resource.stack));
-    let outcomes = own.map(|resource| (resource.id, outcome)).collect();
-    HostReport { host: host.clone(), outcomes, failures: Vec::new(), error: Some(error) }
+    let stacks = taking_part(setup, host, render(&setup.config, host, None).desired.resources);
+    let outcomes = stacks.keys().map(|id| (id.clone(), outcome)).collect();
+    HostReport { host: host.clone(), outcomes, stacks, failures: Vec::new(), error: Some(error) }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

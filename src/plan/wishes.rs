@@ -442,7 +442,8 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
     }
 }
 
-fn is_active(seen: &UnitSeen) -> bool {
+/// Whether a unit runs.
+pub(crate) fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
 }
 

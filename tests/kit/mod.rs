@@ -273,7 +273,7 @@ impl Repo {
         command.args(["--repo", self.path().as_str()]).args(args).stdin(Stdio::null());
         // Nothing of the person who runs the tests takes part.
         command.env("HOME", self.path()).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK").env_remove("RUST_LOG");
-        command.envs(self.env.iter().cloned());
+        command.env("RECONCILE_STATE_DIR", self.path().join(".state")).envs(self.env.iter().cloned());
         command
     }
 
