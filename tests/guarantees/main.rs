@@ -5,6 +5,7 @@
 mod kit;
 
 mod bounded;
+mod compose_is_apply;
 mod crash;
 mod expect;
 mod extent;
@@ -17,4 +18,5 @@ mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod scale;
 mod secrets;
