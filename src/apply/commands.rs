@@ -53,10 +53,19 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
         }
-        Deed::ComposeUp { build, create, recreate, start, remove, .. } => {
+        Deed::ComposeUp { project, build, create, recreate, start, unpause, remove, .. } => {
+            // By name, for `--remove-orphans` would take along what somebody else has put into the project. First, for
+            // what goes may hold a port that what comes wants.
+            let named = |seconds, verb: &[&str], services: &[String]| {
+                let words = [&["docker", "compose", "-p", project][..], verb].concat();
+                (!services.is_empty()).then(|| Command::new(seconds, &words, services))
+            };
+            let (remove, unpause) = (named(180, &["rm", "-s", "-f"], remove), named(60, &["unpause"], unpause));
             let services: Vec<String> = create.iter().chain(recreate).chain(start).cloned().collect();
-            let up = compose_up(deed, &services, !remove.is_empty());
-            compose_build(deed, build).into_iter().chain([up]).collect()
+            // Without names, `up` is about all services.
+            let up = (!services.is_empty()).then(|| compose_up(deed, &services));
+            let build = compose_build(deed, build);
+            build.into_iter().chain(remove).chain(unpause).chain(up).collect()
         }
     }
 }
@@ -93,12 +102,9 @@ fn compose_build(deed: &Deed, services: &[String]) -> Option<Command> {
     (!services.is_empty()).then_some(Command { seconds: 1800, words })
 }
 
-fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
+fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
     words.extend(["up", "-d", "--quiet-pull"].map(String::from));
-    if remove_orphans {
-        words.push("--remove-orphans".into());
-    }
     words.extend(services.iter().cloned());
     Command { seconds: 900, words }
 }
@@ -135,12 +141,13 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
-        Deed::ComposeUp { build, recreate, .. } if !recreate.is_empty() => {
+        Deed::ComposeUp { build, recreate, remove, .. } if !(recreate.is_empty() && remove.is_empty()) => {
+            let services: Vec<String> = recreate.iter().chain(remove).cloned().collect();
             let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
-            compose_build(deed, &again).into_iter().chain([compose_up(deed, recreate, false)]).collect()
+            compose_build(deed, &again).into_iter().chain([compose_up(deed, &services)]).collect()
         }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
-        Deed::ComposeDown { services, .. } => vec![compose_up(deed, services, false)],
+        Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }
 }

@@ -7,8 +7,7 @@ pub mod answer;
 pub mod commands;
 pub mod script;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 
@@ -16,6 +15,7 @@ use crate::base::error::Result;
 use crate::base::id::RepoId;
 use crate::host::archive::Archive;
 use crate::host::observation::Observation;
+use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
 use script::{Script, Writer};
@@ -51,10 +51,9 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.directory(&folder, 0o700);
     let mut words = BTreeMap::new();
     let (mut next, mut stage) = (1, 0);
-    let transactions: Vec<&Transaction> =
-        plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()).collect();
-    // The scripts come first in the archive, but their files must be written before they are known: so the list of
-    // staging directories is put together in a second archive and sent ahead.
+    let transactions: Vec<&Transaction> = plan.carried_out().collect();
+    // The scripts come first in the archive, but the files must be written before they are known: so these are put
+    // together in a second archive.
     let mut scripts = Vec::new();
     let mut files = Archive::default();
     for transaction in &transactions {
@@ -71,19 +70,19 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
         };
         scripts.push((transaction, writer.script(transaction)?));
     }
-    let stages: String = scripts.iter().flat_map(|(_, script)| &script.stages).fold(String::new(), |mut all, stage| {
-        let _ = writeln!(all, "{stage}");
-        all
-    });
-    archive.file(&folder.join("stages"), 0o600, stages.as_bytes());
+    let mut input = header(run, seen);
+    for stage in scripts.iter().flat_map(|(_, script)| &script.stages).collect::<BTreeSet<_>>() {
+        input.extend(format!("stage {stage}\n").into_bytes());
+    }
     let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
     archive.file(&folder.join("order"), 0o600, order.as_bytes());
+    let extent = if plan.extent == Extent::Host { "host\n" } else { "stack\n" };
+    archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
         let state = seen.state.join(run.repo.as_str());
         add_transaction(&mut archive, &folder, &state, transaction, &script);
         words.extend(script.words);
     }
-    let mut input = header(run, seen);
     input.extend(b"tar\n");
     input.extend(archive.followed_by(files));
     Ok(Payload { input, words, folder })

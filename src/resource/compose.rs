@@ -8,15 +8,16 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
-use crate::resource::compose_file::Service;
+use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
 use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
 use crate::resource::lowering::{Lowering, join_within};
-use crate::resource::state::{Content, Owner, PathState, Project};
-use crate::resource::{Check, Listen, Probe, Resource, path, value};
+use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
+use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -29,6 +30,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    access: Access,
     healths: Vec<Health>,
     origin: Span,
 }
@@ -65,6 +67,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
@@ -107,15 +110,21 @@ impl Compose {
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
         compose_proxy::check(&whole, &active, &name, on, &self.origin);
-        let services: BTreeMap<String, Vec<Utf8PathBuf>> =
-            active.iter().map(|service| (service.name.clone(), singles(service, &shipped))).collect();
-        let follows = active.iter().filter(|service| !service.follows.is_empty());
-        let follows = follows.map(|service| (service.name.clone(), service.follows.clone())).collect();
-        let builds = whole.builds(on, &self.origin, &shipped);
-        let builds = builds.into_iter().filter(|(name, _)| services.contains_key(name)).collect();
+        let mut builds = whole.builds(on, &self.origin, &shipped);
+        let services = active.iter().map(|service| {
+            let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
+            (service.name.clone(), ProjectService { mounts, built_from: builds.remove(&service.name), ties })
+        });
+        let services: BTreeMap<String, ProjectService> = services.collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
         for (path, file) in shipped.into_paths() {
             resource.state.paths.entry(path).or_insert(file);
+        }
+        let owned_by = self.access.owner(on)?;
+        for state in resource.state.paths.values_mut() {
+            if let PathState::File { owner, .. } = state {
+                owner.clone_from(&owned_by);
+            }
         }
         resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
@@ -125,8 +134,6 @@ impl Compose {
             directory,
             profiles,
             services,
-            follows,
-            builds,
             running: self.running,
         });
         Some(resource)
@@ -258,4 +265,18 @@ fn listens(service: &Service) -> impl Iterator<Item = Listen> {
 pub(super) fn state(content: Content, mode: u32) -> PathState {
     let mode = if content.secret { 0o600 } else { mode };
     PathState::File { content, mode, owner: Owner::root() }
+}
+
+/// The files beside a Compose file that it mounts or reads, relative to it, as far as that is plainly written.
+pub fn beside(compose_file: &[u8]) -> Vec<Utf8PathBuf> {
+    let source = Source::new("compose.yaml", String::from_utf8_lossy(compose_file));
+    let Ok(root) = yaml::parse(&source, None) else { return Vec::new() };
+    let context = Context { source: &source, base: Utf8Path::new(""), instead: None, variables: &BTreeMap::new() };
+    let read = compose_file::read(&root, &context);
+    let named = read.services.iter().flat_map(|service| service.mounts.items.iter().chain(&service.reads));
+    let named = named.chain(read.includes.iter().flat_map(|include| include.files.iter().chain(&include.env_files)));
+    let extended = read.services.iter().filter_map(|service| service.extends.as_ref()?.0.as_deref());
+    let written =
+        named.map(|named| named.written.as_str()).chain(extended).filter(|path| !path.starts_with(['/', '~']));
+    written.filter_map(|path| join_within(Utf8Path::new(""), path)).filter(|path| !path.as_str().is_empty()).collect()
 }

@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::diagnostic::{Source, Span};
 use crate::resource::compose_link;
 use crate::resource::lowering::join_within;
+use crate::resource::state::Ties;
 use crate::resource::yaml::Node;
 
 /// A service of a Compose file.
@@ -39,8 +40,8 @@ pub struct Service {
     pub networks: Networks,
     /// Other names by which it is known, or knows others.
     pub names: Vec<String>,
-    /// Services in whose containers it lives: their network, their processes, their volumes.
-    pub follows: Vec<String>,
+    /// The services it needs.
+    pub ties: Ties,
     /// What it needs that must be written down somewhere in the project.
     pub uses: Vec<Use>,
 }
@@ -207,7 +208,7 @@ impl Service {
             self.networks = later.networks;
         }
         self.names.extend(later.names);
-        self.follows.extend(later.follows);
+        self.ties.add(&later.ties);
         self.uses.extend(later.uses);
     }
 
@@ -295,7 +296,7 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
         extends,
         networks: compose_link::networks(node),
         names: compose_link::names(node, context),
-        follows: compose_link::follows(node),
+        ties: compose_link::ties(node),
         uses: compose_link::uses(node, context),
     }
 }

@@ -1,6 +1,9 @@
 //! What ties a service of a Compose file to the rest of its project: what it needs, and who can reach it.
 
+use std::collections::BTreeSet;
+
 use crate::resource::compose_file::{Context, Networks, Part, Use};
+use crate::resource::state::Ties;
 use crate::resource::yaml::Node;
 
 /// What a service needs by name. What is named by a variable is left to Compose.
@@ -62,11 +65,24 @@ pub(super) fn names(service: &Node, context: &Context<'_>) -> Vec<String> {
     names
 }
 
-/// The services in whose containers it lives.
-pub(super) fn follows(service: &Node) -> Vec<String> {
-    let modes = ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| service.get(key)?.text());
-    let joined = modes.filter_map(|mode| mode.strip_prefix("service:"));
-    let volumes = service.get("volumes_from").map(Node::texts).unwrap_or_default().into_iter();
-    let volumes = volumes.filter(|from| !from.starts_with("container:")).filter_map(|from| from.split(':').next());
-    joined.chain(volumes).map(String::from).collect()
+/// What it has to do with the other services.
+pub(super) fn ties(node: &Node) -> Ties {
+    let texts = |key: &str| node.get(key).map(Node::texts).unwrap_or_default();
+    let conditions = node.get("depends_on").map(Node::entries).unwrap_or_default();
+    let restart = |needed: &&(String, Node)| needed.1.get("restart").and_then(Node::text) == Some("true");
+    let modes = ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| node.get(key)?.text());
+    let volumes = texts("volumes_from").into_iter().filter(|from| !from.starts_with("container:"));
+    let borrows = modes.filter_map(|mode| mode.strip_prefix("service:")).chain(volumes.map(before_colon));
+    let borrows: BTreeSet<String> = borrows.map(String::from).collect();
+    let named = texts("depends_on").into_iter().chain(texts("links").into_iter().map(before_colon)).map(String::from);
+    let needs = named.chain(conditions.iter().map(|(name, _)| name.clone())).chain(borrows.iter().cloned());
+    Ties {
+        needs: needs.collect(),
+        borrows,
+        follows: conditions.iter().filter(restart).map(|(name, _)| name.clone()).collect(),
+    }
+}
+
+fn before_colon(text: &str) -> &str {
+    text.split(':').next().unwrap_or(text)
 }

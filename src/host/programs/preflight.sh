@@ -103,20 +103,21 @@ preflight_compose() {
   IFS=$nl
   project=$1 directory=$2
   shift 2
-  options=''
-  while [ "$1" != -- ]; do options="$options-f$nl$1$nl" && shift; done
+  files='' profiles=''
+  while [ "$1" != -- ]; do files="$files-f$nl$1$nl" && shift; done
   shift
-  for profile; do options="$options--profile$nl$profile$nl"; done
-  # shellcheck disable=SC2086
-  preflight_report "compose $project" preflight_hashes -p "$project" --project-directory "$directory" $options
+  for profile; do profiles="$profiles--profile$nl$profile$nl"; done
+  preflight_report "compose $project" compose_hashes
 }
 
-# Compose from 2.22 on hashes a project as if it had no `env_file` (docker/compose#14001), while containers are started
-# with their variables. So it is asked for the project with everything filled in, and that is hashed.
-preflight_hashes() {
-  filled=$(timeout 60 docker compose "$@" config) || return
-  printf '%s\n' "$filled" |
-    timeout 60 docker compose "$1" "$2" "$3" "$4" -f - config --no-consistency --hash '*'
+# Asked about the files, Compose leaves out what `env_file` says; asked about its own answer, in which every reference is
+# resolved, it hashes just what `up` does (docker/compose#14001). Services that are not asked for are left out of the
+# answer, even if others name them.
+compose_hashes() {
+  # shellcheck disable=SC2086
+  set -- docker compose -p "$project" --project-directory "$directory" $profiles
+  # shellcheck disable=SC2086
+  resolved=$(timeout 60 "$@" $files config) && printf '%s\n' "$resolved" | timeout 60 "$@" -f - config --no-consistency --hash '*'
 }
 
 fill_from_archive() { tar -x -p -f - -C "$1"; }
