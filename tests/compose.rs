@@ -200,7 +200,7 @@ fn what_people_publish_runs_settles_and_goes() {
         "stacks/nothing/stack.kdl",
         "stack \"nothing\" {\n on \"all\"\n file \"/srv/corpus-nothing\" content=\"x\"\n}\n",
     );
-    repo.apply();
+    repo.apply_all_the_same();
     repo.is_settled();
     for host in &hosts {
         let left = host.sh(
