@@ -33,7 +33,7 @@
 //! 4  engine                                                    the stages in order
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host                                                      transports, programs, what they answer
+//! 1  host, sealed                                              transports, programs; what is encrypted in Git
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -95,4 +95,5 @@ pub mod observe;
 pub mod plan;
 pub mod render;
 pub mod resource;
+pub mod sealed;
 pub mod source;

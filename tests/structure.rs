@@ -8,7 +8,7 @@ use std::process::Command;
 /// of lower floors, and of its own floor only those that stand before it in its row.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["base"]),
-    (1, &["host"]),
+    (1, &["host", "sealed"]),
     (2, &["resource"]),
     // The stages. Observing comes before planning in a run, but what is worth a second look is what the planner's
     // comparison says, so `observe` stands on `plan`: there is one comparison, not two.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -36,6 +37,15 @@ pub struct Common {
     /// Only hosts with this tag (may be given again)
     #[arg(long = "tag", global = true, value_name = "TAG")]
     pub tags: Vec<String>,
+    /// A file with an identity that opens secrets: of age, or an SSH key (may be given again)
+    #[arg(
+        long = "identity",
+        global = true,
+        env = "RECONCILE_AGE_IDENTITY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub identities: Vec<Utf8PathBuf>,
     /// JSON on standard output, for errors too
     #[arg(long, global = true)]
     pub json: bool,

@@ -15,6 +15,7 @@ use crate::cli::origin::Origin;
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::engine::Setup;
+use crate::sealed::World;
 use crate::load::{self, Chosen, Config, Secrets, Selection};
 use crate::source::{self, Place, Signature, Spec, Tree};
 
@@ -52,16 +53,32 @@ pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
         Place::Directory(directory) => Some(directory),
         Place::Url(_) => None,
     };
-    load_tree(&tree, directory, secrets)
+    load_tree(common, &tree, directory, secrets)
 }
 
 /// Loads a tree.
-pub fn load_tree(tree: &Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let read_outside = |path: &Utf8Path| std::fs::read(path);
-    let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
+pub fn load_tree(
+    common: &Common,
+    tree: &Tree,
+    directory: Option<Utf8PathBuf>,
+    secrets: Secrets,
+) -> Result<Repository> {
+    let prompt = passphrases(common);
+    let (config, mut warnings) = load::load(&tree.files, world(common, &prompt), secrets)?;
     warnings.extend(tree.problems.clone());
     Ok(Repository { origin: origin(&config, tree), config, warnings, directory })
+}
+
+/// Whoever is at the terminal, before anything is shown there.
+pub fn passphrases(common: &Common) -> Passphrases {
+    Passphrases::new(Progress::new(false), common.no_input)
+}
+
+/// The world around this program, as far as secrets are concerned.
+pub fn world<'a>(common: &'a Common, prompt: &'a Passphrases) -> World<'a> {
+    let env = &|name: &str| std::env::var(name).ok();
+    let read = &|path: &Utf8Path| std::fs::read(path);
+    World { env, read, prompt, identities: &common.identities }
 }
 
 fn origin(config: &Config, tree: &Tree) -> Origin {

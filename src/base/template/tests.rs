@@ -13,7 +13,7 @@ const SECRET: &str = "hunter2";
 fn scope() -> Scope {
     let names =
         serde_json::json!({ "domain": "example.org", "n": 3, "yes": true, "nothing": null, "deep": { "port": 80 } });
-    let secrets = [("db".to_string(), Secret::new(SECRET.into()))].into();
+    let secrets = [("db".to_string(), Secret::new(SECRET.into()).into())].into();
     Scope::new(names.as_object().cloned().unwrap_or_default(), secrets, None)
 }
 
