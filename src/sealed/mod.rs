@@ -14,6 +14,7 @@ pub mod identity;
 pub mod named;
 pub mod recipients;
 pub mod sops;
+mod sops_rules;
 pub mod sops_value;
 
 use crate::base::error::{Error, Kind};

@@ -209,10 +209,20 @@ fn entry(name: &str, value: &str) -> Zeroizing<String> {
         }
     } else {
         let quoted = Zeroizing::new(serde_json::to_string(value).unwrap_or_default());
-        text.push_str(&quoted);
+        for c in quoted.chars() {
+            match u32::from(c) {
+                code if is_odd(c) => text.push_str(&format!("\\u{code:04x}")),
+                _ => text.push(c),
+            }
+        }
         text.push('\n');
     }
     text
+}
+
+/// Whether a character has a meaning of its own in YAML, or may not stand there, besides those that JSON escapes.
+fn is_odd(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// Whether a value of several lines can be written as such.
@@ -221,5 +231,5 @@ fn is_block(value: &str) -> bool {
     (body.contains('\n') || value.starts_with("-----BEGIN"))
         && !body.ends_with('\n')
         && !body.starts_with([' ', '\t', '\n'])
-        && body.chars().all(|c| c == '\n' || c == '\t' || !c.is_control() && c != '\u{feff}' && c != '\u{85}')
+        && body.chars().all(|c| c == '\n' || c == '\t' || !c.is_control() && !is_odd(c))
 }

@@ -4,7 +4,7 @@
 //! it as additional data. The data key is an age file for each recipient. A digest over all values, in the order
 //! of the file, is encrypted likewise, with the time of the last change as additional data: so no value can be taken
 //! away, moved or put back to an older one. Which values are encrypted is seen by their form; the rules by which SOPS
-//! chose them (suffixes, expressions) matter for writing only.
+//! chose them tell when one stands in clear that should not.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::base::secret::{Secret, SecretTree};
+use crate::sealed::sops_rules::Rules;
 use crate::sealed::sops_value::{DataKey, Sealed};
 use crate::sealed::{Identities, Locked};
 
@@ -55,7 +56,8 @@ impl File {
     /// The file with a placeholder for every secret, or what is wrong with its form.
     pub fn with_placeholders(&self) -> Result<Opened, String> {
         self.check()?;
-        let mut walk = Walk { path: Vec::new(), json: self.json, digest: None, only_sealed: false, key: None };
+        let rules = Rules::of(&self.metadata)?;
+        let mut walk = Walk { path: Vec::new(), json: self.json, digest: None, only_sealed: false, key: None, rules };
         walk.whole(&self.values)
     }
 
@@ -69,8 +71,9 @@ impl File {
             // So that the two kinds of digest are never the same.
             digest.update(Sha256::digest(METADATA));
         }
-        let mut walk =
-            Walk { path: Vec::new(), json: self.json, digest: Some(digest), only_sealed, key: Some(&key) };
+        let rules = Rules::of(&self.metadata).map_err(Locked::Damaged)?;
+        let digest = Some(digest);
+        let mut walk = Walk { path: Vec::new(), json: self.json, digest, only_sealed, key: Some(&key), rules };
         let opened = walk.whole(&self.values).map_err(Locked::Damaged)?;
         let digest = walk.digest.map(|digest| digest.finalize().to_vec()).unwrap_or_default();
         let digest: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -143,6 +146,7 @@ struct Walk<'a> {
     only_sealed: bool,
     /// Without a key, secrets are placeholders.
     key: Option<&'a DataKey>,
+    rules: Rules,
 }
 
 /// What became of one value.
@@ -197,24 +201,27 @@ impl Walk<'_> {
             Value::String(text) => match Sealed::parse(text) {
                 Some(sealed) => self.sealed(&sealed).map(|secret| Part::Secret(secret.into())),
                 None if text.starts_with("ENC[") => Err(format!("is damaged: `{}` is not whole", self.place())),
-                None => Ok(self.plain(value, text)),
+                None => self.plain(value, text),
             },
-            Value::Bool(truth) => Ok(self.plain(value, if *truth { "True" } else { "False" })),
+            Value::Bool(truth) => self.plain(value, if *truth { "True" } else { "False" }),
             Value::Number(number) => {
                 let whole = number.as_i64().map(|number| number.to_string());
                 let whole = whole.or_else(|| number.as_u64().map(|number| number.to_string()));
                 let text = whole.filter(|_| !self.json).or_else(|| number.as_f64().map(|number| number.to_string()));
-                Ok(self.plain(value, &text.unwrap_or_default()))
+                self.plain(value, &text.unwrap_or_default())
             }
             Value::Null => Ok(Part::Plain(Value::Null)),
         }
     }
 
-    fn plain(&mut self, value: &Value, text: &str) -> Part {
+    fn plain(&mut self, value: &Value, text: &str) -> Result<Part, String> {
+        if !text.is_empty() && self.rules.are_for(&self.path) {
+            return Err(format!("has a value in clear that should be encrypted: `{}`", self.place()));
+        }
         if let Some(digest) = self.digest.as_mut().filter(|_| !self.only_sealed) {
             digest.update(text);
         }
-        Part::Plain(value.clone())
+        Ok(Part::Plain(value.clone()))
     }
 
     fn sealed(&mut self, sealed: &Sealed) -> Result<Secret, String> {
