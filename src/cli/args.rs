@@ -91,6 +91,12 @@ pub enum Command {
     Status,
     /// What differs on the hosts from what was last written there
     Drift(Drift),
+    /// Secrets encrypted in the repository, with age
+    Secret {
+        /// What to do
+        #[command(subcommand)]
+        action: Secret,
+    },
     /// Completions for a shell
     Completions {
         /// The shell
@@ -171,6 +177,41 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+}
+
+/// `reconcile secret`.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Make an identity, and list its recipient in secrets/recipients
+    Init {
+        /// Where to; without it ~/.config/reconcile/identity. A file that is there is never overwritten
+        #[arg(long, value_name = "FILE")]
+        to: Option<Utf8PathBuf>,
+    },
+    /// Encrypt a secret from standard input (or the terminal, or a file) for all recipients
+    Encrypt {
+        /// The file of the repository to write
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, the file is this one secret
+        name: Option<String>,
+        /// Where to read the secret
+        #[arg(long, value_name = "FILE")]
+        from: Option<Utf8PathBuf>,
+    },
+    /// Change secrets in $VISUAL or $EDITOR
+    Edit {
+        /// The file of the repository
+        file: Utf8PathBuf,
+    },
+    /// Show a secret on standard output
+    View {
+        /// The file of the repository
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, all of them
+        name: Option<String>,
+    },
+    /// Encrypt everything anew, for those who are recipients now
+    Rekey,
 }
 
 /// `reconcile drift`.

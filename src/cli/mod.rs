@@ -23,6 +23,7 @@ pub mod progress;
 mod render;
 pub mod report;
 mod screen;
+mod secret;
 mod status;
 mod wire;
 pub mod words;
@@ -67,6 +68,7 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Apply(options) => apply::run(call, options),
         Command::Status => status::run(call),
         Command::Drift(options) => drift::run(call, options),
+        Command::Secret { action } => secret::run(call, action),
         Command::Completions { shell } => Ok(manual::completions(call, *shell)),
         Command::Man { command } => manual::man(call, command.as_deref()),
         Command::Reference { chapter } => manual::reference(call, chapter.as_deref()),

@@ -6,7 +6,7 @@
 mod hosts;
 mod order;
 mod reading;
-mod sealed;
+pub mod sealed;
 mod secrets;
 mod selection;
 mod selectors;

@@ -98,6 +98,14 @@ impl Named {
         read.collect()
     }
 
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Entry { name, .. } => Some(name.as_str()),
+            Piece::Rest(_) => None,
+        })
+    }
+
     /// The same file with other values: `change` gives the new value of a name, encrypted or in clear, or nothing to leave
     /// the entry as it is written.
     pub fn map<E>(&self, mut change: impl FnMut(&str) -> Result<Option<Zeroizing<String>>, E>) -> Result<Named, E> {

@@ -9,6 +9,9 @@ use crate::base::diagnostic::{Problem, Problems, Source, Span};
 use crate::base::error::{Error, Kind, Result};
 use crate::sealed::header::Stanza;
 
+/// How an identity begins, which has no business in a list of recipients.
+const IDENTITY: &str = "AGE-SECRET-KEY-";
+
 /// Whom secrets are encrypted for.
 pub struct Recipients(Vec<Recipient>);
 
@@ -23,6 +26,9 @@ impl Recipients {
     /// Reads the file of recipients: one key a line, as `age1…`, `ssh-ed25519 …` or `ssh-rsa …`; `#` begins a comment.
     pub fn parse(source: &Arc<Source>) -> Result<Recipients, Problems> {
         let (mut found, mut problems): (Vec<Recipient>, _) = (Vec::new(), Problems::default());
+        // A problem shows the line it is about.
+        let hidden = source.text.split_inclusive('\n').map(|line| line.split_once(IDENTITY).map_or(line.into(), |(start, _)| format!("{start}{IDENTITY}…\n")));
+        let source = &Source::new(source.path.clone(), hidden.collect::<String>());
         let mut offset = 0;
         for line in source.text.split_inclusive('\n') {
             let key = line.trim();
@@ -83,7 +89,7 @@ impl Recipients {
 
 fn recipient(key: &str) -> Result<Recipient, (String, String)> {
     let kinds = "write age1…, ssh-ed25519 … or ssh-rsa …, one a line, and comments after a `#` at the line's beginning";
-    if key.starts_with("AGE-SECRET-KEY-") {
+    if key.starts_with(IDENTITY) {
         let why = "this is an identity, which is secret, not a recipient".to_string();
         return Err((why, "it must not be in the repository: make another one, and list its recipient here".into()));
     }
