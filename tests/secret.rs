@@ -265,7 +265,7 @@ fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     let key_file = || fs::read(place.path("repo/stacks/web/key.age")).unwrap();
     let (before, key_before) = (place.read("repo/stacks/web/secrets.yaml"), key_file());
     // One of them cannot be read: none is written.
-    place.write("repo/stacks/web/secrets.yaml", format!("{before}gone: |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  YWdl\n  -----END AGE ENCRYPTED FILE-----\n");
+    place.write("repo/stacks/web/secrets.yaml", format!("{before}gone: |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  YWdl\n  -----END AGE ENCRYPTED FILE-----\n"));
     assert_eq!(place.run("secret rekey", b"").code, 1);
     assert_eq!(key_file(), key_before);
     place.write("repo/stacks/web/secrets.yaml", &before);
