@@ -139,7 +139,12 @@ fn what_is_encrypted_here_is_decrypted_by_age_itself_and_the_other_way_round() {
     assert_eq!(age.output().expect("age is installed: tests/run does so").stdout, b"hush\0\xff\n");
     let sealed = place.read("repo/stacks/web/secrets.yaml");
     let (_, value) = sealed.split_once("db: |").unwrap();
-    let value: String = value.lines().skip(1).take_while(|line| line.starts_with("  ")).map(|line| format!("{}\n", line.trim())).collect();
+    let value: String = value
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .map(|line| format!("{}\n", line.trim()))
+        .collect();
     let mut age = Command::new("age");
     age.args(["-d", "-i", identity]);
     assert_eq!(feed(age, value.as_bytes()).out, "hush-db");
@@ -156,7 +161,10 @@ fn secrets_end_in_their_files_and_check_needs_no_identity() {
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     assert_eq!(place.read("repo/.sandbox/etc/app"), "hush-db hush\ntoken\n");
     assert_eq!(fs::read(place.path("repo/.sandbox/etc/app.key")).unwrap(), b"hush\0\xff\n", "byte for byte");
-    assert_eq!([mode(&place.path("repo/.sandbox/etc/app")), mode(&place.path("repo/.sandbox/etc/app.key"))], [0o600; 2]);
+    assert_eq!(
+        [mode(&place.path("repo/.sandbox/etc/app")), mode(&place.path("repo/.sandbox/etc/app.key"))],
+        [0o600; 2]
+    );
     fs::remove_dir_all(place.path("home/.config")).unwrap();
     let check = place.run("check", b"");
     assert_eq!((check.code, check.err.as_str()), (0, ""), "{}", check.out);
@@ -178,10 +186,15 @@ fn an_edit_changes_what_was_changed_and_nothing_else() {
     assert_eq!(place.read("repo/stacks/web/secrets.yaml"), before);
     let look = "[ \"$(stat -c %a \"$1\")\" = 600 ]; [ \"$(stat -c %a \"$(dirname \"$1\")\")\" = 700 ]
         case $1 in */dev/shm/* | */home/reconcile-secret.*) ;; *) exit 1 ;; esac";
-    let ran = place.edit("stacks/web/secrets.yaml", &format!("{look}\nsed -i 's/hush-db/hush-new/' \"$1\"; echo '# why\nmore: \"x: y\"' >>\"$1\""));
+    let ran = place.edit(
+        "stacks/web/secrets.yaml",
+        &format!("{look}\nsed -i 's/hush-db/hush-new/' \"$1\"; echo '# why\nmore: \"x: y\"' >>\"$1\""),
+    );
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let after = place.read("repo/stacks/web/secrets.yaml");
-    let value = |text: &str, name: &str| text.split_once(&format!("{name}: |")).unwrap().1.split("-----END").next().unwrap().to_string();
+    let value = |text: &str, name: &str| {
+        text.split_once(&format!("{name}: |")).unwrap().1.split("-----END").next().unwrap().to_string()
+    };
     assert_eq!(value(&before, "token"), value(&after, "token"), "left alone");
     assert_ne!(value(&before, "db"), value(&after, "db"));
     assert!(after.contains("# why\nmore: |") && !after.contains("x: y"), "{after}");
@@ -199,7 +212,12 @@ fn an_edit_changes_what_was_changed_and_nothing_else() {
 fn an_edit_that_goes_wrong_leaves_everything_as_it_was() {
     let place = Place::with_secrets();
     let before = place.read("repo/stacks/web/secrets.yaml");
-    for script in ["sed -i 's/hush-db/hush-new/' \"$1\"; exit 3", "echo 'hush: [' >>\"$1\"", "rm \"$1\"", "echo 'db: again' >>\"$1\""] {
+    for script in [
+        "sed -i 's/hush-db/hush-new/' \"$1\"; exit 3",
+        "echo 'hush: [' >>\"$1\"",
+        "rm \"$1\"",
+        "echo 'db: again' >>\"$1\"",
+    ] {
         let ran = place.edit("stacks/web/secrets.yaml", script);
         assert_eq!(ran.code, 1, "{script}");
         assert!(ran.err.contains("nothing was written"), "{script}: {}", ran.err);
@@ -215,7 +233,8 @@ fn left(place: &Place) -> Vec<PathBuf> {
     let paths = home.map(|entry| entry.unwrap().path());
     let ours = |path: &PathBuf| {
         path.file_name().unwrap().to_str().unwrap().starts_with("reconcile-secret.")
-            && fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() == "secrets.yaml"))
+            && fs::read_dir(path)
+                .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() == "secrets.yaml"))
     };
     paths.filter(ours).collect()
 }
@@ -244,7 +263,15 @@ fn an_edit_that_is_told_to_end_leaves_nothing() {
             kill(place.read("home/pid").trim(), "TERM");
         }
         let code = child.wait().unwrap().code();
-        assert_eq!(code, Some(match signal { "TERM" => 143, "HUP" => 129, _ => 0 }), "{signal}");
+        assert_eq!(
+            code,
+            Some(match signal {
+                "TERM" => 143,
+                "HUP" => 129,
+                _ => 0,
+            }),
+            "{signal}"
+        );
         assert!(!file.parent().unwrap().exists(), "{signal}");
         if signal != "INT" {
             kill(place.read("home/pid").trim(), "KILL");
@@ -256,7 +283,10 @@ fn an_edit_that_is_told_to_end_leaves_nothing() {
 fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     let place = Place::with_secrets();
     let key = place.path("home/id_ed25519");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "ann@example.org", "-f"]).arg(&key).status();
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "ann@example.org", "-f"])
+        .arg(&key)
+        .status();
     assert!(made.unwrap().success());
     let public = place.read("home/id_ed25519.pub");
     place.write("repo/secrets/recipients", format!("# Ann\n{public}"));
@@ -265,7 +295,10 @@ fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     let key_file = || fs::read(place.path("repo/stacks/web/key.age")).unwrap();
     let (before, key_before) = (place.read("repo/stacks/web/secrets.yaml"), key_file());
     // One of them cannot be read: none is written.
-    place.write("repo/stacks/web/secrets.yaml", format!("{before}gone: |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  YWdl\n  -----END AGE ENCRYPTED FILE-----\n"));
+    place.write(
+        "repo/stacks/web/secrets.yaml",
+        format!("{before}gone: |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  YWdl\n  -----END AGE ENCRYPTED FILE-----\n"),
+    );
     assert_eq!(place.run("secret rekey", b"").code, 1);
     assert_eq!(key_file(), key_before);
     place.write("repo/stacks/web/secrets.yaml", &before);
@@ -277,7 +310,8 @@ fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     assert!(old.code == 1 && old.err.contains("an ssh-ed25519 key"), "{}", old.err);
     let new = place.must(&format!("view stacks/web/secrets.yaml db --identity {}", key.display()), b"");
     assert_eq!(new.out, "hush-db");
-    let stray: Vec<_> = fs::read_dir(place.path("repo/stacks/web")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let stray: Vec<_> =
+        fs::read_dir(place.path("repo/stacks/web")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(stray.len(), 3, "{stray:?}");
 }
 

@@ -47,7 +47,9 @@ pub fn run(call: &Call) -> Result<u8> {
     }
     if !repository.config.sealed.is_empty() {
         let files = count(repository.config.sealed.len(), "file");
-        page.line(&format!("{files} with secrets: names, form and recipients are looked at; only a plan decrypts them"));
+        page.line(&format!(
+            "{files} with secrets: names, form and recipients are looked at; only a plan decrypts them"
+        ));
     }
     call.screen.show(&page);
     Ok(0)

@@ -15,8 +15,8 @@ use crate::cli::origin::Origin;
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::engine::Setup;
-use crate::sealed::World;
 use crate::load::{self, Chosen, Config, Secrets, Selection};
+use crate::sealed::World;
 use crate::source::{self, Place, Signature, Spec, Tree};
 
 /// A repository, loaded.
@@ -57,12 +57,7 @@ pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
 }
 
 /// Loads a tree.
-pub fn load_tree(
-    common: &Common,
-    tree: &Tree,
-    directory: Option<Utf8PathBuf>,
-    secrets: Secrets,
-) -> Result<Repository> {
+pub fn load_tree(common: &Common, tree: &Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
     let prompt = passphrases(common);
     let (config, mut warnings) = load::load(&tree.files, world(common, &prompt), secrets)?;
     warnings.extend(tree.problems.clone());

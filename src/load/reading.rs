@@ -26,11 +26,7 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        files: &'a BTreeMap<Utf8PathBuf, Arc<[u8]>>,
-        world: World<'a>,
-        secrets: Secrets,
-    ) -> Self {
+    pub(super) fn new(files: &'a BTreeMap<Utf8PathBuf, Arc<[u8]>>, world: World<'a>, secrets: Secrets) -> Self {
         let identities = Identities::new(world);
         Reading { files, world, identities, secrets, sealed: RefCell::default(), problems: RefCell::default() }
     }

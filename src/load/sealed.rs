@@ -141,11 +141,11 @@ pub(super) fn refuse_as_values(reading: &Reading<'_>, path: &Utf8Path, name: &Te
 pub(super) fn refuse_plain_files(reading: &Reading<'_>) {
     for (path, bytes) in reading.files {
         let text = std::str::from_utf8(bytes).unwrap_or_default();
-        let stem = path.file_stem().unwrap_or_default();
+        let inner = path.file_stem().and_then(|stem| Utf8Path::new(stem).extension());
         let is_plain = match path.extension() {
             Some("age") => !header::is_age(bytes),
-            Some("yaml" | "yml") if stem.ends_with(".age") => !named::is_sealed(text) && !header::is_age(bytes),
-            Some("yaml" | "yml" | "json") if stem.ends_with(".sops") => !is_sops(text),
+            Some("yaml" | "yml") if inner == Some("age") => !named::is_sealed(text) && !header::is_age(bytes),
+            Some("yaml" | "yml" | "json") if inner == Some("sops") => !is_sops(text),
             _ => false,
         };
         // What something names is judged there.
@@ -175,8 +175,12 @@ fn find(reading: &Reading<'_>, folder: &Utf8Path, name: &Text) -> Option<Utf8Pat
     let problem = problem.at(&name.span, "named here");
     let sealed = reading.files.iter().filter(|(_, bytes)| header::is_age(bytes)).map(|(path, _)| path.as_str());
     let problem = with_known(problem, path.as_str(), "encrypted files", sealed.clone());
-    let problem = if sealed.count() > 0 { problem } else {
-        problem.hint(format!("make it: `reconcile secret edit {path}`, or `reconcile secret encrypt {path}` from standard input"))
+    let problem = if sealed.count() > 0 {
+        problem
+    } else {
+        problem.hint(format!(
+            "make it: `reconcile secret edit {path}`, or `reconcile secret encrypt {path}` from standard input"
+        ))
     };
     reading.report(problem);
     None
@@ -186,10 +190,9 @@ fn find(reading: &Reading<'_>, folder: &Utf8Path, name: &Text) -> Option<Utf8Pat
 fn open(reading: &Reading<'_>, sealed: &[u8], path: &Utf8Path, at: &Span) -> Option<Vec<u8>> {
     let opened = match reading.secrets {
         // As far as it can be judged without a key.
-        Secrets::Placeholder => header::dearmored(sealed)
-            .and_then(|bytes| header::stanzas(&bytes))
-            .map(|_| None)
-            .map_err(Locked::Damaged),
+        Secrets::Placeholder => {
+            header::dearmored(sealed).and_then(|bytes| header::stanzas(&bytes)).map(|_| None).map_err(Locked::Damaged)
+        }
         Secrets::Required => reading.identities.open(sealed).map(Some),
     };
     match opened {
@@ -202,14 +205,12 @@ fn open(reading: &Reading<'_>, sealed: &[u8], path: &Utf8Path, at: &Span) -> Opt
 }
 
 fn text(reading: &Reading<'_>, bytes: Vec<u8>, at: &Span) -> Option<Secret> {
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(Secret::new(text)),
-        Err(_) => {
-            let problem = Problem::error("this secret is not text").at(at, "here");
-            reading.report(problem.hint("give it a file of its own: `secret \"NAME\" age=\"FILE\"`"));
-            None
-        }
+    let read = String::from_utf8(bytes).ok().map(Secret::new);
+    if read.is_none() {
+        let problem = Problem::error("this secret is not text").at(at, "here");
+        reading.report(problem.hint("give it a file of its own: `secret \"NAME\" age=\"FILE\"`"));
     }
+    read
 }
 
 fn report(reading: &Reading<'_>, path: &Utf8Path, locked: &Locked, at: &Span) {
@@ -225,8 +226,13 @@ fn warn_of_recipients(reading: &Reading<'_>, path: &Utf8Path, at: &Span, sealed:
         && !recipients.fit(&stanzas)
     {
         let is_for: Vec<String> = stanzas.iter().map(Stanza::to_string).collect();
-        let what = format!("{} is encrypted for other recipients than those listed: {}", shown(path.as_str()), is_for.join(", "));
-        let hint = format!("`reconcile secret rekey` encrypts everything for the {} of `{RECIPIENTS}`", recipients.count());
+        let what = format!(
+            "{} is encrypted for other recipients than those listed: {}",
+            shown(path.as_str()),
+            is_for.join(", ")
+        );
+        let hint =
+            format!("`reconcile secret rekey` encrypts everything for the {} of `{RECIPIENTS}`", recipients.count());
         reading.report(Problem::warning(what).at(at, "").hint(hint));
     }
 }
@@ -239,7 +245,9 @@ fn recipients(reading: &Reading<'_>) -> Option<Recipients> {
         return None;
     }
     let source = reading.text(path)?;
-    Recipients::parse(&source).map_err(|problems| problems.0.into_iter().for_each(|problem| reading.report(problem))).ok()
+    Recipients::parse(&source)
+        .map_err(|problems| problems.0.into_iter().for_each(|problem| reading.report(problem)))
+        .ok()
 }
 
 /// Where a name stands in a file of named secrets.

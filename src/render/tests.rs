@@ -13,8 +13,8 @@ use super::*;
 use crate::base::diagnostic::Severity;
 use crate::host::transport::Nobody;
 use crate::load::{Secrets, Selection, load};
-use crate::sealed::World;
 use crate::resource::state::PathState;
+use crate::sealed::World;
 
 const HOSTS: &str = "repo \"test\"\nhost \"web-1\" address=\"203.0.113.1\" { tags \"web\"; vars region=\"fra1\" level=\"host\" }\n\
                      host \"web-2\" { tags \"web\"; vars region=\"nyc1\" }\nsecret \"db\" env=\"DB\"\n";

@@ -94,7 +94,9 @@ fn secret(on: &Lowering<'_>, name: &Text) -> Option<Content> {
     let problem = Problem::error(format!("{what} `{}`", path.escape_debug())).at(&name.span, "here");
     on.report(match did_you_mean(&path, on.scope.secret_names()) {
         Some(near) if found.is_none() => problem.hint(format!("did you mean `{near}`?")),
-        _ => problem.hint("name one of `secret`, `secrets` or the values of SOPS, such as \"token\" or \"db.password\""),
+        _ => {
+            problem.hint("name one of `secret`, `secrets` or the values of SOPS, such as \"token\" or \"db.password\"")
+        }
     });
     None
 }

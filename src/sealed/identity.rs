@@ -143,7 +143,10 @@ impl Found {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(error) if asked_for => return Err(format!("{path}: {error}")),
             Err(error) => {
-                self.looked.push(format!("{path}: {}", if error.kind() == io::ErrorKind::NotFound { "not there".into() } else { error.to_string() }));
+                self.looked.push(format!(
+                    "{path}: {}",
+                    if error.kind() == io::ErrorKind::NotFound { "not there".into() } else { error.to_string() }
+                ));
                 return Ok(());
             }
         };
@@ -201,7 +204,8 @@ impl Found {
             }
             Identity::Encrypted(key) => {
                 let public = ssh_key::PrivateKey::from_openssh(text).ok();
-                let wire = public.and_then(|key| Some((key.algorithm().as_str().to_string(), key.public_key().to_bytes().ok()?)));
+                let wire = public
+                    .and_then(|key| Some((key.algorithm().as_str().to_string(), key.public_key().to_bytes().ok()?)));
                 let Some((kind, wire)) = wire else { return self.odd(path, "no SSH key that can be read", asked_for) };
                 self.looked.push(format!("{path}: an SSH key behind a passphrase{}", named(text)));
                 self.locked.get_mut().push(LockedKey { path: path.to_owned(), stanza: Stanza::ssh(&kind, &wire), key });

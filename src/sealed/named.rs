@@ -32,6 +32,9 @@ pub struct Wrong {
     pub what: String,
 }
 
+/// Names with their values, and the lines in which they begin.
+pub type Values<'a> = Vec<(&'a str, Zeroizing<String>, usize)>;
+
 /// Whether the file can be one of named secrets that are encrypted: one of its values is an age file.
 pub fn is_sealed(text: &str) -> bool {
     let armor = std::str::from_utf8(header::ARMOR).unwrap_or_default();
@@ -83,7 +86,7 @@ impl Named {
     }
 
     /// Names and their values, in order, each with the line of its name.
-    pub fn values(&self) -> Result<Vec<(&str, Zeroizing<String>, usize)>, Wrong> {
+    pub fn values(&self) -> Result<Values<'_>, Wrong> {
         let entries = self.0.iter().filter_map(|piece| match piece {
             Piece::Entry { name, line, text } => Some((name, *line, text)),
             Piece::Rest(_) => None,
@@ -127,13 +130,12 @@ impl Named {
             Piece::Entry { name: other, text, .. } if other == name => Some(text),
             _ => None,
         });
-        match there {
-            Some(text) => *text = new,
-            None => {
-                self.end_line();
-                self.0.push(Piece::Entry { name: name.into(), line: 0, text: new });
-            }
+        if let Some(text) = there {
+            *text = new;
+            return;
         }
+        self.end_line();
+        self.0.push(Piece::Entry { name: name.into(), line: 0, text: new });
     }
 
     /// The entry of `name` as `other` has it, if it has one.
@@ -219,7 +221,7 @@ fn entry(name: &str, value: &str) -> Zeroizing<String> {
         let quoted = Zeroizing::new(serde_json::to_string(value).unwrap_or_default());
         for c in quoted.chars() {
             match u32::from(c) {
-                code if is_odd(c) => text.push_str(&format!("\\u{code:04x}")),
+                code if is_odd(c) => text.extend(["\\u", &format!("{code:04x}")]),
                 _ => text.push(c),
             }
         }

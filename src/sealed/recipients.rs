@@ -27,7 +27,10 @@ impl Recipients {
     pub fn parse(source: &Arc<Source>) -> Result<Recipients, Problems> {
         let (mut found, mut problems): (Vec<Recipient>, _) = (Vec::new(), Problems::default());
         // A problem shows the line it is about.
-        let hidden = source.text.split_inclusive('\n').map(|line| line.split_once(IDENTITY).map_or(line.into(), |(start, _)| format!("{start}{IDENTITY}…\n")));
+        let hidden = source
+            .text
+            .split_inclusive('\n')
+            .map(|line| line.split_once(IDENTITY).map_or(line.into(), |(start, _)| format!("{start}{IDENTITY}…\n")));
         let source = &Source::new(source.path.clone(), hidden.collect::<String>());
         let mut offset = 0;
         for line in source.text.split_inclusive('\n') {
@@ -113,9 +116,10 @@ fn recipient(key: &str) -> Result<Recipient, (String, String)> {
     let parsed = text.parse::<age::ssh::Recipient>();
     let wire = ssh_key::PublicKey::from_openssh(&text).ok().and_then(|key| key.to_bytes().ok());
     match (parsed, wire) {
-        (Ok(parsed), Some(wire)) => {
-            Ok(Recipient { stanza: Stanza::ssh(kind, &wire), text, key: Box::new(parsed) })
-        }
-        _ => Err(("this SSH key cannot be a recipient".into(), "ed25519 keys can, and RSA keys of 2048 bits or more".into())),
+        (Ok(parsed), Some(wire)) => Ok(Recipient { stanza: Stanza::ssh(kind, &wire), text, key: Box::new(parsed) }),
+        _ => Err((
+            "this SSH key cannot be a recipient".into(),
+            "ed25519 keys can, and RSA keys of 2048 bits or more".into(),
+        )),
     }
 }

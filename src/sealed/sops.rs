@@ -149,6 +149,9 @@ struct Walk<'a> {
     rules: Rules,
 }
 
+/// Names in clear, and names that are secret.
+type Split = (Map<String, Value>, BTreeMap<String, SecretTree>);
+
 /// What became of one value.
 enum Part {
     Plain(Value),
@@ -163,7 +166,7 @@ impl Walk<'_> {
         Ok(Opened { plain, secrets })
     }
 
-    fn map(&mut self, values: &Map<String, Value>) -> Result<(Map<String, Value>, BTreeMap<String, SecretTree>), String> {
+    fn map(&mut self, values: &Map<String, Value>) -> Result<Split, String> {
         let (mut plain, mut secrets) = (Map::new(), BTreeMap::new());
         for (name, value) in values {
             self.path.push(name.clone());

@@ -16,9 +16,8 @@ pub(super) struct Rules {
 impl Rules {
     /// The rules that a file's metadata has, or what is wrong with them.
     pub(super) fn of(metadata: &Map<String, Value>) -> Result<Rules, String> {
-        let text = |name: &str| {
-            metadata.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_string)
-        };
+        let text =
+            |name: &str| metadata.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_string);
         let expression = |name: &str| {
             let parsed = text(name).map(|text| Regex::new(&text)).transpose();
             parsed.map_err(|_| format!("has a rule that is not understood: `sops.{name}`"))

@@ -57,7 +57,12 @@ impl Sealed {
             _ => return None,
         };
         let bytes = |text: &str| STANDARD.decode(text).ok();
-        Some(Sealed { data: bytes(data)?, nonce: bytes(nonce)?.try_into().ok()?, tag: bytes(tag)?.try_into().ok()?, kind })
+        Some(Sealed {
+            data: bytes(data)?,
+            nonce: bytes(nonce)?.try_into().ok()?,
+            tag: bytes(tag)?.try_into().ok()?,
+            kind,
+        })
     }
 
     /// What stands in its place while it is not opened.

@@ -19,10 +19,17 @@ const COMPOSE: &str = "services:\n  one: { image: \"lab/busybox:1\", init: true,
 fn forms(secret: &str) -> Vec<String> {
     let percent: String = secret
         .bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() || byte == b'-' { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect();
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut forms = vec![secret.to_string(), percent.to_lowercase(), percent, secret.replace('/', "\\/"), hex.to_uppercase(), hex];
+    let mut forms =
+        vec![secret.to_string(), percent.to_lowercase(), percent, secret.replace('/', "\\/"), hex.to_uppercase(), hex];
     for before in 0..3 {
         let whole = STANDARD_NO_PAD.encode([&vec![0; before][..], secret.as_bytes()].concat());
         // The first and the last digits depend on what stands beside the secret.
@@ -98,7 +105,8 @@ impl Watched<'_> {
         for line in found.lines().filter(|line| !line.contains("/g11-watch")) {
             let [mode, inner, path] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
             assert!(mode == "600" || inner == "yes", "{when}: others may read {line}");
-            let own = path.starts_with(&format!("/srv/{id}/")) || path.starts_with(&format!("/etc/systemd/system/{id}"));
+            let own =
+                path.starts_with(&format!("/srv/{id}/")) || path.starts_with(&format!("/etc/systemd/system/{id}"));
             assert!(own || path.contains("/.reconcile-") || inner == "yes", "{when}: {line}");
         }
     }
@@ -109,7 +117,8 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     let host = shared("lab-1");
     let mut repo = Repo::new("g11", &[&host]);
     let temporary = tempfile::tempdir().expect("a directory for temporary files");
-    let names = ["hush-Env/0123456789+x", "hush-File/0123456789+x", "hush-Age/0123456789+x y", "hush-Next/0123456789+x", SOPS];
+    let names =
+        ["hush-Env/0123456789+x", "hush-File/0123456789+x", "hush-Age/0123456789+x y", "hush-Next/0123456789+x", SOPS];
     let watched = Watched { host: &host, secrets: names.map(String::from).to_vec() };
     repo.env("G11_ENV", names[0]);
     repo.env("TMPDIR", temporary.path().to_str().expect("UTF-8"));
@@ -118,7 +127,9 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     repo.env("RECONCILE_LOG", "trace");
     repo.env("RECONCILE_AGE_IDENTITY", include_str!("../../src/sealed/tests/keys/identity"));
     repo.write("secret.txt", format!("{}\n", names[1]));
-    let recipient = include_str!("../../src/sealed/tests/keys/identity").lines().find_map(|line| line.strip_prefix("# public key: "));
+    let recipient = include_str!("../../src/sealed/tests/keys/identity")
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
     repo.write("secrets/recipients", recipient.expect("it is written there"));
     repo.write("stacks/one/values.sops.yaml", include_str!("secrets.sops.yaml"));
     repo.write("stacks/one/compose.yaml", COMPOSE);
@@ -127,7 +138,8 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
         std::fs::write(&file, value).expect("a file");
         let target = repo.path().join("stacks/one/secrets.yaml");
         let from = file.to_str().expect("UTF-8");
-        let ran = watched.said(repo.run(&["secret", "encrypt", target.as_str(), "age", "--from", from, "-vvv"]), "encrypt");
+        let ran =
+            watched.said(repo.run(&["secret", "encrypt", target.as_str(), "age", "--from", from, "-vvv"]), "encrypt");
         assert_eq!(ran.code, 0, "{ran:?}");
         std::fs::remove_file(file).expect("it was there");
     };
@@ -186,7 +198,10 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     let after = started();
     let anew: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
     assert_eq!(anew, [true, true, true, false], "the users of the secret, and nobody else");
-    assert_eq!(host.sh("docker exec $(docker ps -q --filter name=g11-app-one) printenv TOKEN"), format!("{}\n", names[3]));
+    assert_eq!(
+        host.sh("docker exec $(docker ps -q --filter name=g11-app-one) printenv TOKEN"),
+        format!("{}\n", names[3])
+    );
     // By hand, readable for everyone.
     host.sh("chmod 644 /srv/g11/secret; echo \"more hush-Next/0123456789+x\" >>/srv/g11/secret");
     watched.all(&repo, "after drift");

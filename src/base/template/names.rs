@@ -47,9 +47,7 @@ impl Secrets {
                 plain(secret)
             }
             SecretTree::List(items) => items.iter().map(|item| self.value(item)).collect(),
-            SecretTree::Map(map) => {
-                Value::from_object(Secrets { secrets: map.clone(), watch: self.watch.clone() })
-            }
+            SecretTree::Map(map) => Value::from_object(Secrets { secrets: map.clone(), watch: self.watch.clone() }),
         }
     }
 }

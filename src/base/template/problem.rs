@@ -105,13 +105,11 @@ impl Found<'_> {
         let mut path = first.to_string();
         for part in rest {
             path = format!("{path}.{part}");
-            match here.get(part) {
-                Some(below) => here = below,
-                None => {
-                    let hint = suggestion(part, here.names().into_iter());
-                    return (format!("there is no secret called `{path}`"), hint);
-                }
-            }
+            let Some(below) = here.get(part) else {
+                let hint = suggestion(part, here.names().into_iter());
+                return (format!("there is no secret called `{path}`"), hint);
+            };
+            here = below;
         }
         (format!("`secret.{path}` is not defined"), None)
     }

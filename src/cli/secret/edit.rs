@@ -21,7 +21,9 @@ pub(super) fn run(call: &Call, file: &Utf8Path) -> Result<u8> {
     let recipients = repository.recipients()?;
     let before = repository.read(&path)?;
     let changed = match before.as_deref().map(|bytes| Form::of(&path, bytes)).transpose()? {
-        Some(Form::Single { armored }) => single(call, &path, before.as_deref().unwrap_or_default(), armored, &recipients)?,
+        Some(Form::Single { armored }) => {
+            single(call, &path, before.as_deref().unwrap_or_default(), armored, &recipients)?
+        }
         Some(Form::Named(file)) => named(call, &path, &file, &recipients)?,
         // Names in clear are what the ending promises.
         None if is_yaml(&path) => named(call, &path, &Named::empty(), &recipients)?,
@@ -45,7 +47,13 @@ fn is_yaml(path: &Utf8Path) -> bool {
     matches!(path.extension(), Some("yaml" | "yml"))
 }
 
-fn single(call: &Call, path: &Utf8Path, bytes: &[u8], armored: bool, recipients: &Recipients) -> Result<Option<Vec<u8>>> {
+fn single(
+    call: &Call,
+    path: &Utf8Path,
+    bytes: &[u8],
+    armored: bool,
+    recipients: &Recipients,
+) -> Result<Option<Vec<u8>>> {
     let before = match bytes {
         [] => Zeroizing::new(Vec::new()),
         bytes => with_identities(call, |keys| keys.open(bytes).map_err(|locked| locked.error(path.as_str())))?,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Call;
-use crate::cli::page::Page;
+use crate::cli::page::{Page, count};
 use crate::cli::secret::repository::{Form, Repository};
 use crate::sealed::named::{Named, is_name};
 
@@ -53,7 +53,7 @@ pub(super) fn run(call: &Call, file: &Utf8Path, name: Option<&str>, from: Option
     repository.write(&path, &content)?;
     let mut page = Page::new();
     let what = name.map_or_else(|| format!("{path}"), |name| format!("{name} in {path}"));
-    page.line(&format!("encrypted: {what}, for {} of secrets/recipients", recipients.count()));
+    page.line(&format!("encrypted: {what}, for {}", count(recipients.count(), "recipient")));
     call.screen.show(&page);
     Ok(0)
 }

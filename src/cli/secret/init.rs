@@ -62,7 +62,9 @@ fn already(place: &Utf8Path) -> Error {
     let public = fs::read_to_string(place).ok().and_then(|text| identity::public(&text).ok());
     let error = Error::new(Kind::Usage, format!("the identity {place} is there already, and is never overwritten"));
     match public {
-        Some(public) => error.hint(format!("its recipient is {public}: put that into {RECIPIENTS}, or name another file by --to")),
+        Some(public) => {
+            error.hint(format!("its recipient is {public}: put that into {RECIPIENTS}, or name another file by --to"))
+        }
         None => error.hint("name another file by --to"),
     }
 }

@@ -37,7 +37,8 @@ impl Private {
         // Not recursive: a directory that is there already is nobody's private place.
         DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let private = Private { file: folder.join(name), folder };
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private.file).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&private.file).map_err(failed)?;
         file.write_all(content).map_err(failed)?;
         Ok(private)
     }
@@ -49,7 +50,8 @@ impl Private {
 
     /// What is in it now.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>> {
-        let failed = |cause: io::Error| Error::new(Kind::Usage, "the edited file is gone: nothing was written").because(cause);
+        let failed =
+            |cause: io::Error| Error::new(Kind::Usage, "the edited file is gone: nothing was written").because(cause);
         fs::read(&self.file).map(Zeroizing::new).map_err(failed)
     }
 
@@ -112,7 +114,9 @@ fn sweep(base: &Utf8Path) {
     let ours = rustix::process::geteuid().as_raw();
     for entry in base.read_dir_utf8().into_iter().flatten().flatten() {
         let process = entry.file_name().strip_prefix(PREFIX).and_then(|rest| rest.split('.').next());
-        let Some(process) = process.filter(|process| process.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        let Some(process) = process.filter(|process| process.bytes().all(|byte| byte.is_ascii_digit())) else {
+            continue;
+        };
         let is_ours = fs::symlink_metadata(entry.path()).is_ok_and(|is| is.is_dir() && is.uid() == ours);
         if is_ours && !Utf8Path::new("/proc").join(process).exists() {
             let _ = fs::remove_dir_all(entry.path());

@@ -19,7 +19,8 @@ pub(super) fn run(call: &Call) -> Result<u8> {
     let recipients = repository.recipients()?;
     // Every file that something of the repository names.
     let files = wire::open(call.common, Secrets::Placeholder)?.config.sealed;
-    let (ours, of_sops): (BTreeMap<_, _>, BTreeMap<_, _>) = files.into_iter().partition(|(_, form)| *form != Sealed::Sops);
+    let (ours, of_sops): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        files.into_iter().partition(|(_, form)| *form != Sealed::Sops);
     let mut prepared = Vec::new();
     with_identities(call, |identities| {
         for path in ours.keys() {

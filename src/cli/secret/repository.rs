@@ -36,8 +36,10 @@ impl Repository {
         let spec = wire::spec(call.common)?;
         match (spec.place, spec.revision) {
             (Place::Directory(root), None) => Ok(Repository { root }),
-            _ => Err(Error::new(Kind::Usage, "secrets can only be worked on in a directory, not in a URL or a revision")
-                .hint("clone the repository, and go there")),
+            _ => {
+                Err(Error::new(Kind::Usage, "secrets can only be worked on in a directory, not in a URL or a revision")
+                    .hint("clone the repository, and go there"))
+            }
         }
     }
 
@@ -117,7 +119,8 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Puts it in its place.
     pub(super) fn put(self) -> Result<()> {
-        let failed = |cause: io::Error| Error::new(Kind::Usage, format!("`{}` cannot be written", self.place)).because(cause);
+        let failed =
+            |cause: io::Error| Error::new(Kind::Usage, format!("`{}` cannot be written", self.place)).because(cause);
         fs::rename(&self.beside, &self.place).map_err(failed)
     }
 }
@@ -139,7 +142,9 @@ impl Form {
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         if is_sops(text) {
             let hint = format!("change it with sops itself: sops edit {path}");
-            return Err(Error::new(Kind::Config, format!("`{path}` is a file of SOPS, which is only read here")).hint(hint));
+            return Err(
+                Error::new(Kind::Config, format!("`{path}` is a file of SOPS, which is only read here")).hint(hint)
+            );
         }
         let is_new = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
         if !named::is_sealed(text) && (!is_new || bytes.is_empty() || text.is_empty()) {
@@ -165,11 +170,16 @@ pub(super) fn opened(
     let values = file.values().map_err(|wrong| wrong_file(path, &text, &wrong))?;
     let opened = values.into_iter().map(|(name, value, line)| {
         if !header::is_age(value.as_bytes()) {
-            return Err(wrong_file(path, &text, &Wrong { line, what: format!("the secret `{name}` is not encrypted") }));
+            return Err(wrong_file(
+                path,
+                &text,
+                &Wrong { line, what: format!("the secret `{name}` is not encrypted") },
+            ));
         }
         let content = identities.open(value.as_bytes()).map_err(|locked| locked.error(path.as_str()))?;
         let content = std::str::from_utf8(&content).map(|text| Zeroizing::new(text.to_string()));
-        let content = content.map_err(|_| Error::new(Kind::Config, format!("`{path}`: the secret `{name}` is not text")))?;
+        let content =
+            content.map_err(|_| Error::new(Kind::Config, format!("`{path}`: the secret `{name}` is not text")))?;
         Ok((name.to_string(), content))
     });
     opened.collect()

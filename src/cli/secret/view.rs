@@ -33,7 +33,8 @@ pub(super) fn run(call: &Call, file: &Utf8Path, name: Option<&str>) -> Result<u8
                 let value = values.iter().find(|(other, _)| other == name);
                 let (_, value) = value.ok_or_else(|| {
                     let names: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();
-                    let error = Error::new(Kind::Usage, format!("`{path}` has no secret called `{}`", name.escape_debug()));
+                    let error =
+                        Error::new(Kind::Usage, format!("`{path}` has no secret called `{}`", name.escape_debug()));
                     error.hint(format!("it has: {}", names.join(", ")))
                 })?;
                 call.screen.show_text(value);

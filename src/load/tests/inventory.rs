@@ -130,7 +130,8 @@ fn without_secrets_a_repository_can_still_be_checked() {
         ("stacks/s/stack.kdl", "stack \"s\" { on \"a\" }"),
     ]);
     let unused = |_: &Utf8Path| -> io::Result<Vec<u8>> { panic!("nothing may be read") };
-    let (config, _) = load(&tree, World { env: &|_| None, read: &unused, ..WORLD }, Secrets::Placeholder).unwrap_or_else(|_| panic!("it loads"));
+    let (config, _) = load(&tree, World { env: &|_| None, read: &unused, ..WORLD }, Secrets::Placeholder)
+        .unwrap_or_else(|_| panic!("it loads"));
     assert_eq!(one(&config.stacks.values().next().unwrap().secrets["x"]), "placeholder-for-x");
 }
 

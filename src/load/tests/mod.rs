@@ -11,8 +11,8 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::*;
-use crate::base::secret::SecretTree;
 use crate::base::diagnostic::{Problem, Severity};
+use crate::base::secret::SecretTree;
 use crate::host::transport::Nobody;
 use crate::sealed::World;
 

@@ -28,7 +28,8 @@ fn identities_are_found_where_people_have_them() {
     }
     let (opened, _) = with(&[("SOPS_AGE_KEY_FILE", "/k")], &[("/k", IDENTITY)], "", |keys| keys.open(ONE));
     assert!(opened.is_ok());
-    let (opened, _) = with(&[("XDG_CONFIG_HOME", "/x")], &[("/x/sops/age/keys.txt", IDENTITY)], "", |keys| keys.open(ONE));
+    let (opened, _) =
+        with(&[("XDG_CONFIG_HOME", "/x")], &[("/x/sops/age/keys.txt", IDENTITY)], "", |keys| keys.open(ONE));
     assert!(opened.is_ok());
     for key in [("/home/ann/.ssh/id_ed25519", SSH), ("/home/ann/.ssh/id_rsa", RSA)] {
         let (opened, asked) = with(&[], &[key], "open sesame", |keys| keys.open(MANY));
@@ -43,13 +44,18 @@ fn nobody_is_asked_for_a_passphrase_unless_that_key_is_what_is_needed() {
     assert_eq!(with(&[], &[locked], "open sesame", twice), ((true, true), 1), "asked once");
     assert_eq!(with(&[], &[locked], "wrong", |keys| keys.open(LOCKED_FILE).is_ok()), (false, 3));
     assert_eq!(with(&[], &[locked, (KEYS, IDENTITY)], "open sesame", |keys| keys.open(MANY).is_ok()), (true, 0));
-    assert_eq!(with(&[], &[locked], "open sesame", |keys| keys.open(MANY).is_ok()), (false, 0), "it is not for that key");
+    assert_eq!(
+        with(&[], &[locked], "open sesame", |keys| keys.open(MANY).is_ok()),
+        (false, 0),
+        "it is not for that key"
+    );
 }
 
 #[test]
 fn where_no_identity_fits_the_error_says_whose_would_and_where_we_looked() {
     let other = identity::generate().1;
-    let (opened, _) = with(&[("SOPS_AGE_KEY", &other)], &[("/home/ann/.ssh/id_rsa", LOCKED)], "", |keys| keys.open(MANY));
+    let (opened, _) =
+        with(&[("SOPS_AGE_KEY", &other)], &[("/home/ann/.ssh/id_rsa", LOCKED)], "", |keys| keys.open(MANY));
     let Err(locked @ Locked::NoIdentity { .. }) = opened else { panic!("{opened:?}") };
     let public = identity::public(&other).unwrap();
     let all = format!("{}\n{}", locked.why(), locked.hint()).replace(&public, "THAT ONE");
@@ -66,7 +72,11 @@ fn damage_is_told_from_a_missing_identity() {
         MANY[..MANY.len() - 1].to_vec(),
         MANY[..60].to_vec(),
         [MANY, b"x"].concat(),
-        { let mut bytes = MANY.to_vec(); *bytes.last_mut().unwrap() ^= 1; bytes },
+        {
+            let mut bytes = MANY.to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            bytes
+        },
         b"age-encryption.org/v1\n".to_vec(),
         b"plain".to_vec(),
     ];

@@ -23,8 +23,20 @@ fn values_are_texts_as_they_are_written() {
 fn what_is_no_such_file_is_told_without_repeating_it() {
     let mut all = String::new();
     for text in [
-        "  hush: 1\n", "hush\n", "- hush\n", "a: hush\na: hush\n", "a: [hush]\n", "a:\n  hush: 1\n", "a: \"hush\n", "a-b: hush\n", "---\na: b\n",
-        "a: |\n  hush\n hush\n", "a: null\n", "a:\n", "a: &x hush\nb: *x\n", "a: !!binary hush\n",
+        "  hush: 1\n",
+        "hush\n",
+        "- hush\n",
+        "a: hush\na: hush\n",
+        "a: [hush]\n",
+        "a:\n  hush: 1\n",
+        "a: \"hush\n",
+        "a-b: hush\n",
+        "---\na: b\n",
+        "a: |\n  hush\n hush\n",
+        "a: null\n",
+        "a:\n",
+        "a: &x hush\nb: *x\n",
+        "a: !!binary hush\n",
     ] {
         let found = values(text);
         writeln!(all, "{text:?} {}", found.clone().err().unwrap_or_else(|| "is fine".into())).unwrap();

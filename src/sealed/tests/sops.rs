@@ -45,7 +45,8 @@ fn what_sops_wrote_is_read() {
     let mut all = String::new();
     for (name, text) in FILES {
         let opened = open(name, text).unwrap_or_else(|locked| panic!("{name}: {locked:?}"));
-        all.push_str(&format!("{name}\n  plain {}\n  secret {}\n", Value::Object(opened.plain.clone()), secrets(&opened)));
+        let plain = Value::Object(opened.plain.clone());
+        all.extend([format!("{name}\n  plain {plain}\n  secret {}\n", secrets(&opened))]);
     }
     insta::assert_snapshot!(all);
 }
@@ -73,23 +74,36 @@ fn without_a_key_the_names_and_types_are_known() {
 #[test]
 fn whatever_is_changed_in_a_file_is_found_out() {
     let (_, text) = FILES[1];
-    let bad = [
-        ("a value in clear", text.replace("example.org", "example.net")),
-        ("a value taken away", text.replace("domain: example.org\n", "")),
-        ("a name in clear", text.replace("password: ENC", "passwort: ENC")),
-        ("two values swapped", text.replace("password: ENC", "XXXX: ENC").replace("port: ENC", "password: ENC").replace("XXXX: ENC", "port: ENC")),
-        ("the time", text.replace("lastmodified: \"2026", "lastmodified: \"2025")),
-        ("no checksum", text.replace("    mac: ENC", "    mak: ENC")),
-        ("another kind of checksum", text.replace("    version:", "    mac_only_encrypted: true\n    version:")),
-        ("a value in the place of an encrypted one", text.lines().map(|line| if line.starts_with("    port: ENC") { "    port: 5432\n".into() } else { format!("{line}\n") }).collect()),
-        ("a bit", text.replace("iv:1", "iv:2")),
-        ("a cut", text.replace(",type:int]", "")),
-        ("all in clear", format!("password: hush\n{text}")),
-        ("the order", {
-            let (first, rest) = text.split_once("big: 9007199254740993\n").unwrap();
-            format!("big: 9007199254740993\n{first}{rest}")
-        }),
-    ];
+    let bad =
+        [
+            ("a value in clear", text.replace("example.org", "example.net")),
+            ("a value taken away", text.replace("domain: example.org\n", "")),
+            ("a name in clear", text.replace("password: ENC", "passwort: ENC")),
+            (
+                "two values swapped",
+                text.replace("password: ENC", "XXXX: ENC")
+                    .replace("port: ENC", "password: ENC")
+                    .replace("XXXX: ENC", "port: ENC"),
+            ),
+            ("the time", text.replace("lastmodified: \"2026", "lastmodified: \"2025")),
+            ("no checksum", text.replace("    mac: ENC", "    mak: ENC")),
+            ("another kind of checksum", text.replace("    version:", "    mac_only_encrypted: true\n    version:")),
+            (
+                "a value in the place of an encrypted one",
+                text.lines()
+                    .map(|line| {
+                        if line.starts_with("    port: ENC") { "    port: 5432\n".into() } else { format!("{line}\n") }
+                    })
+                    .collect(),
+            ),
+            ("a bit", text.replace("iv:1", "iv:2")),
+            ("a cut", text.replace(",type:int]", "")),
+            ("all in clear", format!("password: hush\n{text}")),
+            ("the order", {
+                let (first, rest) = text.split_once("big: 9007199254740993\n").unwrap();
+                format!("big: 9007199254740993\n{first}{rest}")
+            }),
+        ];
     for (what, changed) in bad {
         assert_ne!(changed, text, "{what}");
         let opened = open("regex.yaml", &changed);
@@ -99,7 +113,9 @@ fn whatever_is_changed_in_a_file_is_found_out() {
 
 #[test]
 fn a_file_for_others_names_them() {
-    let Err(Locked::NoIdentity { needed, looked }) = open("x.yaml", include_str!("sops/notours.yaml")) else { panic!() };
+    let Err(Locked::NoIdentity { needed, looked }) = open("x.yaml", include_str!("sops/notours.yaml")) else {
+        panic!()
+    };
     assert!(needed.len() == 1 && needed[0].starts_with("age1jsptqtc"), "{needed:?}");
     assert!(looked.iter().any(|place| place.contains("keys.txt: age1")), "{looked:?}");
 }
