@@ -73,6 +73,7 @@ impl Repository {
         command.env_remove("RECONCILE_REPO").env("HOME", self.path("home"));
         let identity = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/secrets/demo-identity");
         command.env("RECONCILE_AGE_IDENTITY_FILE", identity);
+        command.env("RECONCILE_STATE_DIR", self.path("state"));
         command.env("SHOP_DB_PASSWORD", SECRET).env("MAILER_SMTP_PASSWORD", SECRET);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
