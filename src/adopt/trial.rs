@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::host::transport::Nobody;
+use crate::sealed::World;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::adopt::{Candidate, LeftOut, stack_files};
@@ -29,7 +31,8 @@ impl Trial<'_> {
     pub fn config(&self, candidates: &[Candidate]) -> Result<Config> {
         let files = with_files(self.files, stack_files(self.stack, self.host, candidates));
         let outside = |_: &Utf8Path| Err(std::io::ErrorKind::NotFound.into());
-        let (config, _) = load::load(&files, &|_| None, &outside, Secrets::Placeholder)?;
+        let world = World { env: &|_| None, read: &outside, prompt: &Nobody, identities: &[] };
+        let (config, _) = load::load(&files, world, Secrets::Placeholder)?;
         let problems = render(&config, self.host, None).problems;
         if problems.errors() > 0 { Err(Error::problems(problems)) } else { Ok(config) }
     }

@@ -1,7 +1,7 @@
 //! Writing a run into the history. A history that cannot be written never fails a run: it is a warning.
 
 use crate::base::error::{Error, Result};
-use crate::base::secret::Secret;
+use crate::base::secret::{Secret, SecretTree};
 use crate::cli::Call;
 use crate::cli::apply::who;
 use crate::cli::page::{CHANGE, PLAIN, Page};
@@ -31,7 +31,12 @@ impl<'a> Recording<'a> {
 
     /// Writes down how it ended.
     pub fn end(mut self, setup: &Setup, report: &Report) {
-        let secrets: Vec<&Secret> = setup.config.stacks.values().flat_map(|stack| stack.secrets.values()).collect();
+        let stacks = setup.config.stacks.values();
+        let trees = stacks.flat_map(|stack| {
+            stack.secrets.values().chain(stack.host_secrets.values().flat_map(std::collections::BTreeMap::values))
+        });
+        // A secret number or truth value is in too many words to be masked in them.
+        let secrets: Vec<&Secret> = trees.flat_map(SecretTree::leaves).filter(|secret| !secret.is_scalar()).collect();
         let ending = match report.exit_code() {
             _ if *setup.interrupted.borrow() => Ending::Interrupted,
             0 => Ending::Done,
