@@ -4,6 +4,9 @@
 //! an earlier run left is swept away first.
 #![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
+pub mod seesaw;
+pub mod stop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -122,7 +125,7 @@ impl Host {
             fi
             [ -z "$units" ] || systemctl daemon-reload
             systemctl reset-failed '{id}*' 2>/dev/null
-            for mount in $(grep -o ' /srv/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
+            for mount in $(grep -oE ' /(srv|var/lib/reconcile)/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
             if ls -d /srv/{id}*/compose.yaml >/dev/null 2>&1; then
                 for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 --remove-orphans >/dev/null 2>&1; done
             fi
