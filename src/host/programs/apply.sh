@@ -42,12 +42,19 @@ lock() {
     [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
   done
   chmod 700 "$state" "$state/$repo" || return 1
-  exec 9>>"$state/$repo/lock" || return 1
+  # One writer for the whole host, whichever repository it is of. The lock of the repository itself tells who looks
+  # whether its own runs are alive, and is all that older versions take.
+  exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
+  if ! flock -w "$wait" 8; then
+    say "locked $(cat "$state/lease" 2>/dev/null)"
+    return 1
+  fi
   if ! flock -w "$wait" 9; then
     say "locked $(cat "$state/$repo/lease" 2>/dev/null)"
     return 1
   fi
   printf '%s\n' "$who" >"$state/$repo/lease"
+  printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
 # ---- staging
@@ -112,7 +119,7 @@ put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
 run_command() {
   deadline=$1
   shift
-  timeout "$deadline" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-
+  timeout "$deadline" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
 }
 
 # Notes that units run with older files than they should, and which run that was: if this program dies before the
@@ -186,7 +193,7 @@ check() {
   limit=$(($(now) + $1))
   kind=$2
   shift 2
-  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-; do
+  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
     # 2: it will not get better by waiting.
     if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
     sleep 0.2 2>/dev/null || sleep 1
