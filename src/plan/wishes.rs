@@ -84,10 +84,11 @@ impl Wishes {
             self.unit(planner, resource, claim, unit, *wanted, impact);
         }
         for reaction in &resource.reactions {
-            let asked = paths.iter().any(|change| reaction.paths.contains(&change.path))
-                || Self::reacts_to_others(planner, resource, &reaction.paths);
-            if asked {
-                self.reaction(planner, resource, &reaction.action);
+            let changed: Vec<&Utf8Path> = paths.iter().map(|change| change.path.as_path()).collect();
+            let changed: Vec<&Utf8Path> =
+                changed.into_iter().filter(|path| reaction.paths.iter().any(|watched| watched == path)).collect();
+            if !changed.is_empty() || Self::reacts_to_others(planner, resource, &reaction.paths) {
+                self.reaction(planner, resource, &reaction.action, &changed);
             }
         }
         if let Some(project) = &resource.state.project {
@@ -172,7 +173,7 @@ impl Wishes {
         }
     }
 
-    fn reaction(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action) {
+    fn reaction(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
         let active = |unit: &str| planner.seen.units.get(unit).is_some_and(is_active);
         match action {
             Action::Reload(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Reload),
@@ -180,12 +181,10 @@ impl Wishes {
             Action::Signal { unit, signal } if active(unit) => {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
-            Action::Container { project, service, signal } => {
-                let running = containers(planner, project)
-                    .iter()
-                    .any(|container| container.service == *service && container.state == "running");
-                if running {
-                    self.container(resource, project, service, signal.as_ref());
+            Action::Container { project, service, .. } | Action::Recreate { project, service } => {
+                let is = |container: &&ContainerSeen| container.service == *service && container.state == "running";
+                if containers(planner, project).iter().any(is) {
+                    self.container(resource, action, changed);
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
@@ -305,14 +304,26 @@ impl Wishes {
     }
 
     /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
-        let deed = match signal {
-            Some(signal) => {
-                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+    fn container(&mut self, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
+        let deed = match (action, &resource.state.project) {
+            (Action::Container { project, service, signal: Some(signal) }, _) => {
+                Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
             }
-            None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
+            (Action::Container { project, service, signal: None }, _) => {
+                Deed::ContainerRestart { project: project.clone(), services: vec![service.clone()] }
+            }
+            (Action::Recreate { service, .. }, Some(project)) => Deed::ContainerRecreate {
+                project: project.name.clone(),
+                directory: project.directory.clone(),
+                files: project.files.clone(),
+                profiles: project.profiles.clone(),
+                services: vec![service.clone()],
+            },
+            _ => return,
         };
-        self.other(deed, &resource.id);
+        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
+        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
+        self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
     }
 
     // ---- removal
@@ -442,7 +453,7 @@ impl Wishes {
             .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
             .collect();
         self.others.retain(|effect| match &effect.deed {
-            Deed::ContainerRestart { project, services } => {
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
                 !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
             }
             Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),

@@ -42,8 +42,7 @@ lock() {
     [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
   done
   chmod 700 "$state" "$state/$repo" || return 1
-  # One writer for the whole host, whichever repository it is of. The lock of the repository itself tells who looks
-  # whether its own runs are alive, and is all that older versions take.
+  # One writer for the whole host. The repository's own lock tells whether its runs are alive; older versions take no other.
   exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
   if ! flock -w "$wait" 8; then
     say "locked $(cat "$state/lease" 2>/dev/null)"
