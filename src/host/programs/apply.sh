@@ -44,12 +44,18 @@ lock() {
     [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
   done
   chmod 700 "$state" "$state/$repo" || return 1
-  exec 9>>"$state/$repo/lock" || return 1
+  # One writer for the whole host. The repository's own lock tells whether its runs are alive; older versions take no other.
+  exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
+  if ! flock -w "$wait" 8; then
+    say "locked $(cat "$state/lease" 2>/dev/null)"
+    return 1
+  fi
   if ! flock -w "$wait" 9; then
     say "locked $(cat "$state/$repo/lease" 2>/dev/null)"
     return 1
   fi
   printf '%s\n' "$who" >"$state/$repo/lease"
+  printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
 # ---- staging
@@ -125,7 +131,7 @@ run_command() {
   deadline=$1
   shift
   # We ignore TERM, and what we start would too. Who ignores it by itself is killed ten seconds later.
-  (trap - TERM && exec timeout -k 10 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 9>&-
+  (trap - TERM && exec timeout -k 10 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
 }
 
 # Notes that units run with older files than they should, and which run that was: if this program dies before the
@@ -202,7 +208,7 @@ check() {
   limit=$(($(now) + $1))
   kind=$2
   shift 2
-  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-; do
+  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
     # 2: it will not get better by waiting.
     if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
     sleep 0.2 2>/dev/null || sleep 1
