@@ -15,4 +15,5 @@ mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod rollback;
 mod secrets;

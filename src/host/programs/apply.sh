@@ -183,6 +183,7 @@ do_step() {
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) rm -f -- "$state/$repo/owed/$1" ;;
+    workers) workers >"$run_dir/workers" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
     check) number=$1 && shift && say "step $number" && check "$@" ;;
     preflight) preflight_staged "$1" ;;
@@ -249,6 +250,29 @@ all_active() {
   for line in $1; do
     case $line in ActiveState=active) ;; ActiveState=*) return 1 ;; esac
   done
+}
+
+# The processes of nginx that serve requests, one on a line; none where the kernel does not say.
+workers() {
+  pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
+  children=''
+  if IFS= read -r children <"/proc/$pid/task/$pid/children" || [ -n "$children" ]; then
+    IFS=' '
+    # shellcheck disable=SC2086
+    printf '%s\n' $children
+    IFS=$nl
+  fi 2>/dev/null
+}
+
+# nginx has taken its new configuration when it has started new workers for it.
+check_reloaded() {
+  [ -s "$run_dir/workers" ] || return 0
+  before=$nl$(cat "$run_dir/workers")$nl
+  for pid in $(workers); do
+    case $before in *"$nl$pid$nl"*) ;; *) return 0 ;; esac
+  done
+  tail -n 5 /var/log/nginx/error.log 2>/dev/null
+  return 1
 }
 
 # ---- transactions
