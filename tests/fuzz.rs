@@ -58,8 +58,9 @@ enum Edit {
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let signs = vec![
-        "{", "}", "\"", "'", "=", ";", "\n", "\\", "\\\n", "{{", "}}", "{%", "#", "/*", "/-", "\t", "\u{0}", "\u{feff}",
-        "🦀", ":", "- ", "&a ", "*a", "!!", "|", ">-", "[", "]", "<<: *a", "0x", "#true", "9e999", "\u{202e}", "$", "${",
+        "{", "}", "\"", "'", "=", ";", "\n", "\\", "\\\n", "{{", "}}", "{%", "#", "/*", "/-", "\t", "\u{0}",
+        "\u{feff}", "🦀", ":", "- ", "&a ", "*a", "!!", "|", ">-", "[", "]", "<<: *a", "0x", "#true", "9e999",
+        "\u{202e}", "$", "${",
     ];
     let put = prop_oneof![select(signs).prop_map(str::to_string), ".{0,6}"];
     let edit = prop_oneof![
@@ -142,11 +143,7 @@ fn seen() -> impl Strategy<Value = Seen<PathSeen>> {
             Seen::Present(PathSeen { thing, raw_type, mode, ids, owner, size })
         },
     );
-    prop_oneof![
-        Just(Seen::Absent),
-        Just(Seen::Unknown("we may not look into the directory above it".into())),
-        present
-    ]
+    prop_oneof![Just(Seen::Absent), Just(Seen::Unknown("we may not look into the directory above it".into())), present]
 }
 
 fn unit() -> impl Strategy<Value = UnitSeen> {
@@ -253,19 +250,19 @@ fn truth() -> impl Strategy<Value = Option<bool>> {
 
 fn claim() -> impl Strategy<Value = Claim> {
     let written = prop_oneof![
-        (digest(), any::<bool>(), 0..0o10000u32, owner())
-            .prop_map(|(digest, secret, mode, owner)| Written::File { digest, secret, mode, owner }),
+        (digest(), any::<bool>(), 0..0o10000u32, owner()).prop_map(|(digest, secret, mode, owner)| Written::File {
+            digest,
+            secret,
+            mode,
+            owner
+        }),
         (0..0o10000u32, owner()).prop_map(|(mode, owner)| Written::Directory { mode, owner }),
         path().prop_map(|path| Written::Link(path.into_string())),
     ];
-    let project = (name(), path(), vec(path(), 0..3), vec(name(), 0..3), btree_map(name(), "[0-9a-f]{0,8}", 0..3))
-        .prop_map(|(name, directory, files, profiles, services)| ProjectClaim {
-            name,
-            directory,
-            files,
-            profiles,
-            services,
-        });
+    let project =
+        (name(), path(), vec(path(), 0..3), vec(name(), 0..3), btree_map(name(), "[0-9a-f]{0,8}", 0..3)).prop_map(
+            |(name, directory, files, profiles, services)| ProjectClaim { name, directory, files, profiles, services },
+        );
     let units = btree_map(name(), (truth(), truth()), 0..3).prop_map(|units| {
         units.into_iter().map(|(name, (enabled, active))| (name, UnitState { enabled, active })).collect()
     });
@@ -274,7 +271,8 @@ fn claim() -> impl Strategy<Value = Claim> {
 }
 
 fn ledger() -> impl Strategy<Value = Ledger> {
-    let id = (select(Kind::ALL.to_vec()), "[a-z][a-z0-9./-]{0,10}").prop_map(|(kind, name)| ResourceId::new(kind, name));
+    let id =
+        (select(Kind::ALL.to_vec()), "[a-z][a-z0-9./-]{0,10}").prop_map(|(kind, name)| ResourceId::new(kind, name));
     ("[0-9a-f]{32}", btree_map(id, claim(), 1..4)).prop_map(|(salt, claims)| Ledger { salt, claims })
 }
 

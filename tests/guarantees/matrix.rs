@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::kit::stop::{How, Stop};
 use crate::kit::seesaw::{Seesaw, each, points};
+use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, alone, finish, lab};
 
 const MINUTE: Duration = Duration::from_mins(1);

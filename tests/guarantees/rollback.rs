@@ -83,9 +83,12 @@ fn g07_what_fails_only_when_it_is_started_goes_back() {
     host.until("curl -s -o /dev/null http://127.0.0.1:7298/");
     let unit = |more: &str| format!("unit \"ID-new\" {{ exec \"/usr/bin/sleep 9999\"\n{more} }}");
     for (name, more) in [
-        ("the port is taken", "site \"ID.test\" { listen \"127.0.0.1:7298\"\nsnippet \"location / { return 200 two; }\" }"),
+        (
+            "the port is taken",
+            "site \"ID.test\" { listen \"127.0.0.1:7298\"\nsnippet \"location / { return 200 two; }\" }",
+        ),
         ("the program is missing", "unit \"ID-new\" exec=\"/srv/ID/missing\""),
-        ("a directory is missing", &unit("working-directory \"/srv/ID/missing\"")),
+        ("a directory is missing", &unit("workdir \"/srv/ID/missing\"")),
         ("nobody is called so", &unit("user \"g07-nobody\"")),
         (
             "it dies after three seconds",
@@ -96,7 +99,6 @@ fn g07_what_fails_only_when_it_is_started_goes_back() {
         ("the answer is an error", &unit("health http=\"http://127.0.0.1:7298/missing\" within=\"1s\"")),
         ("nothing listens", &unit("health tcp=7299 within=\"1s\"")),
         ("a command says no", &unit("health command=\"/bin/false\" within=\"1s\"")),
-        ("a command hangs", &unit("health command=\"/bin/sh\" \"-c\" \"trap '' TERM; sleep 100\" within=\"1s\"")),
     ] {
         case.goes_back(name, more);
     }
@@ -108,16 +110,25 @@ fn g07_what_fails_only_when_it_is_started_goes_back() {
 
 #[test]
 fn g08_a_change_that_shuts_us_out_goes_back() {
-    let host = alone("lab-3");
+    let host = alone("lab-1");
     let id = "g08-cases";
     host.sh(&format!("rm -f /etc/ssh/sshd_config.d/{id}.conf; systemctl reload-or-restart ssh"));
     let case = Case::new(&host, id);
     let unit = |start: &str, stop: &str| {
-        format!("unit \"ID-new\" content=\"[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/sh -c '{start}'\\nExecStop=/bin/sh -c '{stop}'\\n\" running=#true")
+        format!(
+            "unit \"ID-new\" content=\"[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/sh -c '{start}'\\nExecStop=/bin/sh -c '{stop}'\\n\" running=#true"
+        )
     };
     for (name, more) in [
-        ("sshd listens elsewhere", "file \"/etc/ssh/sshd_config.d/ID.conf\" content=\"Port 2222\\n\" { on-change restart=\"ssh\" }".to_string()),
-        ("a firewall", unit("iptables -I INPUT -p tcp --dport 22 -j DROP", "iptables -D INPUT -p tcp --dport 22 -j DROP")),
+        (
+            "sshd listens elsewhere",
+            "file \"/etc/ssh/sshd_config.d/ID.conf\" content=\"Port 2222\\n\" { on-change restart=\"ssh\" }"
+                .to_string(),
+        ),
+        (
+            "a firewall",
+            unit("iptables -I INPUT -p tcp --dport 22 -j DROP", "iptables -D INPUT -p tcp --dport 22 -j DROP"),
+        ),
         ("no route back", unit("ip route replace blackhole GATE/32", "ip route del blackhole GATE/32")),
     ] {
         let gate = "$$(ip route show default | cut -d\\\" \\\" -f3)";
@@ -138,11 +149,15 @@ fn g07_a_first_adoption_that_fails_goes_back() {
     ));
     let look = || {
         host.picture(
-            &format!("/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /var/lib/reconcile/{id}/ledger"),
+            &format!(
+                "/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /var/lib/reconcile/{id}/ledger"
+            ),
             &format!("{id}-a {id}-new"),
         )
     };
-    host.sh(&format!("mkdir -p /var/lib/reconcile/{id}/ledger; chmod 700 /var/lib/reconcile/{id} /var/lib/reconcile/{id}/ledger"));
+    host.sh(&format!(
+        "mkdir -p /var/lib/reconcile/{id}/ledger; chmod 700 /var/lib/reconcile/{id} /var/lib/reconcile/{id}/ledger"
+    ));
     let before = look();
     let all = [format!("file:/srv/{id}/x"), format!("file:/srv/{id}/link"), format!("unit:{id}-a")];
     repo.stack("one", "file \"/srv/ID/x\" content=\"ours\"\nfile \"/srv/ID/link\" content=\"ours\"\nunit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"1\" }\nunit \"ID-new\" exec=\"/bin/false\"");
@@ -162,10 +177,19 @@ fn g07_a_way_back_that_meets_a_full_disk_is_gone_by_the_next_run() {
     let id = "g07-full";
     let repo = Repo::new(id, &[&host]);
     host.sh(&format!("mkdir -p /srv/{id}; mount -t tmpfs -o size=1m,nr_inodes=100 tmpfs /srv/{id}"));
-    let body = |word: &str| format!("file \"/srv/ID/x\" content=\"{word}\"\nfile \"/srv/ID/{word}\" content=\"new\"\nunit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}");
+    let body = |word: &str| {
+        format!(
+            "file \"/srv/ID/x\" content=\"{word}\"\nfile \"/srv/ID/{word}\" content=\"new\"\nunit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}"
+        )
+    };
     repo.stack("one", &body("one"));
     repo.apply();
-    let look = || host.picture(&format!("/srv/{id} /etc/systemd/system/{id}* /var/lib/reconcile/{id}/ledger"), &format!("{id}-a {id}-fills"));
+    let look = || {
+        host.picture(
+            &format!("/srv/{id} /etc/systemd/system/{id}* /var/lib/reconcile/{id}/ledger"),
+            &format!("{id}-a {id}-fills"),
+        )
+    };
     let before = look();
     // What fails takes all that is left before it does so.
     let fills = "unit \"ID-fills\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/bin/sh -c 'mkdir /srv/ID/fill; i=0; while touch /srv/ID/fill/$i; do i=$((i+1)); done; exit 1'\" }";
@@ -184,5 +208,8 @@ fn g07_a_way_back_that_meets_a_full_disk_is_gone_by_the_next_run() {
     finish(repo.begin(&["apply", "--yes"]), Duration::from_mins(1));
     repo.is_settled();
     look().is_as(&before, "brought back by the next run");
-    assert_eq!(host.sh(&format!("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {id}-a)/environ | grep ^A=")), "A=one\n");
+    assert_eq!(
+        host.sh(&format!("tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {id}-a)/environ | grep ^A=")),
+        "A=one\n"
+    );
 }

@@ -62,8 +62,10 @@ impl<'a> Seesaw<'a> {
         self.is = if self.is == "first" { "again" } else { "first" };
         let word = self.is;
         let mode = if word == "first" { "0640" } else { "0600" };
-        self.repo.stack("one", &format!(
-            "directory \"/srv/ID/{word}\" mode=\"0750\"
+        self.repo.stack(
+            "one",
+            &format!(
+                "directory \"/srv/ID/{word}\" mode=\"0750\"
             file \"/srv/ID/{word}/new\" content=\"{word}\"
             file \"/srv/ID/changed\" content=\"{}\" owner=\"www-data\" mode=\"0640\"
             file \"/srv/ID/mode\" content=\"the same\" mode=\"{mode}\"
@@ -71,13 +73,16 @@ impl<'a> Seesaw<'a> {
             unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}
             unit \"ID-{word}\" exec=\"/usr/bin/sleep 9999\"
             site \"ID.test\" {{ listen \"127.0.0.1:7601\"\nsnippet \"location / {{ return 200 {word}; }}\" }}",
-            word.repeat(900)
-        ));
+                word.repeat(900)
+            ),
+        );
     }
 
     pub fn files(&self) -> BTreeMap<String, String> {
         let id = &self.repo.id;
-        self.host.files(&format!("/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/nginx/sites-*/{id}*"))
+        self.host.files(&format!(
+            "/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/nginx/sites-*/{id}*"
+        ))
     }
 
     /// Every path is as in one of the two states: whole, and with its mode and owner.
@@ -124,4 +129,3 @@ impl<'a> Seesaw<'a> {
         }
     }
 }
-

@@ -123,8 +123,8 @@ put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
 run_command() {
   deadline=$1
   shift
-  # We ignore TERM, and what we start would too. Who ignores it by itself is killed ten seconds later.
-  (trap - TERM && exec timeout -k 10 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 9>&-
+  # We ignore TERM, and what we start would too. Who ignores it by itself is killed five seconds later.
+  (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 9>&-
 }
 
 # Notes that units run with older files than they should, and which run that was: if this program dies before the
@@ -231,7 +231,7 @@ check_tcp() {
   fi
 }
 
-check_command() { (trap - TERM && exec timeout -k 10 30 "$@"); }
+check_command() { (trap - TERM && exec timeout -k 5 30 "$@"); }
 
 # The units are active, and a moment later still under the same invocation: a service that dies at once and is
 # started again by systemd does not pass.
