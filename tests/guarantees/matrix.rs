@@ -49,6 +49,28 @@ fn g06_the_host_program_is_killed_at_each_command_of_a_confirmed_run() {
     kill_at_each(&host, "g06-confirmed", "10", 4);
 }
 
+#[test]
+fn g06_a_way_back_that_is_killed_is_gone_again() {
+    let host = alone("lab-2");
+    let mut saw = Seesaw::new(&host, "g06-twice", "");
+    let stop = Stop::on(&host);
+    let kill = |saw: &Seesaw, pattern: &str| {
+        stop.at(1, pattern, How::Kill);
+        assert_eq!(saw.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]).code, 1);
+        let (_, place) = stop.release();
+        assert_ne!(place, "", "{pattern} was not reached");
+        saw.is_whole(&place);
+    };
+    saw.tip();
+    kill(&saw, "make_directories*");
+    saw.repairs("everything was kept, and nothing replaced");
+    saw.tip();
+    kill(&saw, "phase * \"done\"");
+    // What it puts back at first is killed right before it is in its place.
+    kill(&saw, "mv -f -- *back/*");
+    saw.repairs("the way back was cut off");
+}
+
 /// What happens at the beginning of a step.
 #[derive(Clone, Copy)]
 enum Fault {

@@ -389,8 +389,13 @@ put_back() {
   for path; do
     old=$kept/${path##*/}
     [ -e "$old" ] || [ -L "$old" ] || continue
-    if [ ! -L "$old" ] && [ "$old" -ef "$path" ]; then continue; fi
-    mkdir -p "$kept/back"
+    if [ -L "$old" ]; then
+      # Not moved yet. (`mv` takes two links to one symbolic link for a mistake, and `-ef` would follow it.)
+      if [ -L "$path" ] && [ "$(readlink -- "$old")" = "$(readlink -- "$path")" ]; then continue; fi
+    elif [ "$old" -ef "$path" ]; then
+      continue
+    fi
+    mkdir -p "$kept/back" && rm -f -- "$kept/back/${path##*/}" || return 1
     ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
     mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
     rm -f -- "$kept/back/${path##*/}"
