@@ -17,6 +17,27 @@ pub struct Effect {
     /// Why, where the causes alone do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Which of several units each resource asks for. A resource that is not here asks for all of it.
+    #[serde(skip)]
+    pub shares: Vec<(ResourceId, String)>,
+}
+
+impl Effect {
+    /// What is done because of some resources: all they ask for, in one.
+    pub fn new(deed: Deed, causes: Vec<ResourceId>) -> Self {
+        Effect { deed, causes, why: None, shares: Vec::new() }
+    }
+
+    /// The part of it that one resource asks for.
+    pub fn share(&self, id: &ResourceId) -> Deed {
+        let units = self.shares.iter().filter(|(cause, _)| cause == id).map(|(_, unit)| unit.clone());
+        let units: Vec<String> = units.collect();
+        let mut deed = self.deed.clone();
+        if let Some(all) = deed.units_mut().filter(|_| !units.is_empty()) {
+            *all = units;
+        }
+        deed
+    }
 }
 
 /// What is done. Several units in one deed are handed to one call of `systemctl`.
@@ -111,6 +132,9 @@ pub enum Deed {
         recreate: Vec<String>,
         /// Services whose container exists and is started.
         start: Vec<String>,
+        /// Services whose container is paused and goes on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unpause: Vec<String>,
         /// Services no longer described, whose containers are removed.
         remove: Vec<String>,
     },
@@ -171,6 +195,21 @@ impl Deed {
         }
     }
 
+    /// The list of units it is about, where it has one.
+    pub(crate) fn units_mut(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Deed::Stop { units }
+            | Deed::Disable { units }
+            | Deed::Enable { units }
+            | Deed::Reenable { units }
+            | Deed::Start { units }
+            | Deed::Restart { units }
+            | Deed::Reload { units }
+            | Deed::Bring { units } => Some(units),
+            _ => None,
+        }
+    }
+
     /// The deed in a few words, such as `restart go-api`.
     pub fn words(&self) -> String {
         let list = |units: &[String]| {
@@ -190,8 +229,14 @@ impl Deed {
             Deed::Reload { units } => format!("reload {}", list(units)),
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
-            Deed::ComposeUp { create, recreate, start, remove, .. } => {
-                let parts = [("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+            Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => {
+                let parts = [
+                    ("create", create),
+                    ("recreate", recreate),
+                    ("start", start),
+                    ("unpause", unpause),
+                    ("remove", remove),
+                ];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())

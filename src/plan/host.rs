@@ -6,15 +6,18 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{Observation, Seen, Thing};
+use crate::host::observation::{Observation, PathSeen, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
+use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
+use crate::plan::containers::with_followers;
 use crate::plan::effect::{Deed, Effect};
+use crate::plan::guard::hazards;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
-use crate::resource::state::{Owner, PathState};
+use crate::resource::state::{Owner, PathState, Project};
 use crate::resource::{Check, Desired, Resource};
 
 /// What decides a plan besides what is wanted and seen.
@@ -29,6 +32,14 @@ pub struct Policy<'a> {
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
     pub offline: bool,
+    /// The host can go back by itself if it is not reached again: there is a link that could break.
+    pub goes_back: bool,
+    /// The stacks that the repository has for this host.
+    pub here: BTreeSet<StackName>,
+    /// How much may be done to it.
+    pub limits: Limits,
+    /// What happens together.
+    pub extent: Extent,
 }
 
 impl Policy<'_> {
@@ -50,6 +61,8 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
         host: desired.host.clone(),
         unchanged: unchanged.saturating_sub(touched),
         notes: planner.notes(&transactions),
+        hazards: hazards(&transactions, desired, &planner.ownership, policy),
+        extent: policy.extent,
         transactions,
         unfinished: seen.unfinished.clone(),
         offline: policy.offline,
@@ -217,7 +230,14 @@ impl<'a> Planner<'a> {
         let selects = |stack: &StackName| self.policy.selects(stack);
         let mut unwanted = self.ownership.unwanted(self.desired, &selects);
         unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
-        unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect()
+        let mut removals: Vec<Change> =
+            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+        // A directory made for several of them goes with the last one, and is said once.
+        let mut said = BTreeSet::new();
+        for change in removals.iter_mut().rev() {
+            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
+        }
+        removals
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
@@ -402,6 +422,10 @@ impl<'a> Planner<'a> {
     }
 }
 
+fn is_directory(seen: &Seen<PathSeen>) -> bool {
+    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
+}
+
 /// Sorts transactions so that each comes after those it needs.
 fn sort_by_needs(transactions: &mut Vec<Transaction>) {
     let mut rest = std::mem::take(transactions);
@@ -427,6 +451,21 @@ impl Planner<'_> {
         wanted.is_some_and(|wanted| {
             self.seen.paths.get(path).is_none_or(|seen| !is_as_wanted(wanted, seen, self.with_owner()))
         })
+    }
+
+    fn project(&self, name: &str) -> Option<&Project> {
+        let mut projects = self.desired.resources.iter().filter_map(|resource| resource.state.project.as_ref());
+        projects.find(|project| project.name == name)
+    }
+
+    /// Whether a project is not to run.
+    pub(crate) fn is_stopped(&self, project: &str) -> bool {
+        self.project(project).is_some_and(|project| !project.running)
+    }
+
+    /// The services of a project that are restarted if this one is.
+    pub(crate) fn with_followers(&self, project: &str, service: &str) -> BTreeSet<String> {
+        self.project(project).map_or_else(|| [service.to_string()].into(), |project| with_followers(project, service))
     }
 
     /// The hash that Compose on the host gives to each service of the candidate project.

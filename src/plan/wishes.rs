@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
+use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::host::Planner;
 use crate::plan::{Change, PathChange, Refusal};
@@ -184,8 +185,13 @@ impl Wishes {
                 let running = containers(planner, project)
                     .iter()
                     .any(|container| container.service == *service && container.state == "running");
-                if running {
-                    self.container(resource, project, service, signal.as_ref());
+                match signal {
+                    _ if !running || planner.is_stopped(project) => {}
+                    Some(signal) => {
+                        let (project, service, signal) = (project.clone(), service.clone(), signal.clone());
+                        self.other(Deed::ContainerSignal { project, service, signal }, &resource.id);
+                    }
+                    None => self.restart_container(project, planner.with_followers(project, service), &resource.id),
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
@@ -245,74 +251,28 @@ impl Wishes {
             }
             return;
         }
-        self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
-    }
-
-    fn compose_up(
-        &mut self,
-        resource: &Resource,
-        claim: Option<&Claim>,
-        project: &Project,
-        there: &[&ContainerSeen],
-        hashes: &BTreeMap<String, String>,
-        files_change: bool,
-    ) {
         let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
-        let (mut create, mut recreate, mut start) = (Vec::new(), Vec::new(), Vec::new());
-        for service in project.services.keys() {
-            let mut own = there.iter().filter(|container| container.service == *service).peekable();
-            if own.peek().is_none() {
-                create.push(service.clone());
-                continue;
-            }
-            // Where nothing has changed, the hash recorded when it was started serves as well as Compose's own word.
-            let wanted = hashes.get(service).or_else(|| {
-                let recorded = recorded.and_then(|services| services.get(service));
-                recorded.filter(|hash| !files_change && !hash.is_empty())
-            });
-            let (mut differs, mut idle) = (files_change && wanted.is_none(), false);
-            for container in own {
-                differs |= wanted.is_some_and(|wanted| *wanted != container.hash);
-                idle |= !is_settled(container);
-            }
-            if differs {
-                recreate.push(service.clone());
-            } else if idle {
-                start.push(service.clone());
-            }
+        let wanted = Wanted { project, recorded, hashes: &hashes, files_change: !paths.is_empty() };
+        if let Some(deed) = wanted.up(&there) {
+            self.other(deed, &resource.id);
         }
-        let ours = |service: &str| recorded.is_some_and(|services| services.contains_key(service));
-        let remove: BTreeSet<String> = there
-            .iter()
-            .map(|container| &container.service)
-            .filter(|service| !project.services.contains_key(*service) && ours(service))
-            .cloned()
-            .collect();
-        if create.is_empty() && recreate.is_empty() && start.is_empty() && remove.is_empty() {
-            return;
-        }
-        let deed = Deed::ComposeUp {
-            project: project.name.clone(),
-            directory: project.directory.clone(),
-            files: project.files.clone(),
-            profiles: project.profiles.clone(),
-            create,
-            recreate,
-            start,
-            remove: remove.into_iter().collect(),
-        };
-        self.other(deed, &resource.id);
     }
 
-    /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
-        let deed = match signal {
-            Some(signal) => {
-                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+    /// Each container is restarted once, however many of the files it mounts have changed.
+    fn restart_container(&mut self, project: &str, services: BTreeSet<String>, cause: &ResourceId) {
+        for effect in &mut self.others {
+            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
+                && of == project
+            {
+                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
+                if !effect.causes.contains(cause) {
+                    effect.causes.push(cause.clone());
+                }
+                return;
             }
-            None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
-        };
-        self.other(deed, &resource.id);
+        }
+        let services = services.into_iter().collect();
+        self.other(Deed::ContainerRestart { project: project.into(), services }, cause);
     }
 
     // ---- removal
@@ -374,7 +334,7 @@ impl Wishes {
     }
 
     fn other(&mut self, deed: Deed, cause: &ResourceId) {
-        self.others.push(Effect { deed, causes: vec![cause.clone()], why: None });
+        self.others.push(Effect::new(deed, vec![cause.clone()]));
     }
 
     /// The effects in the order in which they happen.
@@ -388,14 +348,15 @@ impl Wishes {
         if !self.packages.is_empty() {
             let causes = self.packages.values().flatten().cloned().collect::<Causes>().into_iter().collect();
             let packages = self.packages.into_keys().collect();
-            effects.push(Effect { deed: Deed::Install { packages }, causes, why: None });
+            effects.push(Effect::new(Deed::Install { packages }, causes));
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
         for (unit, wish) in self.units {
             let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
+            let shares: Vec<_> = causes.iter().map(|cause| (cause.clone(), unit.clone())).collect();
+            let effect = |deed, why| Effect { deed, causes: causes.clone(), why, shares: shares.clone() };
             let units = vec![unit];
-            let effect = |deed, why| Effect { deed, causes: causes.clone(), why };
             if let Some(switch) = wish.switch {
                 let (stage, deed) = match switch {
                     Switch::Disable => (0, Deed::Disable { units: units.clone() }),
@@ -417,7 +378,7 @@ impl Wishes {
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+            placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
         }
         for effect in self.others {
             let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
@@ -459,28 +420,16 @@ fn merge_or_push(effects: &mut Vec<Effect>, effect: Effect, needs: &BTreeMap<&Re
         && !effect.causes.iter().any(|cause| {
             needs.get(cause).is_some_and(|needed| last.causes.iter().any(|earlier| needed.contains(earlier)))
         })
-        && let Some(units) = same_verb(&mut last.deed, &effect.deed)
+        && std::mem::discriminant(&last.deed) == std::mem::discriminant(&effect.deed)
+        && let Some(units) = last.deed.units_mut()
     {
         units.extend(effect.deed.units().iter().cloned());
+        last.shares.extend(effect.shares);
         let causes = effect.causes.into_iter().filter(|cause| !last.causes.contains(cause)).collect::<Vec<_>>();
         last.causes.extend(causes);
         return;
     }
     effects.push(effect);
-}
-
-fn same_verb<'a>(last: &'a mut Deed, next: &Deed) -> Option<&'a mut Vec<String>> {
-    match (last, next) {
-        (Deed::Stop { units }, Deed::Stop { .. })
-        | (Deed::Disable { units }, Deed::Disable { .. })
-        | (Deed::Enable { units }, Deed::Enable { .. })
-        | (Deed::Reenable { units }, Deed::Reenable { .. })
-        | (Deed::Start { units }, Deed::Start { .. })
-        | (Deed::Restart { units }, Deed::Restart { .. })
-        | (Deed::Reload { units }, Deed::Reload { .. })
-        | (Deed::Bring { units }, Deed::Bring { .. }) => Some(units),
-        _ => None,
-    }
 }
 
 fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Option<Switch> {
@@ -493,18 +442,14 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
     }
 }
 
-fn is_active(seen: &UnitSeen) -> bool {
+/// Whether a unit runs.
+pub(crate) fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
 }
 
 /// Whether a path is a drop-in of a unit.
 fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
-}
-
-/// Running, or done with its work.
-fn is_settled(container: &ContainerSeen) -> bool {
-    container.state == "running" || container.status.starts_with("Exited (0)")
 }
 
 fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {

@@ -4,8 +4,11 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod bounded;
+mod compose_is_apply;
 mod crash;
 mod expect;
+mod extent;
 mod fleet;
 mod full;
 mod hostile;
@@ -16,4 +19,5 @@ mod plan_is_apply;
 mod reading;
 mod revert;
 mod rollback;
+mod scale;
 mod secrets;

@@ -127,10 +127,10 @@ impl Host {
             systemctl reset-failed '{id}*' 2>/dev/null
             for mount in $(grep -oE ' /(srv|var/lib/reconcile)/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
             if ls -d /srv/{id}*/compose.yaml >/dev/null 2>&1; then
-                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 >/dev/null 2>&1; done
+                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 --remove-orphans >/dev/null 2>&1; done
             fi
             cat /var/lib/reconcile/{id}/run/*/stages 2>/dev/null | xargs -r rm -rf
-            rm -rf /srv/{id}* /etc/{id}* /var/lib/reconcile/{id} /home/deploy/{id}*
+            rm -rf /srv/{id}* /etc/{id} /etc/{id}[.-]* /var/lib/reconcile/{id} /home/deploy/{id}*
             "#
         ));
     }
@@ -276,7 +276,7 @@ impl Repo {
         command.args(["--repo", self.path().as_str()]).args(args).stdin(Stdio::null());
         // Nothing of the person who runs the tests takes part.
         command.env("HOME", self.path()).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK").env_remove("RUST_LOG");
-        command.envs(self.env.iter().cloned());
+        command.env("RECONCILE_STATE_DIR", self.path().join(".state")).envs(self.env.iter().cloned());
         command
     }
 
@@ -298,10 +298,7 @@ impl Repo {
     pub fn plan_with(&self, args: &[&str]) -> Plan {
         let ran = self.run(&[&["plan", "--json"], args].concat());
         let plan = Plan(ran.json());
-        let hosts = plan.0["hosts"].as_array().into_iter().flatten();
-        let refused = hosts
-            .flat_map(|host| host["stacks"].as_array().into_iter().flatten())
-            .any(|stack| !stack["refused"].is_null());
+        let refused = plan.stacks().any(|stack| !stack["refused"].is_null()) || !plan.held().is_empty();
         assert_eq!(ran.code, i32::from(refused), "{ran:?}");
         plan
     }
@@ -320,7 +317,16 @@ impl Repo {
     /// Applies without success.
     pub fn fail(&self) -> Ran {
         let ran = self.run(&["apply", "--yes", "--json"]);
-        assert_eq!(ran.code, 1, "{}\n{}", ran.out, ran.err);
+        assert_ne!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+        ran.is_truthful();
+        ran
+    }
+
+    /// Applies what nobody does by the way: removing everything, or what is protected.
+    pub fn apply_all_the_same(&self) -> Ran {
+        let digest = self.plan().digest();
+        let ran = self.run(&["apply", "--json", "--override", &digest]);
+        assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
         ran
     }
 
@@ -339,6 +345,29 @@ impl Ran {
 
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The exit code is what the outcomes say.
+    pub fn is_truthful(&self) {
+        let json = self.json();
+        let hosts: Vec<&Value> = json["hosts"].as_array().expect("hosts").iter().collect();
+        let wrong = |host: &Value| -> BTreeSet<String> {
+            let outcomes = host["outcomes"].as_object().expect("outcomes").values();
+            let words = outcomes.filter_map(|word| word.as_str().map(String::from));
+            words.filter(|word| !["applied", "unchanged", "skipped", "held"].contains(&word.as_str())).collect()
+        };
+        let good = hosts.iter().filter(|host| host["error"].is_null() && wrong(host).is_empty()).count();
+        let back = |host: &&Value| {
+            let mut words = wrong(host);
+            host["error"].is_null() && words.remove("rolled-back") && words.iter().all(|word| word == "blocked")
+        };
+        let code = match good {
+            good if good == hosts.len() => 0,
+            0 if hosts.iter().all(back) => 4,
+            0 => 1,
+            _ => 3,
+        };
+        assert_eq!((self.code, &json["exit_code"]), (code, &Value::from(code)), "{}", self.out);
     }
 
     /// How a resource ended on the only host, or on the first.
@@ -375,6 +404,14 @@ impl Plan {
         hosts.flat_map(|host| host["stacks"].as_array().into_iter().flatten())
     }
 
+    /// What nobody does by the way, so that nothing is done on its host.
+    pub fn held(&self) -> Vec<String> {
+        let hosts = self.0["hosts"].as_array().into_iter().flatten();
+        let hazards = hosts.flat_map(|host| host["hazards"].as_array().into_iter().flatten());
+        let held = hazards.filter(|hazard| hazard["unless"] == "overridden");
+        held.map(|hazard| hazard["what"].as_str().unwrap_or_default().to_string()).collect()
+    }
+
     /// The names of the stacks that have changes.
     pub fn stack_names(&self) -> Vec<String> {
         self.stacks().map(|stack| stack["stack"].as_str().unwrap_or_default().to_string()).collect()
@@ -393,12 +430,17 @@ impl Plan {
         self.change(id)["refused"]["why"].as_str().unwrap_or_default().into()
     }
 
-    /// Every effect on one unit as `restart a.service`, and `daemon-reload`.
+    /// Every effect on one unit as `restart a.service`, every one on the containers of a service as `container recreate
+    /// web`, and `daemon-reload`.
     pub fn effects(&self) -> BTreeSet<String> {
         let effects = self.stacks().flat_map(|stack| stack["effects"].as_array().into_iter().flatten());
         let mut all = BTreeSet::new();
         for effect in effects {
             let deed = effect["deed"].as_str().unwrap_or_default();
+            if !effect["project"].is_null() {
+                all.extend(on_containers(deed, effect));
+                continue;
+            }
             let units: Vec<&Value> = match effect["unit"] {
                 Value::Null => effect["units"].as_array().into_iter().flatten().collect(),
                 ref unit => vec![unit],
@@ -416,6 +458,29 @@ impl Plan {
         let paths = self.changes().flat_map(|change| change["paths"].as_array().into_iter().flatten());
         paths.map(|path| path["path"].as_str().unwrap_or_default().to_string()).collect()
     }
+}
+
+/// What an effect on a Compose project does to the containers of its services.
+fn on_containers(deed: &str, effect: &Value) -> Vec<String> {
+    let verbs = match deed {
+        "compose-up" => &["create", "recreate", "start", "unpause", "remove"][..],
+        "compose-down" => &["services"],
+        "compose-stop" => return vec!["container stop all".into()],
+        "container-restart" => &["services"],
+        _ => &["service"],
+    };
+    let mut all = Vec::new();
+    for field in verbs {
+        let verb = match deed {
+            "compose-up" => field,
+            "compose-down" => "remove",
+            "container-restart" => "restart",
+            _ => "signal",
+        };
+        let list = effect[*field].as_array().into_iter().flatten().chain(Some(&effect[*field]));
+        all.extend(list.filter_map(Value::as_str).map(|service| format!("container {verb} {service}")));
+    }
+    all
 }
 
 /// Waits for a process that was begun, but not forever.

@@ -28,7 +28,7 @@ struct KeyFile {
 
 /// Logs in, or fails with [`Kind::Auth`] saying what was tried; with [`Kind::Unreachable`] if the link is lost.
 pub fn log_in(session: &Session, plan: &Plan, prompt: &dyn Prompt, clock: &Clock) -> Result<()> {
-    let mut login = Login { session, plan, prompt, clock, tried: Vec::new() };
+    let mut login = Login { session, plan, prompt, clock, tried: Vec::new(), missing: Vec::new() };
     let files = login.key_files();
     let offered = login.with_agent(&files)?;
     if !session.authenticated() {
@@ -50,6 +50,8 @@ struct Login<'a> {
     clock: &'a Clock,
     /// What was tried, for the error.
     tried: Vec<String>,
+    /// Key files that were asked for and are not there.
+    missing: Vec<Utf8PathBuf>,
 }
 
 impl Login<'_> {
@@ -63,7 +65,12 @@ impl Login<'_> {
             match read_key(path) {
                 Ok(key) => files.push(key),
                 // Default files need not be there; one that was asked for is worth a word.
-                Err(cause) if self.plan.config.identities_given => self.tried.push(format!("{path}: {cause}")),
+                Err(cause) if self.plan.config.identities_given => {
+                    if cause.kind() == std::io::ErrorKind::NotFound {
+                        self.missing.push(path.clone());
+                    }
+                    self.tried.push(format!("{path}: {cause}"));
+                }
                 Err(_) => {}
             }
         }
@@ -138,20 +145,20 @@ impl Login<'_> {
     }
 
     fn with_passphrase(&mut self, file: &KeyFile) -> Result<bool> {
-        let mut again = false;
+        let mut wrong = None;
         for _ in 0..PASSPHRASE_TRIES {
-            let answer = self.clock.pause(|| self.prompt.passphrase(&file.path, again));
+            let answer = self.clock.pause(|| self.prompt.passphrase(&file.path, wrong.as_ref()));
             let Some(passphrase) = answer else {
-                self.tried.push(format!("{}: needs a passphrase, and nobody gave one", file.path));
+                let why = if wrong.is_some() { "wrong passphrase" } else { "needs a passphrase, and nobody gave one" };
+                self.tried.push(format!("{}: {why}", file.path));
                 return Ok(false);
             };
             // A wrong passphrase is found out here, before the server counts it as a try.
             match unlock(file, passphrase.expose()) {
                 Unlocked::Key(text) => return self.with_text(file, &text),
                 Unlocked::NotOurs => return self.with_file(file, Some(passphrase.expose())),
-                Unlocked::Wrong => {}
+                Unlocked::Wrong => wrong = Some(passphrase),
             }
-            again = true;
         }
         self.tried.push(format!("{}: wrong passphrase", file.path));
         Ok(false)
@@ -180,7 +187,13 @@ impl Login<'_> {
     fn refused(&self, methods: &str) -> Error {
         let Plan { label, config, .. } = self.plan;
         let tried = if self.tried.is_empty() { "no key was found".to_string() } else { self.tried.join("; ") };
-        Error::new(Kind::Auth, format!("{label} does not let in the user {} ({tried})", config.user)).hint(format!(
+        let error = Error::new(Kind::Auth, format!("{label} does not let in the user {} ({tried})", config.user));
+        if let Some(path) = self.missing.first() {
+            return error.hint(format!(
+                "there is no key file {path}: mend `identity` in hosts/*.kdl, or IdentityFile in ~/.ssh/config"
+            ));
+        }
+        error.hint(format!(
             "the server accepts: {methods}. Put a public key into ~{}/.ssh/authorized_keys there, and the private one into \
              the agent (ssh-add) or name it by IdentityFile",
             config.user
