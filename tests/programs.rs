@@ -131,7 +131,9 @@ fn a_command_ends_at_its_deadline_whatever_it_ignores() {
             assert_eq!(said, "well\n", "{shell}: what it ends with is heard");
         })
     });
-    tries.into_iter().for_each(|shell| shell.join().unwrap());
+    for shell in tries {
+        shell.join().unwrap();
+    }
 }
 
 #[test]

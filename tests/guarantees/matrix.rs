@@ -24,7 +24,7 @@ fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
         saw.repo.apply_with(&["--confirm", confirm]);
         count = count.max(stop.release().0);
     }
-    each("--confirm ".to_string() + confirm, points(count, few), |number| {
+    each(&format!("--confirm {confirm}"), points(count, few), |number| {
         saw.tip();
         stop.at(number, "*", How::Kill);
         let ran = saw.repo.run(&args);
@@ -89,7 +89,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
     let (count, _) = stop.release();
     assert!(count > 10, "{count} steps");
     let journal_gone = format!("[ -z \"$(ls /var/lib/reconcile/{id}/run)\" ]");
-    each(format!("{id}"), points(count, few), |number| {
+    each(id, points(count, few), |number| {
         saw.tip();
         let stop = Stop::on(host);
         stop.at(number, "do_step*", How::Hold);

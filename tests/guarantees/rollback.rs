@@ -63,13 +63,11 @@ impl<'a> Case<'a> {
     /// Tries a change with more that goes wrong.
     fn goes_back(&self, name: &str, more: &str) {
         self.repo.stack("one", &body("two", more));
-        let begun = std::time::Instant::now();
         let ran = self.repo.run(&["apply", "--yes", "--json", "--confirm", "4"]);
         assert_eq!(ran.code, 1, "{name}: {ran:?}");
         assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{name}: {}", ran.out);
         let why = &ran.json()["hosts"][0]["failures"][0]["what"];
         assert!(why.as_str().is_some_and(|why| !why.is_empty()), "{name}: why is not said: {}", ran.out);
-        println!("{name}: {why}, {:?}", begun.elapsed());
         self.is_back(name);
     }
 }
@@ -162,7 +160,9 @@ fn g07_a_first_adoption_that_fails_goes_back() {
     let all = [format!("file:/srv/{id}/x"), format!("file:/srv/{id}/link"), format!("unit:{id}-a")];
     repo.stack("one", "file \"/srv/ID/x\" content=\"ours\"\nfile \"/srv/ID/link\" content=\"ours\"\nunit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"1\" }\nunit \"ID-new\" exec=\"/bin/false\"");
     let mut args = vec!["apply", "--yes", "--json"];
-    all.iter().for_each(|id| args.extend(["--adopt", id]));
+    for id in &all {
+        args.extend(["--adopt", id]);
+    }
     let ran = repo.run(&args);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);

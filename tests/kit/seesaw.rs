@@ -19,7 +19,8 @@ pub fn points(count: usize, few: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Tries all points, also after one that goes wrong, and fails in the end if one did.
-pub fn each(what: String, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
+#[expect(clippy::print_stdout, reason = "what a matrix has tried is wanted with --nocapture")]
+pub fn each(what: &str, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
     let (mut tried, mut wrong) = (0, Vec::new());
     for number in points {
         tried += 1;
