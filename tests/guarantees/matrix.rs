@@ -111,7 +111,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
                 lab(&["mend", &host.name]);
                 let ran = finish(run, MINUTE);
                 saw.is_back(&format!("step {number}: {ran:?}"));
-                assert_eq!(ran.code, 1, "{ran:?}");
+                assert_eq!(ran.code, 4, "{ran:?}");
                 assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
             }
             Fault::PowerGoes => {

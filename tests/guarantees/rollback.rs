@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
     fn goes_back(&self, name: &str, more: &str) {
         self.repo.stack("one", &body("two", more));
         let ran = self.repo.run(&["apply", "--yes", "--json", "--confirm", "4"]);
-        assert_eq!(ran.code, 1, "{name}: {ran:?}");
+        assert_eq!(ran.code, 4, "{name}: {ran:?}");
         assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{name}: {}", ran.out);
         let why = &ran.json()["hosts"][0]["failures"][0]["what"];
         assert!(why.as_str().is_some_and(|why| !why.is_empty()), "{name}: why is not said: {}", ran.out);
@@ -164,7 +164,7 @@ fn g07_a_first_adoption_that_fails_goes_back() {
         args.extend(["--adopt", id]);
     }
     let ran = repo.run(&args);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.code, 4, "{ran:?}");
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
     look().is_as(&before, "adopted in vain");
     let plan = repo.plan();
