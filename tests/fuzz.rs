@@ -3,7 +3,7 @@
 //! What is tried begins with the files of this repository, broken in a few places. A case that once went wrong is kept
 //! in `tests/fuzz.regressions`, and tried first. `PROPTEST_CASES` sets how many there are; each takes about a
 //! millisecond.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::format_push_string)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -18,5 +18,6 @@ mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod rollback;
 mod scale;
 mod secrets;
