@@ -4,9 +4,11 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod adoption;
 mod crash;
 mod expect;
 mod fleet;
+mod going_back;
 mod hostile;
 mod older;
 mod ownership;
