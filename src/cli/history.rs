@@ -214,7 +214,8 @@ mod tests {
         failed.failures.push(Failure { host: "web-1".into(), stack: Some("web".into()), what, output });
         let (host, what) = ("web-2".to_string(), "no route to host".to_string());
         failed.failures.push(Failure { host, stack: None, what, output: vec!["is it switched on?".into()] });
-        let mut killed = some("20260304T050607Z-3", Ending::Interrupted, vec![part("web", None, &[], &["restart go-api"])]);
+        let mut killed =
+            some("20260304T050607Z-3", Ending::Interrupted, vec![part("web", None, &[], &["restart go-api"])]);
         killed.ended = None;
         killed.beginning.before = Some("20260304T050607Z-2f".into());
         let mut refused = some("20260304T050607Z-4", Ending::Refused, Vec::new());

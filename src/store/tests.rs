@@ -238,7 +238,9 @@ fn many_write_at_once() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(ids(&Store::open(&path).unwrap()).len(), 40);
 }
 

@@ -1,5 +1,7 @@
 //! Writing runs down.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
@@ -89,18 +91,22 @@ fn insert(transaction: &Transaction<'_>, of: &Beginning) -> rusqlite::Result<()>
 }
 
 fn outcomes(transaction: &Transaction<'_>, id: &str, report: &HostReport) -> rusqlite::Result<()> {
-    let part = "INSERT INTO part SELECT number, ?2, ?3, ?4 FROM run WHERE id = ?1
-                ON CONFLICT DO UPDATE SET unchanged = unchanged + excluded.unchanged";
+    let part = "INSERT INTO part SELECT number, ?2, ?3, ?4 FROM run WHERE id = ?1";
     let other = "INSERT INTO outcome SELECT number, ?2, ?3, ?4, ?5 FROM run WHERE id = ?1";
     let (mut part, mut other) = (transaction.prepare_cached(part)?, transaction.prepare_cached(other)?);
     let host = report.host.as_str();
+    let mut unchanged: BTreeMap<&str, usize> = BTreeMap::new();
     for (resource, stack) in &report.stacks {
         let Some(outcome) = report.outcomes.get(resource) else { continue };
-        let unchanged = *outcome == Outcome::Unchanged;
-        part.execute(params![id, host, stack.as_str(), u8::from(unchanged)])?;
-        if !unchanged {
+        let count = unchanged.entry(stack.as_str()).or_default();
+        if *outcome == Outcome::Unchanged {
+            *count += 1;
+        } else {
             other.execute(params![id, host, stack.as_str(), name(resource), outcome.as_str()])?;
         }
+    }
+    for (stack, count) in unchanged {
+        part.execute(params![id, host, stack, count])?;
     }
     Ok(())
 }
