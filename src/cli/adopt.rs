@@ -146,6 +146,7 @@ impl Work {
         Apply {
             yes: options.yes,
             expect: options.yes.then_some(digest),
+            override_plan: None,
             adopt: adopt::ids(candidates).into_iter().collect(),
             full: false,
             lock_wait: 10,

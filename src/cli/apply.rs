@@ -28,7 +28,7 @@ pub fn run(call: &Call, options: &Apply) -> Result<u8> {
 
 /// Whether the plan needs no question. An error where one is needed and there is nobody to ask.
 pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
-    let agreed = options.yes || options.expect.is_some();
+    let agreed = options.yes || named(options).is_some();
     let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
     if !agreed && !somebody {
         let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
@@ -37,10 +37,16 @@ pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
     Ok(agreed)
 }
 
+/// The digest of the plan that was agreed to.
+fn named(options: &Apply) -> Option<&String> {
+    options.expect.as_ref().or(options.override_plan.as_ref())
+}
+
 /// Within which bounds hosts are changed.
 pub fn bounds(options: &Apply) -> Bounds {
     Bounds {
         adopt: options.adopt.clone(),
+        override_plan: options.override_plan.clone(),
         recover: Some(lease()),
         lock_wait: options.lock_wait,
         confirm: options.confirm,
@@ -56,13 +62,14 @@ pub async fn carry_out(call: &Call<'_>, options: &Apply, planning: Planning, agr
         call.screen.show(&plan_text(&planning.origin, planned, layout));
     }
     let run = run_id();
-    if let Some(expected) = &options.expect
+    if let Some(expected) = named(options)
         && let Err(refusal) = as_expected(planned, expected)
     {
         Recording::begin(call, &planning, &run).refuse(&refusal);
         return Err(refusal);
     }
-    if !agreed && is_anything_to_do(planned) && !ask::confirm(call.screen, "Apply these changes?") {
+    if !agreed && is_anything_to_do(planned, options.confirm > 0) && !ask::confirm(call.screen, "Apply these changes?")
+    {
         call.screen.say(Page::new().line("nothing was changed"));
         return Ok(1);
     }
@@ -94,10 +101,9 @@ fn as_expected(planned: &Planned, expected: &str) -> Result<()> {
 }
 
 /// Whether anything would be carried out.
-fn is_anything_to_do(planned: &Planned) -> bool {
-    planned.plan.hosts.iter().any(|host| {
-        !host.unfinished.is_empty() || host.transactions.iter().any(|transaction| transaction.refusal().is_none())
-    })
+fn is_anything_to_do(planned: &Planned, confirmed: bool) -> bool {
+    let free = planned.plan.hosts.iter().filter(|host| host.held(confirmed).next().is_none());
+    free.into_iter().any(|host| !host.unfinished.is_empty() || host.carried_out().next().is_some())
 }
 
 /// A name for this run that no other has, and that sorts by time.

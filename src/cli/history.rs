@@ -154,7 +154,7 @@ fn when(time: Timestamp) -> String {
 fn style(ending: Ending) -> anstyle::Style {
     match ending {
         Ending::Done => ADD,
-        Ending::Partly | Ending::Failed | Ending::Interrupted => REMOVE,
+        Ending::Partly | Ending::Failed | Ending::RolledBack | Ending::Interrupted => REMOVE,
         Ending::Refused | Ending::AtWork => CHANGE,
     }
 }

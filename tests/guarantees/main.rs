@@ -5,8 +5,10 @@
 mod kit;
 
 mod adoption;
+mod bounded;
 mod crash;
 mod expect;
+mod extent;
 mod fleet;
 mod going_back;
 mod hostile;
