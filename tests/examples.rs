@@ -150,7 +150,9 @@ fn without_stacks_nothing_is_left_on_the_hosts() {
             fs::remove_dir_all(repository.path("stacks").join(stack)).unwrap();
         }
         repository.commit();
-        repository.must(&["apply", "--yes"]);
+        // To remove everything is refused until a person names that very plan.
+        let digest = repository.plan()["digest"].as_str().unwrap().to_string();
+        repository.must(&["apply", "--override", &digest]);
         repository.assert_nothing_to_do();
         assert!(written(&repository).is_empty(), "{}: {:?}", place.display(), written(&repository).keys());
         for host in fs::read_dir(repository.path(".sandbox")).unwrap() {

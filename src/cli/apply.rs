@@ -26,6 +26,11 @@ pub fn run(call: &Call, options: &Apply) -> Result<u8> {
     })
 }
 
+/// The digest of the one plan that may be carried out, where one is named.
+fn named(options: &Apply) -> Option<&String> {
+    options.expect.as_ref().or(options.override_plan.as_ref())
+}
+
 /// Whether the plan needs no question. An error where one is needed and there is nobody to ask.
 pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
     let agreed = options.yes || named(options).is_some();
@@ -35,11 +40,6 @@ pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
         return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
     }
     Ok(agreed)
-}
-
-/// The digest of the plan that was agreed to.
-fn named(options: &Apply) -> Option<&String> {
-    options.expect.as_ref().or(options.override_plan.as_ref())
 }
 
 /// Within which bounds hosts are changed.

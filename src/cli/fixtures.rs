@@ -231,6 +231,7 @@ fn compose_up() -> Deed {
         profiles: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
+        unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
     }

@@ -43,6 +43,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;
         session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+        brought_back(&session)?;
     }
     let after = setup
         .config
@@ -94,6 +95,18 @@ async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> 
         return Err(locked(&session.host, &holder));
     }
     heard.lost.map_or(Ok(()), Err)
+}
+
+/// Nothing is changed on a host where something is still half done.
+fn brought_back(session: &Session) -> Result<()> {
+    match session.seen.unfinished.first() {
+        Some(run) => {
+            let what = format!("{}: not all that run {run} left half done could be brought back", session.host);
+            let hint = format!("is a disk full? Its journal is below {}; apply again to try again", session.seen.state);
+            Err(Error::new(Kind::Host, what).hint(hint))
+        }
+        None => Ok(()),
+    }
 }
 
 fn locked(host: &HostName, holder: &str) -> Error {

@@ -14,7 +14,7 @@ use crate::resource::compose_file::{self, ComposeFile, Context};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::health::{self, Health};
 use crate::resource::lowering::{Lowering, join_within};
-use crate::resource::state::{Content, Owner, PathState, Project};
+use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
 
 /// A Compose project as a stack describes it.
@@ -249,22 +249,22 @@ fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
     file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
 }
 
-/// The services that run with these profiles, each with the managed single files it mounts. A service of several files
-/// is one service.
+/// The services that run with these profiles. A service of several files is one service.
 fn active_services(
     read: &[(ComposeFile, Utf8PathBuf)],
     profiles: &[String],
     shipped: &Shipped<'_>,
-) -> BTreeMap<String, Vec<Utf8PathBuf>> {
-    let mut services: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
+) -> BTreeMap<String, ProjectService> {
+    let mut services: BTreeMap<String, ProjectService> = BTreeMap::new();
     for (file, base) in read {
         for service in file.services.iter().filter(|service| is_active(service, profiles)) {
-            let mounts = services.entry(service.name.clone()).or_default();
+            let ProjectService { mounts, ties } = services.entry(service.name.clone()).or_default();
             for path in service.mounts.iter().filter_map(|mount| shipped.single(mount, base)) {
                 if !mounts.contains(&path) {
                     mounts.push(path);
                 }
             }
+            ties.add(&service.ties);
         }
     }
     services
