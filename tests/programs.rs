@@ -29,6 +29,22 @@ async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
 }
 
 #[tokio::test]
+async fn every_shell_finds_the_same() {
+    let target = Target::Local { root: None, sudo: false };
+    let connection = Connection::connect(&target, Arc::new(Nobody), Duration::from_secs(5)).await.unwrap();
+    let mut answers = Vec::new();
+    for shell in SHELLS {
+        let mut exchange = Program::Discover.exchange(b"", false, Duration::from_secs(20));
+        exchange.command = exchange.command.replacen("sh -c", shell, 1);
+        let output = connection.run(exchange, None).await.unwrap();
+        assert_eq!((output.status, String::from_utf8_lossy(&output.stderr).as_ref()), (Ok(0), ""), "{shell}");
+        assert!(output.stdout.ends_with(b"[end]\n"), "{shell}");
+        answers.push(output.stdout);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
 async fn every_shell_sees_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();

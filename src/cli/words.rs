@@ -98,10 +98,10 @@ pub fn hazard(hazard: &Hazard) -> String {
     }
 }
 
-/// How a person says that a plan is to be done all the same; nothing where no host is held.
-pub fn override_hint(plan: &Plan) -> Option<String> {
+/// How a person who calls `command` says that a plan is to be done all the same; nothing where no host is held.
+pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
-    held.then(|| format!("reconcile apply --override {}", short_digest(plan)))
+    held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.

@@ -9,7 +9,7 @@ use crate::kit::seesaw::{Seesaw, each, points};
 use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, alone, finish, lab};
 
-const MINUTE: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(5);
 
 /// Kills the program of the host at commands of one kind of apply.
 fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
@@ -99,7 +99,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
         match fault {
             Fault::ControlSideDies => {
                 run.kill().expect("it can be killed");
-                finish(run, MINUTE);
+                finish(run, LONG);
                 stop.release();
                 host.until(&journal_gone);
                 saw.is_back(&format!("step {number}"));
@@ -109,7 +109,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
                 stop.release();
                 host.until(&journal_gone);
                 lab(&["mend", &host.name]);
-                let ran = finish(run, MINUTE);
+                let ran = finish(run, LONG);
                 saw.is_back(&format!("step {number}: {ran:?}"));
                 assert_eq!(ran.code, 4, "{ran:?}");
                 assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
@@ -117,7 +117,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
             Fault::PowerGoes => {
                 lab(&["kill", &host.name]);
                 lab(&["start", &host.name]);
-                let ran = finish(run, MINUTE);
+                let ran = finish(run, LONG);
                 assert_eq!(ran.code, 1, "step {number}: {ran:?}");
             }
         }

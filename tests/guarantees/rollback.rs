@@ -205,7 +205,7 @@ fn g07_a_way_back_that_meets_a_full_disk_is_gone_by_the_next_run() {
     whole();
     host.sh(&format!("rm -r /srv/{id}/fill"));
     repo.stack("one", &body("one"));
-    finish(repo.begin(&["apply", "--yes"]), Duration::from_mins(1));
+    finish(repo.begin(&["apply", "--yes"]), Duration::from_mins(5));
     repo.is_settled();
     look().is_as(&before, "brought back by the next run");
     assert_eq!(
