@@ -99,6 +99,12 @@ pub fn recovery(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
     input
 }
 
+/// What names a run to the programs that have a word for it while it works: [`Program::Confirm`](crate::host::program::Program::Confirm)
+/// and [`Program::Halt`](crate::host::program::Program::Halt).
+pub fn naming(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
+    format!("state {}\nrepo {}\nrun {}\n", seen.state, run.repo, run.id).into_bytes()
+}
+
 fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
     let Run { id, repo, who, lock_wait, confirm } = run;
     let state = &seen.state;

@@ -3,11 +3,15 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+#[path = "../shared/planner.rs"]
+mod planner;
 
 mod crash;
 mod expect;
 mod fleet;
 mod hostile;
+mod interrupt;
+mod kept;
 mod older;
 mod ownership;
 mod plan_is_apply;
