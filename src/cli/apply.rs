@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::id::HostName;
 use crate::cli::args::Apply;
 use crate::cli::ask;
 use crate::cli::page::Page;
@@ -50,6 +51,7 @@ async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
     }
     let digest = planned.plan.digest().to_string();
     let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
+    let told: Vec<HostName> = planned.failures.iter().map(|(host, _)| host.clone()).collect();
     planning.live.interrupt.be_careful();
     let (start, looked) = (Instant::now(), planned.elapsed);
     let run = run_id();
@@ -58,7 +60,7 @@ async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
     if call.common.json {
         call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
     } else if !quiet {
-        call.screen.show(&report_text(&report, &run, elapsed));
+        call.screen.show(&report_text(&report, &told, &run, elapsed));
     }
     Ok(report.exit_code())
 }

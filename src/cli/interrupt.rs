@@ -34,7 +34,7 @@ impl Interrupt {
         self.interrupted.clone()
     }
 
-    /// From now on things are changed: the first Ctrl-C lets the hosts in hand finish.
+    /// From now on things are changed: the first Ctrl-C lets the stacks in hand finish.
     pub fn be_careful(&self) {
         self.careful.store(true, Ordering::SeqCst);
     }

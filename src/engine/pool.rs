@@ -28,12 +28,7 @@ struct Kept {
 
 impl Pool {
     /// The connection to a host: the kept one, or a new one that is kept from now on.
-    pub async fn connect(
-        &self,
-        host: &HostName,
-        target: &Target,
-        prompt: Arc<dyn Prompt>,
-    ) -> Result<Arc<Connection>> {
+    pub async fn connect(&self, host: &HostName, target: &Target, prompt: Arc<dyn Prompt>) -> Result<Arc<Connection>> {
         if let Some(connection) = self.living(host, target).await {
             return Ok(connection);
         }

@@ -10,9 +10,9 @@ use crate::apply::answer::Answer;
 use crate::apply::{Run, naming};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::HostName;
+use crate::engine::pool::Pool;
 use crate::host::observation::{self, Observation};
 use crate::host::program::Program;
-use crate::engine::pool::Pool;
 use crate::host::transport::{Connection, Output, Prompt, Target};
 use crate::observe::Place;
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::kit::{Host, Repo, Ran, finish, shared};
+use crate::kit::{Host, Ran, Repo, finish, shared};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -39,7 +39,10 @@ fn g14_ctrl_c_ends_the_stack_in_hand_and_begins_no_other() {
     let outcomes = ["unit:g14-once-a", "file:/srv/g14-once/first", "file:/srv/g14-once/second"];
     assert_eq!(outcomes.map(|id| ran.outcome(id)), ["applied", "applied", "skipped"], "{}", ran.out);
     assert!(ran.err.contains("stopping"), "{}", ran.err);
-    assert_eq!(host.sh("ls /srv/g14-once; ls /var/lib/reconcile/g14-once/run; systemctl is-active g14-once-a"), "first\nactive\n");
+    assert_eq!(
+        host.sh("ls /srv/g14-once; ls /var/lib/reconcile/g14-once/run; systemctl is-active g14-once-a"),
+        "first\nactive\n"
+    );
     assert_eq!(repo.plan().stack_names(), ["second"]);
     repo.apply();
     repo.is_settled();
@@ -72,7 +75,9 @@ fn g12_what_another_run_keeps_from_beginning_is_skipped() {
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["skipped"], "{}", ran.out);
     let ran = repo.run(&["apply", "--yes", "--lock-wait", "0"]);
     assert_eq!((ran.code, format!("{}{}", ran.out, ran.err).matches("holds the lock").count()), (1, 1), "{ran:?}");
-    host.sh("kill $(pgrep -f 'flock /var/lib/reconcile/g12-held/lock sleep') $(pgrep -fx 'sleep 60') 2>/dev/null; true");
+    host.sh(
+        "kill $(pgrep -f 'flock /var/lib/reconcile/g12-held/lock sleep') $(pgrep -fx 'sleep 60') 2>/dev/null; true",
+    );
     holder.wait().expect("it ends");
     repo.apply();
 }

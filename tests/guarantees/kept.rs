@@ -4,9 +4,8 @@ use crate::kit::{Host, Repo, alone};
 use crate::planner::Planner;
 
 fn accepted(host: &Host, cursor: &str) -> usize {
-    let said = |entry: &serde_json::Value| {
-        entry["MESSAGE"].as_str().is_some_and(|said| said.contains("Accepted publickey"))
-    };
+    let said =
+        |entry: &serde_json::Value| entry["MESSAGE"].as_str().is_some_and(|said| said.contains("Accepted publickey"));
     host.since(cursor).iter().filter(|entry| said(entry)).count()
 }
 
