@@ -31,6 +31,6 @@ async fn g15_a_second_plan_needs_no_second_connection() {
     assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);
     assert_eq!(accepted(&host, &cursor), 1);
     // A host that is no longer wanted is not kept.
-    planner.pool.keep_only(&[]);
+    planner.setup.pool.as_ref().expect("a pool").keep_only(&[]);
     host.until("! pgrep -f 'sshd-session: root'");
 }

@@ -1,10 +1,11 @@
 //! The engine as a program that stays would use it: many plans, over connections that are kept.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use reconcile::base::event::Silent;
-use reconcile::engine::{self, Planned, Setup, pool::Pool};
+use reconcile::engine::{self, Planned, Setup};
 use reconcile::host::transport::Nobody;
 use reconcile::load::{self, Secrets};
 use reconcile::source::{self, Place, Spec};
@@ -13,12 +14,10 @@ use tokio::sync::watch;
 /// Plans a repository again and again.
 pub struct Planner {
     pub setup: Arc<Setup>,
-    pub pool: Arc<Pool>,
 }
 
 impl Planner {
     pub fn new(directory: &Utf8Path) -> Planner {
-        let pool = Arc::new(Pool::default());
         let spec = Spec { place: Place::Directory(directory.to_owned()), revision: None };
         let tree = source::open(&spec, &source::default_cache()).expect("the repository opens");
         let nothing = |_: &str| None;
@@ -31,17 +30,17 @@ impl Planner {
             base: Some(directory.to_owned()),
             hosts,
             stacks: None,
-            adopt: Default::default(),
+            adopt: BTreeSet::new(),
             recover: None,
             parallel: 32,
             lock_wait: 0,
             confirm: 0,
             sink: Arc::new(Silent),
             prompt: Arc::new(Nobody),
-            pool: Some(pool.clone()),
+            pool: Some(Arc::default()),
             interrupted: watch::channel(false).1,
         };
-        Planner { setup: Arc::new(setup), pool }
+        Planner { setup: Arc::new(setup) }
     }
 
     /// Plans all hosts; each must be reached.
