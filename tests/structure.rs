@@ -13,7 +13,7 @@ const FLOORS: &[(u8, &[&str])] = &[
     // The stages. Observing comes before planning in a run, but what is worth a second look is what the planner's
     // comparison says, so `observe` stands on `plan`: there is one comparison, not two.
     (3, &["source", "load", "ledger", "render", "plan", "observe", "apply"]),
-    (4, &["engine"]),
+    (4, &["engine", "store", "adopt"]),
     (5, &["cli"]),
 ];
 

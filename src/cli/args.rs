@@ -7,9 +7,19 @@ use clap_complete::Shell;
 
 use crate::base::id::ResourceId;
 
+/// What the exit code says.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  error, refused, failed, or declined at the question
+  2  plan, drift and diff with --detailed-exitcode: there are changes
+  3  some hosts done and some not
+  4  no host is done, and all that went wrong was rolled back
+  130, 143  stopped by Ctrl-C, or by TERM";
+
 /// Makes ordinary Linux servers match a Git repository, over plain SSH.
 #[derive(Debug, Parser)]
-#[command(name = "reconcile", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "reconcile", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub struct Args {
     /// What every subcommand understands.
     #[command(flatten)]
@@ -77,6 +87,12 @@ pub enum Command {
     Plan(Plan),
     /// Plan, ask, do
     Apply(Apply),
+    /// Write a stack for what runs on a host, and take it over as it is
+    Adopt(Adopt),
+    /// The runs that were made from here
+    History(History),
+    /// Go back to the state before a run, by its commit
+    Rollback(Rollback),
     /// Where each host and stack stands
     Status,
     /// What differs on the hosts from what was last written there
@@ -149,6 +165,9 @@ pub struct Apply {
     /// Do exactly the plan with this digest, and without asking (at least 6 digits of it)
     #[arg(long, value_name = "DIGEST", value_parser = expectation)]
     pub expect: Option<String>,
+    /// As --expect, and that plan may go beyond the limits, and remove or stop what is protected
+    #[arg(long = "override", value_name = "DIGEST", value_parser = expectation, conflicts_with = "expect")]
+    pub override_plan: Option<String>,
     /// Resources that may be taken over although they are there and not ours.
     #[arg(long, value_name = "KIND:NAME", help = ADOPT)]
     pub adopt: Vec<ResourceId>,
@@ -161,6 +180,42 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+}
+
+/// `reconcile adopt`.
+#[derive(Debug, Group)]
+pub struct Adopt {
+    /// The host. The stack is called adopted-HOST, unless --stack gives it another name
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Only this resource, such as unit:go-api (may be given again)
+    #[arg(long, value_name = "KIND:NAME")]
+    pub only: Vec<ResourceId>,
+    /// Take over without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `reconcile history`.
+#[derive(Debug, Group)]
+pub struct History {
+    /// One run in full: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// How many runs to list
+    #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    pub limit: usize,
+}
+
+/// `reconcile rollback`.
+#[derive(Debug, Group)]
+pub struct Rollback {
+    /// The run to go back before: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// It is applied like any other plan.
+    #[command(flatten)]
+    pub apply: Apply,
 }
 
 /// `reconcile drift`.

@@ -12,7 +12,7 @@ use crate::cli::origin::Origin;
 use crate::cli::plan_json::plan_json;
 use crate::cli::plan_markdown::plan_markdown;
 use crate::cli::plan_text::{Layout, plan_text};
-use crate::cli::wire::{Bounds, Live};
+use crate::cli::wire::{Bounds, Live, Parts, Repository};
 use crate::cli::{Call, wire};
 use crate::engine::{self, Planned, Setup};
 use crate::load::Secrets;
@@ -35,6 +35,11 @@ impl Planning {
     pub async fn begin(call: &Call<'_>, bounds: Bounds) -> Result<Planning> {
         let repository = wire::open(call.common, Secrets::Required)?;
         let chosen = wire::choose(call.common, &repository.config)?;
+        Planning::of(call, repository, wire::parts(chosen), bounds).await
+    }
+
+    /// Plans these stacks of these hosts.
+    pub async fn of(call: &Call<'_>, repository: Repository, chosen: Parts, bounds: Bounds) -> Result<Planning> {
         let (origin, warnings) = (repository.origin.clone(), repository.warnings.clone());
         let live = wire::go_live(call.common, repository, chosen, bounds)?;
         if !call.common.json {
@@ -78,12 +83,16 @@ pub fn run(call: &Call, options: &Plan) -> Result<u8> {
     Ok(exit_code(&planning.planned, options.detailed_exitcode && changes))
 }
 
+/// Whether nothing is done on a host until a person overrides what holds it.
+fn is_held(host: &HostPlan) -> bool {
+    host.held(true).next().is_some()
+}
+
 /// 0, or 2 where changes are to be told; 1 where no host could be planned or something was refused, 3 where some hosts
 /// could not be planned.
 pub fn exit_code(planned: &Planned, changes: bool) -> u8 {
-    if planned.failures.is_empty()
-        && planned.plan.hosts.iter().flat_map(HostPlan::changes).any(|change| change.refused.is_some())
-    {
+    let refuses = |host: &HostPlan| host.changes().any(|change| change.refused.is_some()) || is_held(host);
+    if planned.failures.is_empty() && planned.plan.hosts.iter().any(refuses) {
         return 1;
     }
     match (planned.failures.is_empty(), planned.plan.hosts.is_empty()) {

@@ -1,13 +1,13 @@
 //! From the command line to the stages: which repository, which hosts and stacks, within which bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::Problems;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::ResourceId;
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::cli::args::Common;
 use crate::cli::ask::Passphrases;
 use crate::cli::interrupt::Interrupt;
@@ -48,32 +48,35 @@ pub fn spec(common: &Common) -> Result<Spec> {
 pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
     let spec = spec(common)?;
     let tree = source::open(&spec, &source::default_cache())?;
-    let directory = match spec.place {
-        Place::Directory(directory) => Some(directory),
-        Place::Url(_) => None,
-    };
-    load_tree(&tree, directory, secrets)
+    load_tree(&tree, &spec.place, secrets)
 }
 
 /// Loads a tree.
-pub fn load_tree(tree: &Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
+pub fn load_tree(tree: &Tree, place: &Place, secrets: Secrets) -> Result<Repository> {
     let environment = |name: &str| std::env::var(name).ok();
     let read_outside = |path: &Utf8Path| std::fs::read(path);
     let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
     warnings.extend(tree.problems.clone());
-    Ok(Repository { origin: origin(&config, tree), config, warnings, directory })
+    let directory = match place {
+        Place::Directory(directory) => Some(directory.clone()),
+        Place::Url(_) => None,
+    };
+    Ok(Repository { origin: origin(&config, tree, place), config, warnings, directory })
 }
 
-fn origin(config: &Config, tree: &Tree) -> Origin {
+fn origin(config: &Config, tree: &Tree, place: &Place) -> Origin {
     let signer = tree.commit.as_ref().and_then(|commit| match &commit.signature {
         Signature::Good { signer, .. } => Some(signer.clone()),
         _ => None,
     });
     Origin {
         repo: config.repo.to_string(),
+        location: place.to_string(),
         commit: tree.commit.as_ref().map(|commit| commit.id.clone()),
         branch: tree.commit.as_ref().and_then(|commit| commit.branch.clone()),
+        author: tree.commit.as_ref().map(|commit| commit.author.clone()),
         signer,
+        before: None,
         dirty: tree.dirty.tracked.len() + tree.dirty.untracked.len(),
     }
 }
@@ -84,11 +87,27 @@ pub fn choose(common: &Common, config: &Config) -> Result<Chosen> {
     selection.select(config)
 }
 
+/// What takes part: hosts, and the stacks of each unless it is all of them.
+pub struct Parts {
+    /// The hosts.
+    pub hosts: Vec<HostName>,
+    /// The stacks that take part on each host; `None` for all.
+    pub stacks: Option<BTreeMap<HostName, BTreeSet<StackName>>>,
+}
+
+/// What a selection means for each host.
+pub fn parts(chosen: Chosen) -> Parts {
+    let stacks = || chosen.hosts.iter().map(|host| (host.clone(), chosen.stacks.clone())).collect();
+    Parts { stacks: chosen.partial.then(stacks), hosts: chosen.hosts.into_iter().collect() }
+}
+
 /// Within which bounds hosts are worked on.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
     /// Resources that may be taken over.
     pub adopt: Vec<ResourceId>,
+    /// The plan that may do what plans must not do just like that.
+    pub override_plan: Option<String>,
     /// Who brings back what dead runs left half done; `None` leaves it.
     pub recover: Option<String>,
     /// How many seconds to wait for another run.
@@ -106,7 +125,7 @@ pub struct Live {
 }
 
 /// Gets everything ready for work on the chosen hosts. Must be called within the runtime.
-pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: Bounds) -> Result<Live> {
+pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: Bounds) -> Result<Live> {
     let screen = Screen::new(common.color);
     let progress = Progress::new(screen.is_watched && common.verbose == 0);
     let interrupt = Interrupt::listen(screen, progress.clone())
@@ -114,9 +133,10 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: 
     let setup = Setup {
         base: repository.directory,
         config: repository.config,
-        hosts: chosen.hosts.into_iter().collect(),
-        stacks: chosen.partial.then_some(chosen.stacks),
+        hosts: chosen.hosts,
+        stacks: chosen.stacks,
         recover: bounds.recover,
+        override_plan: bounds.override_plan,
         adopt: bounds.adopt.into_iter().collect::<BTreeSet<_>>(),
         parallel: usize::from(common.parallel),
         lock_wait: bounds.lock_wait,

@@ -11,12 +11,18 @@ use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
 use crate::plan::effect::{Deed, Effect};
-use crate::plan::{Action, Cause, Change, Plan, Transaction};
+use crate::plan::guard::{Hazard, Unless};
+use crate::plan::{Action, Cause, Change, HostPlan, Plan, Transaction};
 use crate::resource::{Check, Probe};
 
 /// The effects of a transaction that a resource is a reason for.
-pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
+fn caused_by<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
     transaction.effects.iter().filter(move |effect| effect.causes.contains(id))
+}
+
+/// What a resource asks for, in words.
+pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = String> + use<'a> {
+    caused_by(transaction, id).map(|effect| with_reason(&effect.share(id), effect))
 }
 
 /// The sign in front of a change, and its colour.
@@ -28,7 +34,7 @@ pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style)
         Action::Remove => ("-", REMOVE),
         Action::Adopt => ("=", EFFECT),
         _ if change.cause == Cause::Owed => ("!", OWED),
-        _ if change.id.kind == Kind::Compose && effects_of(transaction, &change.id).any(recreates) => ("±", CHANGE),
+        _ if change.id.kind == Kind::Compose && caused_by(transaction, &change.id).any(recreates) => ("±", CHANGE),
         Action::Update => ("~", CHANGE),
         Action::Activate => (">", EFFECT),
     }
@@ -70,10 +76,28 @@ pub fn what(change: &Change) -> String {
 
 /// An effect, with the reason where the causes alone do not say it.
 pub fn effect(effect: &Effect) -> String {
+    with_reason(&effect.deed, effect)
+}
+
+fn with_reason(deed: &Deed, effect: &Effect) -> String {
     match &effect.why {
-        Some(why) => format!("{} ({why})", effect.deed.words()),
-        None => effect.deed.words(),
+        Some(why) => format!("{} ({why})", deed.words()),
+        None => deed.words(),
     }
+}
+
+/// What must not be done just like that, and what makes it bearable.
+pub fn hazard(hazard: &Hazard) -> String {
+    match hazard.unless {
+        Unless::Overridden => format!("refused: {}", hazard.what),
+        Unless::Confirmed => format!("guarded: {}: the host goes back if it is not reached again", hazard.what),
+    }
+}
+
+/// How a person says that a plan is to be done all the same; nothing where no host is held.
+pub fn override_hint(plan: &Plan) -> Option<String> {
+    let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
+    held.then(|| format!("reconcile apply --override {}", short_digest(plan)))
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.
@@ -115,10 +139,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of one transaction.
-    pub fn of_transaction(transaction: &Transaction) -> Self {
+    /// The totals of one transaction on a host.
+    pub fn of_transaction(host: &HostPlan, transaction: &Transaction) -> Self {
         let mut totals = Totals::default();
-        let refused = transaction.refusal().is_some();
+        let refused = !host.carried_out().any(|done| done.stack == transaction.stack);
         for change in &transaction.changes {
             *match change.action {
                 _ if change.refused.is_some() => &mut totals.refused,
@@ -142,8 +166,13 @@ impl Totals {
 
     /// The totals of a whole plan.
     pub fn of(plan: &Plan) -> Self {
-        let transactions = plan.hosts.iter().flat_map(|host| &host.transactions);
-        transactions.map(Totals::of_transaction).fold(Totals::default(), Totals::plus)
+        plan.hosts.iter().map(Totals::of_host).fold(Totals::default(), Totals::plus)
+    }
+
+    /// The totals of one host.
+    pub fn of_host(host: &HostPlan) -> Self {
+        let each = host.transactions.iter().map(|transaction| Totals::of_transaction(host, transaction));
+        each.fold(Totals::default(), Totals::plus)
     }
 
     /// Two totals as one.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, payload, recovery};
+use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
@@ -11,20 +12,20 @@ use crate::engine::Setup;
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::host::program::Program;
+use crate::load::Extent;
 use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::render;
-use crate::resource::Desired;
+use crate::resource::{Desired, Resource};
 
 /// A host that is planned and ready to be changed.
 pub struct Ready {
     /// What is to be done.
     pub plan: HostPlan,
-    /// All resources that take part, by id.
-    pub resources: BTreeSet<ResourceId>,
-    /// The resources that are as they should be.
+    /// All resources that take part, each with its stack.
+    pub resources: BTreeMap<ResourceId, StackName>,
     session: Session,
 }
 
@@ -52,10 +53,14 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
         .collect();
     let policy = Policy {
         repo,
-        stacks: setup.stacks.as_ref(),
+        stacks: setup.stacks_on(host),
         adopt: &setup.adopt,
         after: &after,
         offline: session.is_offline(),
+        goes_back: session.is_remote(),
+        here: stacks_on(setup, host),
+        limits: described.limits,
+        extent: described.extent,
     };
     if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
         note(setup, host, "checking the candidate");
@@ -65,10 +70,20 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
     }
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let resources =
-        desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
-    Ok(Ready { plan, resources: resources.collect(), session })
+    let resources = taking_part(setup, host, desired.resources);
+    Ok(Ready { plan, resources, session })
+}
+
+/// The resources that take part on a host, each with its stack.
+fn taking_part(setup: &Setup, host: &HostName, resources: Vec<Resource>) -> BTreeMap<ResourceId, StackName> {
+    let own = resources.into_iter().filter(|resource| setup.takes_part(host, &resource.stack));
+    own.map(|resource| (resource.id, resource.stack)).collect()
+}
+
+/// The stacks that the repository has for a host.
+fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
+    let here = setup.config.stacks.values().filter(|stack| stack.hosts.contains(host));
+    here.map(|stack| stack.name.clone()).collect()
 }
 
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
@@ -100,17 +115,39 @@ async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
 }
 
 /// Carries out the plan of one host and says how each resource ended.
-pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str) -> HostReport {
+pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
     let host = ready.plan.host.clone();
-    let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
-    if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
+    let mut report = HostReport {
+        host,
+        outcomes: BTreeMap::new(),
+        stacks: ready.resources.clone(),
+        failures: Vec::new(),
+        error: None,
+    };
+    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    if let Some(error) = hold(setup, &ready, digest) {
+        fill(&mut report, &ready.plan, Outcome::Blocked);
+        report.error = Some(error);
+    } else if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
         fill(&mut report, &ready.plan, without_part(&error));
         report.error = Some(error);
     }
-    for id in &ready.resources {
+    for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
     report
+}
+
+/// Why nothing is done on a host until a person says so for this very plan.
+fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
+    let named = setup.override_plan.as_ref().is_some_and(|named| digest.to_string().starts_with(named));
+    let confirmed = ready.session.is_remote() && setup.confirm > 0;
+    let held: Vec<&str> = ready.plan.held(confirmed).map(|hazard| hazard.what.as_str()).collect();
+    if named || held.is_empty() {
+        return None;
+    }
+    let error = Error::new(Kind::Refused, held.join("; "));
+    Some(error.hint(format!("to do it all the same: reconcile apply --override {digest:.12}")))
 }
 
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
@@ -119,7 +156,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
-    if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
+    if ready.plan.carried_out().next().is_none() {
         return Ok(());
     }
     let payload = payload(&ready.plan, &ready.session.seen, &ready.session.place, &run)?;
@@ -138,9 +175,15 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     if let Some(broken) = heard.answer.broken {
         return Err(Error::new(Kind::Host, format!("{host}: {broken}")).hint("nothing was changed; is its disk full?"));
     }
-    for transaction in ready.plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()) {
+    let others = match ready.plan.extent {
+        _ if heard.answer.unconfirmed => "the host was not reached again in time",
+        Extent::Host => "another stack of the host did not go well",
+        Extent::Stack => "a stack it comes after did not go well",
+    };
+    for transaction in ready.plan.carried_out() {
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
-        settle(report, transaction, &course, course.failed_step.and_then(|step| payload.words.get(&step)));
+        let step = course.failed_step.and_then(|step| payload.words.get(&step));
+        settle(report, transaction, &course, step, others);
     }
     if let Some(lost) = heard.lost {
         return Err(lost);
@@ -152,6 +195,9 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
 
 /// What is refused is blocked, with everything that happens together with it.
 fn refuse(plan: &HostPlan, report: &mut HostReport) {
+    if plan.carried_out().next().is_none() {
+        fill(report, plan, Outcome::Blocked);
+    }
     for transaction in &plan.transactions {
         let Some((change, refusal)) = transaction.refusal() else { continue };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
@@ -165,12 +211,14 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     }
 }
 
-fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>) {
+/// How the resources of a transaction ended. `others` is the reason where it lies outside of it.
+fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>, others: &str) {
+    let failed = || Some(step.or(course.failed.as_ref()).map_or(others, String::as_str).to_string());
     let (outcome, what) = match course.ending {
         Some(Ending::Applied) => (Outcome::Applied, None),
-        Some(Ending::RolledBack) => (Outcome::RolledBack, step.cloned().or(course.failed.clone())),
-        Some(Ending::Failed) => (Outcome::Failed, step.cloned().or(course.failed.clone())),
-        Some(Ending::Blocked) => (Outcome::Blocked, Some("a stack it comes after did not go well".into())),
+        Some(Ending::RolledBack) => (Outcome::RolledBack, failed()),
+        Some(Ending::Failed) => (Outcome::Failed, failed()),
+        Some(Ending::Blocked) => (Outcome::Blocked, Some(others.to_string())),
         Some(Ending::Stale) => {
             let moved = course.failed.clone().unwrap_or_default();
             (Outcome::Failed, Some(format!("{moved} is no longer as it was planned: plan again")))
@@ -201,11 +249,9 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
         Kind::Unreachable | Kind::HostKey | Kind::Auth => Outcome::Unreachable,
         _ => without_part(&error),
     };
-    let resources = render(&setup.config, host, None).desired.resources;
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let own = resources.into_iter().filter(|resource| takes_part(&resource.stack));
-    let outcomes = own.map(|resource| (resource.id, outcome)).collect();
-    HostReport { host: host.clone(), outcomes, failures: Vec::new(), error: Some(error) }
+    let stacks = taking_part(setup, host, render(&setup.config, host, None).desired.resources);
+    let outcomes = stacks.keys().map(|id| (id.clone(), outcome)).collect();
+    HostReport { host: host.clone(), outcomes, stacks, failures: Vec::new(), error: Some(error) }
 }
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.

@@ -31,10 +31,12 @@ pub struct Setup {
     pub base: Option<Utf8PathBuf>,
     /// The hosts that take part.
     pub hosts: Vec<HostName>,
-    /// The stacks that take part; `None` for all.
-    pub stacks: Option<BTreeSet<StackName>>,
+    /// The stacks that take part on each host; `None` for all.
+    pub stacks: Option<BTreeMap<HostName, BTreeSet<StackName>>>,
     /// Resources that may be taken over.
     pub adopt: BTreeSet<ResourceId>,
+    /// The beginning of the digest of the one plan that may do what plans must not do just like that.
+    pub override_plan: Option<String>,
     /// Who waits, before planning, for a run that is at work and brings back what dead runs left half done; `None` only
     /// tells of them.
     pub recover: Option<String>,
@@ -52,6 +54,19 @@ pub struct Setup {
     pub pool: Option<Arc<Pool>>,
     /// Becomes true when the person wants to stop: no host is begun after that, and no transaction on those that were.
     pub interrupted: watch::Receiver<bool>,
+}
+
+impl Setup {
+    /// The stacks that take part on a host; `None` for all.
+    pub fn stacks_on(&self, host: &HostName) -> Option<&BTreeSet<StackName>> {
+        static NONE: BTreeSet<StackName> = BTreeSet::new();
+        self.stacks.as_ref().map(|stacks| stacks.get(host).unwrap_or(&NONE))
+    }
+
+    /// Whether a stack takes part on a host.
+    pub fn takes_part(&self, host: &HostName, stack: &StackName) -> bool {
+        self.stacks_on(host).is_none_or(|stacks| stacks.contains(stack))
+    }
 }
 
 /// The result of planning.
@@ -97,6 +112,7 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
 /// Carries out a plan on all hosts side by side. Hosts that could not be planned are part of the report.
 pub async fn apply(setup: &Arc<Setup>, planned: Planned, run: &str, who: &str) -> Report {
     let hosts: Vec<HostName> = planned.ready.keys().cloned().collect();
+    let digest = planned.plan.digest();
     let ready = Arc::new(tokio::sync::Mutex::new(planned.ready));
     let (run, who): (Arc<str>, Arc<str>) = (run.into(), who.into());
     let results = on_all_hosts(setup, "apply", hosts, move |setup, host| {
@@ -104,7 +120,7 @@ pub async fn apply(setup: &Arc<Setup>, planned: Planned, run: &str, who: &str) -
         async move {
             let mine = ready.lock().await.remove(&host);
             let mine = mine.ok_or_else(|| Error::new(Kind::Internal, format!("{host} was not planned")))?;
-            Ok(host::apply(&setup, mine, &run, &who).await)
+            Ok(host::apply(&setup, mine, &run, &who, &digest).await)
         }
     });
     let mut report = Report::default();

@@ -20,6 +20,8 @@ use crate::observe::Place;
 pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a host may take to say how it is.
 const OBSERVE: Duration = Duration::from_mins(2);
+/// How long to wait before the host is tried again for its confirmation.
+const AGAIN: Duration = Duration::from_millis(300);
 /// How long one apply may take on a host; each step has its own, shorter deadline there.
 const APPLY: Duration = Duration::from_hours(1);
 
@@ -90,6 +92,12 @@ impl Session {
 
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
+        let answer = self.hear(program, request).await?;
+        observation::parse(&answer).map(|seen| self.place.translate(seen))
+    }
+
+    /// Runs a program that only reads, and gives its whole answer.
+    pub async fn hear(&mut self, program: Program, request: &[u8]) -> Result<Vec<u8>> {
         self.exchanges += 1;
         let exchange = program.exchange(request, self.sudo, OBSERVE);
         let output = self.connection.run(exchange, None).await?;
@@ -97,7 +105,7 @@ impl Session {
         if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
             return Err(self.program_failed(&output.stderr));
         }
-        observation::parse(&output.stdout).map(|seen| self.place.translate(seen))
+        Ok(output.stdout)
     }
 
     /// Has the host carry out what `input` says. The answer is heard as it comes; `on_step` learns of each new step.
@@ -128,9 +136,10 @@ impl Session {
         let exchange = Program::Apply.exchange(input, self.sudo, APPLY);
         let confirming = async {
             asked.notified().await;
-            if let Err(error) = self.confirm(run).await {
-                // The host goes back by itself, and says so.
-                tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed");
+            // sshd may need a moment to come back after the change. In the end the host goes back by itself, and says so.
+            while let Err(error) = self.confirm(run).await {
+                tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed yet");
+                tokio::time::sleep(AGAIN).await;
             }
             std::future::pending::<Result<Output>>().await
         };

@@ -9,8 +9,10 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
+const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
+const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
 /// functions, and calls `main`. What follows on standard input is its data. (The shell's own `read` would do without
@@ -32,6 +34,8 @@ pub enum Program {
     Confirm,
     /// Tells a run to begin no further transaction.
     Halt,
+    /// Says what was set up there by hand.
+    Discover,
 }
 
 impl Program {
@@ -40,9 +44,10 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
+            Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts
             .iter()

@@ -17,6 +17,27 @@ pub struct Effect {
     /// Why, where the causes alone do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Which of several units each resource asks for. A resource that is not here asks for all of it.
+    #[serde(skip)]
+    pub shares: Vec<(ResourceId, String)>,
+}
+
+impl Effect {
+    /// What is done because of some resources: all they ask for, in one.
+    pub fn new(deed: Deed, causes: Vec<ResourceId>) -> Self {
+        Effect { deed, causes, why: None, shares: Vec::new() }
+    }
+
+    /// The part of it that one resource asks for.
+    pub fn share(&self, id: &ResourceId) -> Deed {
+        let units = self.shares.iter().filter(|(cause, _)| cause == id).map(|(_, unit)| unit.clone());
+        let units: Vec<String> = units.collect();
+        let mut deed = self.deed.clone();
+        if let Some(all) = deed.units_mut().filter(|_| !units.is_empty()) {
+            *all = units;
+        }
+        deed
+    }
 }
 
 /// What is done. Several units in one deed are handed to one call of `systemctl`.
@@ -168,6 +189,21 @@ impl Deed {
             | Deed::Bring { units } => units,
             Deed::Signal { unit, .. } => std::slice::from_ref(unit),
             _ => &[],
+        }
+    }
+
+    /// The list of units it is about, where it has one.
+    pub(crate) fn units_mut(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Deed::Stop { units }
+            | Deed::Disable { units }
+            | Deed::Enable { units }
+            | Deed::Reenable { units }
+            | Deed::Start { units }
+            | Deed::Restart { units }
+            | Deed::Reload { units }
+            | Deed::Bring { units } => Some(units),
+            _ => None,
         }
     }
 

@@ -6,10 +6,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{Observation, Seen, Thing};
+use crate::host::observation::{Observation, PathSeen, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
+use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
 use crate::plan::effect::{Deed, Effect};
+use crate::plan::guard::hazards;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
@@ -29,6 +31,14 @@ pub struct Policy<'a> {
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
     pub offline: bool,
+    /// The host can go back by itself if it is not reached again: there is a link that could break.
+    pub goes_back: bool,
+    /// The stacks that the repository has for this host.
+    pub here: BTreeSet<StackName>,
+    /// How much may be done to it.
+    pub limits: Limits,
+    /// What happens together.
+    pub extent: Extent,
 }
 
 impl Policy<'_> {
@@ -50,6 +60,8 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
         host: desired.host.clone(),
         unchanged: unchanged.saturating_sub(touched),
         notes: planner.notes(&transactions),
+        hazards: hazards(&transactions, desired, &planner.ownership, policy),
+        extent: policy.extent,
         transactions,
         unfinished: seen.unfinished.clone(),
         offline: policy.offline,
@@ -217,7 +229,14 @@ impl<'a> Planner<'a> {
         let selects = |stack: &StackName| self.policy.selects(stack);
         let mut unwanted = self.ownership.unwanted(self.desired, &selects);
         unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
-        unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect()
+        let mut removals: Vec<Change> =
+            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+        // A directory made for several of them goes with the last one, and is said once.
+        let mut said = BTreeSet::new();
+        for change in removals.iter_mut().rev() {
+            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
+        }
+        removals
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
@@ -400,6 +419,10 @@ impl<'a> Planner<'a> {
         }
         notes
     }
+}
+
+fn is_directory(seen: &Seen<PathSeen>) -> bool {
+    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
 }
 
 /// Sorts transactions so that each comes after those it needs.

@@ -374,7 +374,7 @@ impl Wishes {
     }
 
     fn other(&mut self, deed: Deed, cause: &ResourceId) {
-        self.others.push(Effect { deed, causes: vec![cause.clone()], why: None });
+        self.others.push(Effect::new(deed, vec![cause.clone()]));
     }
 
     /// The effects in the order in which they happen.
@@ -388,14 +388,15 @@ impl Wishes {
         if !self.packages.is_empty() {
             let causes = self.packages.values().flatten().cloned().collect::<Causes>().into_iter().collect();
             let packages = self.packages.into_keys().collect();
-            effects.push(Effect { deed: Deed::Install { packages }, causes, why: None });
+            effects.push(Effect::new(Deed::Install { packages }, causes));
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
         for (unit, wish) in self.units {
             let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
+            let shares: Vec<_> = causes.iter().map(|cause| (cause.clone(), unit.clone())).collect();
+            let effect = |deed, why| Effect { deed, causes: causes.clone(), why, shares: shares.clone() };
             let units = vec![unit];
-            let effect = |deed, why| Effect { deed, causes: causes.clone(), why };
             if let Some(switch) = wish.switch {
                 let (stage, deed) = match switch {
                     Switch::Disable => (0, Deed::Disable { units: units.clone() }),
@@ -417,7 +418,7 @@ impl Wishes {
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+            placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
         }
         for effect in self.others {
             let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
@@ -459,28 +460,16 @@ fn merge_or_push(effects: &mut Vec<Effect>, effect: Effect, needs: &BTreeMap<&Re
         && !effect.causes.iter().any(|cause| {
             needs.get(cause).is_some_and(|needed| last.causes.iter().any(|earlier| needed.contains(earlier)))
         })
-        && let Some(units) = same_verb(&mut last.deed, &effect.deed)
+        && std::mem::discriminant(&last.deed) == std::mem::discriminant(&effect.deed)
+        && let Some(units) = last.deed.units_mut()
     {
         units.extend(effect.deed.units().iter().cloned());
+        last.shares.extend(effect.shares);
         let causes = effect.causes.into_iter().filter(|cause| !last.causes.contains(cause)).collect::<Vec<_>>();
         last.causes.extend(causes);
         return;
     }
     effects.push(effect);
-}
-
-fn same_verb<'a>(last: &'a mut Deed, next: &Deed) -> Option<&'a mut Vec<String>> {
-    match (last, next) {
-        (Deed::Stop { units }, Deed::Stop { .. })
-        | (Deed::Disable { units }, Deed::Disable { .. })
-        | (Deed::Enable { units }, Deed::Enable { .. })
-        | (Deed::Reenable { units }, Deed::Reenable { .. })
-        | (Deed::Start { units }, Deed::Start { .. })
-        | (Deed::Restart { units }, Deed::Restart { .. })
-        | (Deed::Reload { units }, Deed::Reload { .. })
-        | (Deed::Bring { units }, Deed::Bring { .. }) => Some(units),
-        _ => None,
-    }
 }
 
 fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Option<Switch> {
@@ -493,7 +482,8 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
     }
 }
 
-fn is_active(seen: &UnitSeen) -> bool {
+/// Whether a unit runs.
+pub(crate) fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
 }
 

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, ComposeFile, Context};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
@@ -27,6 +28,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    access: Access,
     healths: Vec<Health>,
     origin: Span,
 }
@@ -63,6 +65,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
@@ -105,6 +108,12 @@ impl Compose {
         let services = active_services(&read, &profiles, &shipped);
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
         resource.state.paths.extend(shipped.into_paths());
+        let owned_by = self.access.owner(on)?;
+        for state in resource.state.paths.values_mut() {
+            if let PathState::File { owner, .. } = state {
+                owner.clone_from(&owned_by);
+            }
+        }
         resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
         resource.state.project = Some(Project {
@@ -285,4 +294,15 @@ fn listens(file: &ComposeFile, profiles: &[String]) -> Vec<Listen> {
 pub(super) fn state(content: Content, mode: u32) -> PathState {
     let mode = if content.secret { 0o600 } else { mode };
     PathState::File { content, mode, owner: Owner::root() }
+}
+
+/// The files beside a Compose file that it mounts or reads, relative to it, as far as that is plainly written.
+pub fn beside(compose_file: &[u8]) -> Vec<Utf8PathBuf> {
+    let source = Source::new("compose.yaml", String::from_utf8_lossy(compose_file));
+    let Ok(root) = yaml::parse(&source, None) else { return Vec::new() };
+    let context = Context { source: &source, instead: None, variables: &BTreeMap::new() };
+    let read = compose_file::read(&root, &context);
+    let written = read.services.iter().flat_map(|service| &service.mounts).chain(&read.reads).chain(&read.includes);
+    let plain = written.filter(|path| !path.starts_with(['/', '~']) && !path.contains('$'));
+    plain.filter_map(|path| join_within(Utf8Path::new(""), path)).filter(|path| !path.as_str().is_empty()).collect()
 }

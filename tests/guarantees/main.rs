@@ -6,8 +6,10 @@ mod kit;
 #[path = "../shared/planner.rs"]
 mod planner;
 
+mod bounded;
 mod crash;
 mod expect;
+mod extent;
 mod fleet;
 mod hostile;
 mod interrupt;

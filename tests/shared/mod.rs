@@ -71,6 +71,7 @@ impl Repository {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
         command.current_dir(self.directory.path()).args(arguments).stdin(Stdio::null());
         command.env_remove("RECONCILE_REPO").env("HOME", self.path("home"));
+        command.env("RECONCILE_STATE_DIR", self.path("state"));
         command.env("SHOP_DB_PASSWORD", SECRET).env("MAILER_SMTP_PASSWORD", SECRET);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -31,6 +31,7 @@ impl Planner {
             hosts,
             stacks: None,
             adopt: BTreeSet::new(),
+            override_plan: None,
             recover: None,
             parallel: 32,
             lock_wait: 0,

@@ -8,6 +8,7 @@
 #
 #   stages        the staging directories, so that they can be removed
 #   order         the transactions, one on a line
+#   extent        `stack`, or `host` where all transactions go well together or not at all
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
@@ -97,7 +98,7 @@ last_phase() {
 # Begins the switch: all that a way back will need, and what is staged, is on the disk before anything changes. The
 # ledger need not be there yet: who finds this phase takes everything back, the ledger too.
 begin_switch() {
-  set -- "$run_dir/order" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" "$dir/ledger" \
+  set -- "$run_dir/order" "$run_dir/extent" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" "$dir/ledger" \
     "$dir/ledger.before" "$dir/ledger.after"
   if [ "$ledger_sum" != none ]; then
     # A ledger is only ever replaced, so a second link keeps it.
@@ -209,10 +210,13 @@ do_step() {
 
 transaction() {
   say "transaction $1"
-  if is_halted; then
+  # Where all stacks of the host go together, they are one thing, which is finished once it was begun.
+  if { [ "$extent" = stack ] || [ -z "$begun" ]; } && is_halted; then
+    halted=yes
     outcome "$1" skipped
     return 1
   fi
+  begun=yes
   turn_to "$1"
   watched=''
   if [ -s "$dir/needs" ]; then
@@ -238,7 +242,7 @@ transaction() {
   for step in $(cat "$dir/steps"); do
     : >"$run_dir/output"
     if ! do_step "$step"; then
-      give_up "$1" "$step"
+      fail_at "$1" "$step"
       return 1
     fi
   done
@@ -250,10 +254,11 @@ transaction() {
 settle() {
   turn_to "$1"
   : >"$run_dir/output"
-  if stay_active >>"$run_dir/output" 2>&1; then end_switch "$1"; else give_up "$1" "$watched_step"; fi
+  if stay_active >>"$run_dir/output" 2>&1; then end_switch "$1"; else fail_at "$1" "$watched_step" && return 1; fi
 }
 
-give_up() {
+# Transaction $1 cannot go on after step $2.
+fail_at() {
   say "failed $2"
   show_output
   revert "$1"
@@ -270,96 +275,9 @@ is_halted() {
 
 outcome() { say "outcome $1 $2"; }
 
-# Brings back what a transaction changed: files first, then running state.
-revert() {
-  say "reverting $1"
-  turn_to "$1"
-  reverted=rolled-back
-  # What was started may never have come up: that it cannot be stopped is no failure of the way back.
-  for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
-  backwards=''
-  for step in $(cat "$dir/steps"); do backwards="$step$nl$backwards"; done
-  for step in $backwards; do undo_step "$step" || reverted=failed; done
-  for step in $(cat "$dir/undo"); do
-    : >"$run_dir/output"
-    if ! do_step "$step"; then
-      reverted=failed
-      show_output
-    fi
-  done
-  [ "$reverted" = failed ] || settle_debts
-  printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"
-  outcome "$1" "$reverted"
-}
-
-# Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.
-settle_debts() {
-  [ -n "$ledger" ] || return 0
-  if [ -f "$dir/ledger.was" ]; then
-    write_whole "$ledger" <"$dir/ledger.was"
-  elif [ "$ledger_sum" = none ]; then
-    rm -f -- "$ledger"
-  fi
-  for step in $(cat "$dir/steps"); do
-    case $step in
-      owe"$tab"*)
-        IFS=$tab
-        # shellcheck disable=SC2086
-        set -- $step
-        IFS=$nl
-        shift 3
-        paid "$@"
-        ;;
-    esac
-  done
-}
-
-# The reverse of one line of T/steps, harmless where the step was never done.
-undo_step() {
-  IFS=$tab
-  # shellcheck disable=SC2086
-  set -- $1
-  IFS=$nl
-  verb=$1
-  shift
-  case $verb in
-    keep) put_back "$@" ;;
-    mkdir) unmake_directories "$@" ;;
-    meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
-    move) take_away "$@" ;;
-  esac
-}
-
-# keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
-# again after it was cut off.
-put_back() {
-  kept=$1
-  shift
-  for path; do
-    old=$kept/${path##*/}
-    [ -e "$old" ] || [ -L "$old" ] || continue
-    if [ ! -L "$old" ] && [ "$old" -ef "$path" ]; then continue; fi
-    mkdir -p "$kept/back"
-    ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
-    mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
-    rm -f -- "$kept/back/${path##*/}"
-  done
-}
-
-# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`.
-take_away() {
-  into=$1 kept=$2
-  shift 2
-  for staged; do
-    name=${staged##*/}
-    if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
-    rm -f -- "$into/$name" || return 1
-  done
-}
-
 # ---- the run
 
-# Transactions of runs that died: reverted, unless they were done and needed no confirmation or had it.
+# Transactions of runs that died: reverted, unless they were done and needed neither a confirmation nor each other.
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
@@ -368,7 +286,8 @@ recover() {
     set -f
     say "recovering $run"
     unconfirmed=''
-    if [ -p "$run_dir/confirmed" ] && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
+    find_extent
+    if { [ -p "$run_dir/confirmed" ] || [ "$extent" = host ]; } && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
     for name in $(backwards_order); do
       last_phase "$name"
       case $at$unconfirmed in switching* | doneyes) revert "$name" ;; esac
@@ -424,6 +343,23 @@ await_confirmation() {
   return "$confirmed"
 }
 
+# Whether all transactions go well together or not at all: `host` in the file. Runs of older versions did not say.
+find_extent() {
+  extent=stack
+  if [ -f "$run_dir/extent" ]; then IFS= read -r extent <"$run_dir/extent"; fi
+}
+
+# Where everything goes together, what was done before $1 failed goes back too, and nothing further is begun.
+give_up() {
+  for name in $(backwards_order); do
+    last_phase "$name"
+    case $at in
+      "done") revert "$name" ;;
+      staged) [ "$name" = "$1" ] || outcome "$name" blocked ;;
+    esac
+  done
+}
+
 revert_run() {
   say "unconfirmed"
   for name in $(backwards_order); do
@@ -466,12 +402,16 @@ apply() {
     clean_up
     return 0
   fi
-  order=$(cat "$run_dir/order") last=${order##*"$nl"} settling=''
+  order=$(cat "$run_dir/order") last=${order##*"$nl"} settling='' begun='' halted=''
+  find_extent
   for name in $order; do
-    transaction "$name"
+    transaction "$name" && continue
+    if [ "$extent" = stack ] || [ -n "$halted" ]; then continue; fi
+    give_up "$name"
+    break
   done
   if await_confirmation; then
-    [ -z "$settling" ] || settle "$settling"
+    if [ -n "$settling" ] && ! settle "$settling" && [ "$extent" = host ]; then give_up "$settling"; fi
     : >"$run_dir/ended"
   else
     revert_run
