@@ -35,7 +35,7 @@
 //! 4  engine, store, adopt                                      the stages in order; the history of runs; taking over what is there
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host                                                      transports, programs, what they answer
+//! 1  host, sealed                                              transports, programs; what is encrypted in Git
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -99,5 +99,6 @@ pub mod observe;
 pub mod plan;
 pub mod render;
 pub mod resource;
+pub mod sealed;
 pub mod source;
 pub mod store;

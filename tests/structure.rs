@@ -8,7 +8,7 @@ use std::process::Command;
 /// of lower floors, and of its own floor only those that stand before it in its row.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["base"]),
-    (1, &["host"]),
+    (1, &["host", "sealed"]),
     (2, &["resource"]),
     // The stages. Observing comes before planning in a run, but what is worth a second look is what the planner's
     // comparison says, so `observe` stands on `plan`: there is one comparison, not two.
@@ -24,8 +24,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[(
     "what is seen and what is wanted have one normal form, and an owner is a part of it",
 )];
 
-/// Where processes are started and sockets opened.
-const REACHES_OUT: &[&str] = &["host/", "source/"];
+/// Where processes are started and sockets opened. The last ones start the editor of the person who called.
+const REACHES_OUT: &[&str] = &["host/", "source/", "cli/secret/edit.rs", "cli/secret/private.rs"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -93,7 +93,7 @@ fn modules_use_only_floors_below() {
     for (file, lines) in sources() {
         let Some(own) = module(&file) else { continue };
         // Tests may set up what they like, as long as they do not reach for the floors above the stages.
-        let highest = if file.contains("/tests") { Some((3, usize::MAX)) } else { place(own) };
+        let highest = if file.contains("/tests") { place(own).max(Some((3, usize::MAX))) } else { place(own) };
         for (number, line) in &lines {
             assert!(
                 !line.contains("crate::{"),

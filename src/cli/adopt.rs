@@ -43,7 +43,7 @@ pub fn run(call: &Call, options: &Adopt) -> Result<u8> {
         if !nothing {
             write(&work.directory, &files)?;
         }
-        let apply = work.apply(options, &sorted.candidates, digest);
+        let apply = Work::apply(options, &sorted.candidates, digest);
         let next = format!("reconcile apply --host {} --stack {}{}", work.host, work.stack, adopts(&apply));
         if call.common.json {
             let written: Vec<&Utf8PathBuf> = if nothing { Vec::new() } else { files.keys().collect() };
@@ -77,7 +77,7 @@ impl Work {
             return Err(error.hint("clone it, and name the clone with --repo"));
         };
         let tree = source::open(&spec, &source::default_cache())?;
-        let config = wire::load_tree(&tree, &spec.place, Secrets::Placeholder)?.config;
+        let config = wire::load_tree(call.common, &tree, &spec.place, Secrets::Placeholder)?.config;
         let only = Selection { hosts: vec![options.host.clone()], ..Selection::default() };
         only.select(&config)?;
         let named = |why| Error::new(Kind::Usage, why);
@@ -102,7 +102,7 @@ impl Work {
     /// does so.
     async fn find(&self, call: &Call<'_>, options: &Adopt) -> Result<(Sorted, String)> {
         let place = Place::Directory(self.directory.clone());
-        let repository = || wire::load_tree(&self.tree, &place, Secrets::Placeholder);
+        let repository = || wire::load_tree(call.common, &self.tree, &place, Secrets::Placeholder);
         let live = wire::go_live(call.common, repository()?, self.parts(), Bounds::default())?;
         let found = adopt::look(&live.setup, &self.host).await?;
         let mut sorted = adopt::sort(&found, &known(&live.setup.config, &self.host, &found.seen));
@@ -142,7 +142,7 @@ impl Work {
     }
 
     /// How it is taken over: with exactly the plan that was tried, unless a person says yes to another.
-    fn apply(&self, options: &Adopt, candidates: &[Candidate], digest: String) -> Apply {
+    fn apply(options: &Adopt, candidates: &[Candidate], digest: String) -> Apply {
         Apply {
             yes: options.yes,
             expect: options.yes.then_some(digest),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -46,6 +47,15 @@ pub struct Common {
     /// Only hosts with this tag (may be given again)
     #[arg(long = "tag", global = true, value_name = "TAG")]
     pub tags: Vec<String>,
+    /// A file with an identity that opens secrets: of age, or an SSH key (may be given again)
+    #[arg(
+        long = "identity",
+        global = true,
+        env = "RECONCILE_AGE_IDENTITY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub identities: Vec<Utf8PathBuf>,
     /// JSON on standard output, for errors too
     #[arg(long, global = true)]
     pub json: bool,
@@ -97,6 +107,12 @@ pub enum Command {
     Status,
     /// What differs on the hosts from what was last written there
     Drift(Drift),
+    /// Secrets encrypted in the repository, with age
+    Secret {
+        /// What to do
+        #[command(subcommand)]
+        action: Secret,
+    },
     /// Completions for a shell
     Completions {
         /// The shell
@@ -182,6 +198,41 @@ pub struct Apply {
     pub confirm: u32,
 }
 
+/// `reconcile secret`.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Make an identity, and list its recipient in secrets/recipients
+    Init {
+        /// Where to; without it ~/.config/reconcile/identity. A file that is there is never overwritten
+        #[arg(long, value_name = "FILE")]
+        to: Option<Utf8PathBuf>,
+    },
+    /// Encrypt a secret from standard input (or the terminal, or a file) for all recipients
+    Encrypt {
+        /// The file of the repository to write
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, the file is this one secret
+        name: Option<String>,
+        /// Where to read the secret
+        #[arg(long, value_name = "FILE")]
+        from: Option<Utf8PathBuf>,
+    },
+    /// Change secrets in $VISUAL or $EDITOR
+    Edit {
+        /// The file of the repository
+        file: Utf8PathBuf,
+    },
+    /// Show a secret on standard output
+    View {
+        /// The file of the repository
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, all of them
+        name: Option<String>,
+    },
+    /// Encrypt everything anew, for those who are recipients now
+    Rekey,
+}
+
 /// `reconcile adopt`.
 #[derive(Debug, Group)]
 pub struct Adopt {
@@ -192,7 +243,7 @@ pub struct Adopt {
     #[arg(long, value_name = "KIND:NAME")]
     pub only: Vec<ResourceId>,
     /// Take over without asking
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "json")]
     pub yes: bool,
 }
 

@@ -27,6 +27,7 @@ mod render;
 pub mod report;
 mod rollback;
 mod screen;
+mod secret;
 mod status;
 mod wire;
 pub mod words;
@@ -74,6 +75,7 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Rollback(options) => rollback::run(call, options),
         Command::Status => status::run(call),
         Command::Drift(options) => drift::run(call, options),
+        Command::Secret { action } => secret::run(call, action),
         Command::Completions { shell } => Ok(manual::completions(call, *shell)),
         Command::Man { command } => manual::man(call, command.as_deref()),
         Command::Reference { chapter } => manual::reference(call, chapter.as_deref()),

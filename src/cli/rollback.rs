@@ -101,7 +101,7 @@ fn at(common: &Common, run: &Run, commit: &str) -> Result<Repository> {
     let spec = Spec { revision: Some(commit.into()), ..spec };
     let tree = source::open(&spec, &source::default_cache())
         .map_err(|error| error.hint(format!("run {} was made from {}: name it with --repo", of.id, of.source)))?;
-    let mut repository = wire::load_tree(&tree, &spec.place, Secrets::Required)?;
+    let mut repository = wire::load_tree(common, &tree, &spec.place, Secrets::Required)?;
     if repository.origin.repo != of.repo {
         let what = format!("run {} was of the repository `{}`, this is `{}`", of.id, of.repo, repository.origin.repo);
         return Err(Error::new(Kind::Usage, what).hint(format!("name it: --repo {}", of.source)));

@@ -16,6 +16,7 @@ use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::engine::Setup;
 use crate::load::{self, Chosen, Config, Secrets, Selection};
+use crate::sealed::World;
 use crate::source::{self, Place, Signature, Spec, Tree};
 
 /// A repository, loaded.
@@ -48,20 +49,31 @@ pub fn spec(common: &Common) -> Result<Spec> {
 pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
     let spec = spec(common)?;
     let tree = source::open(&spec, &source::default_cache())?;
-    load_tree(&tree, &spec.place, secrets)
+    load_tree(common, &tree, &spec.place, secrets)
 }
 
 /// Loads a tree.
-pub fn load_tree(tree: &Tree, place: &Place, secrets: Secrets) -> Result<Repository> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let read_outside = |path: &Utf8Path| std::fs::read(path);
-    let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
+pub fn load_tree(common: &Common, tree: &Tree, place: &Place, secrets: Secrets) -> Result<Repository> {
+    let prompt = passphrases(common);
+    let (config, mut warnings) = load::load(&tree.files, world(common, &prompt), secrets)?;
     warnings.extend(tree.problems.clone());
     let directory = match place {
         Place::Directory(directory) => Some(directory.clone()),
         Place::Url(_) => None,
     };
     Ok(Repository { origin: origin(&config, tree, place), config, warnings, directory })
+}
+
+/// Whoever is at the terminal, before anything is shown there.
+pub fn passphrases(common: &Common) -> Passphrases {
+    Passphrases::new(Progress::new(false), common.no_input)
+}
+
+/// The world around this program, as far as secrets are concerned.
+pub fn world<'a>(common: &'a Common, prompt: &'a Passphrases) -> World<'a> {
+    let env = &|name: &str| std::env::var(name).ok();
+    let read = &|path: &Utf8Path| std::fs::read(path);
+    World { env, read, prompt, identities: &common.identities }
 }
 
 fn origin(config: &Config, tree: &Tree, place: &Place) -> Origin {
@@ -143,6 +155,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: B
         confirm: bounds.confirm,
         prompt: Arc::new(Passphrases::new(progress.clone(), common.no_input)),
         sink: Arc::new(progress),
+        pool: None,
         interrupted: interrupt.receiver(),
     };
     Ok(Live { setup: Arc::new(setup), interrupt })

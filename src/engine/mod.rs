@@ -1,6 +1,7 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
 pub mod host;
+pub mod pool;
 pub mod report;
 pub mod session;
 
@@ -19,6 +20,7 @@ use crate::host::transport::Prompt;
 use crate::load::Config;
 use crate::plan::Plan;
 use host::Ready;
+use pool::Pool;
 use report::Report;
 
 /// What a run works on, and within which bounds.
@@ -48,7 +50,9 @@ pub struct Setup {
     pub sink: Arc<dyn Sink>,
     /// Who is asked for passphrases.
     pub prompt: Arc<dyn Prompt>,
-    /// Becomes true when the person wants to stop: no host is begun after that.
+    /// Keeps connections from one plan to the next; `None` for a program that plans once.
+    pub pool: Option<Arc<Pool>>,
+    /// Becomes true when the person wants to stop: no host is begun after that, and no transaction on those that were.
     pub interrupted: watch::Receiver<bool>,
 }
 

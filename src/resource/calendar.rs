@@ -74,7 +74,7 @@ fn is_date(word: &str) -> bool {
     let Some(at) = word.rfind(['-', '~']) else { return false };
     let (before, day) = (&word[..at], &word[at + 1..]);
     let (year, month) = before.split_once('-').map_or((None, before), |(year, month)| (Some(year), month));
-    year.is_none_or(|year| is_year(year)) && is_component(month, 1, 12) && is_component(day, 1, 31)
+    year.is_none_or(is_year) && is_component(month, 1, 12) && is_component(day, 1, 31)
 }
 
 /// Two digits are short for a year of this century or the last.

@@ -110,13 +110,18 @@ impl Compose {
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
         compose_proxy::check(&whole, &active, &name, on, &self.origin);
+        let folders = active.iter().map(|service| {
+            let mounts = service.mounts.items.iter().flat_map(|mount| shipped.below(mount)).collect();
+            (service.name.clone(), ProjectService { mounts, ..ProjectService::default() })
+        });
+        let folders: BTreeMap<String, ProjectService> = folders.collect();
         let mut builds = whole.builds(on, &self.origin, &shipped);
         let services = active.iter().map(|service| {
             let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
             (service.name.clone(), ProjectService { mounts, built_from: builds.remove(&service.name), ties })
         });
         let services: BTreeMap<String, ProjectService> = services.collect();
-        resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
+        resource.reactions = Change::reactions(&self.changes, on, &name, &services, &folders, &shipped)?;
         for (path, file) in shipped.into_paths() {
             resource.state.paths.entry(path).or_insert(file);
         }

@@ -132,9 +132,10 @@ impl Table {
             let all = look.containers.iter().map(|one| one.service.clone());
             all.filter(|service| !service.contains('/')).collect()
         };
-        let wanted = match wanted.contains("container stop all") {
-            true => services(&before).iter().map(|service| format!("container stop {service}")).collect(),
-            false => wanted,
+        let wanted = if wanted.contains("container stop all") {
+            services(&before).iter().map(|service| format!("container stop {service}")).collect()
+        } else {
+            wanted
         };
         assert_eq!(seen(&self.host, &before, &after), wanted, "{name}: what happened");
         let paths: BTreeSet<&String> = before.files.keys().chain(after.files.keys()).collect();

@@ -3,7 +3,10 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+#[path = "../shared/planner.rs"]
+mod planner;
 
+mod adoption;
 mod bounded;
 mod compose_is_apply;
 mod crash;
@@ -11,12 +14,16 @@ mod expect;
 mod extent;
 mod fleet;
 mod full;
+mod going_back;
 mod hostile;
+mod interrupt;
+mod kept;
 mod matrix;
 mod older;
 mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod rollback;
 mod scale;
 mod secrets;
