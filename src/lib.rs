@@ -33,7 +33,7 @@
 //! 4  engine                                                    the stages in order
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host                                                      transports, programs, what they answer
+//! 1  host, provider                                            transports, programs, what they answer; registries, Docker
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -93,6 +93,7 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod provider;
 pub mod render;
 pub mod resource;
 pub mod source;

@@ -30,6 +30,8 @@ impl Command {
 /// The commands that do a deed.
 pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
+        // By the time a script runs, images are there.
+        Deed::Pull { .. } => Vec::new(),
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],
@@ -86,7 +88,8 @@ fn compose(deed: &Deed) -> Vec<String> {
 
 fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
     let mut words = compose(deed);
-    words.extend(["up", "-d", "--quiet-pull"].map(String::from));
+    let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
+    words.extend(["up", "-d", pull].map(String::from));
     if remove_orphans {
         words.push("--remove-orphans".into());
     }
@@ -126,9 +129,23 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
-        Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => vec![compose_up(deed, recreate, false)],
+        Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => {
+            vec![compose_up(&former(deed), recreate, false)]
+        }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services, false)],
         _ => Vec::new(),
     }
+}
+
+/// The same with the files that described the project before.
+fn former(deed: &Deed) -> Deed {
+    let mut former = deed.clone();
+    if let Deed::ComposeUp { files, pulled, before, .. } = &mut former
+        && !before.is_empty()
+    {
+        files.clone_from(before);
+        *pulled = false;
+    }
+    former
 }

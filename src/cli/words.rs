@@ -10,13 +10,41 @@ use crate::base::id::{Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, Phase, short, size};
 use crate::plan::{Action, Cause, Change, Plan, Transaction};
 use crate::resource::{Check, Probe};
 
-/// The effects of a transaction that a resource is a reason for.
+/// The effects of a transaction that a resource is a reason for. Images have lines of their own.
 pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
-    transaction.effects.iter().filter(move |effect| effect.causes.contains(id))
+    let own = transaction.effects.iter().filter(move |effect| effect.causes.contains(id));
+    own.filter(|effect| effect.deed.phase() != Phase::Pull)
+}
+
+/// An image that is pulled.
+pub struct Pull {
+    /// Its name and tag.
+    pub name: String,
+    /// `1a2b3c… → 9f8e7d…`.
+    pub digests: String,
+    /// `pull 34.1 MB`.
+    pub weight: String,
+}
+
+/// The images that a transaction pulls; none where it is not carried out.
+pub fn pulls(transaction: &Transaction) -> impl Iterator<Item = Pull> {
+    let effects = transaction.effects.iter().filter(|_| transaction.refusal().is_none());
+    effects.filter_map(|effect| {
+        let Deed::Pull { image, tag, before, digest, bytes, about, .. } = &effect.deed else { return None };
+        let tag = tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
+        let before = before.iter().map(|before| format!("{} → ", short(before))).collect::<String>();
+        let about = if *about { " about" } else { "" };
+        let weight = bytes.map(|bytes| format!("{about} {}", size(bytes))).unwrap_or_default();
+        Some(Pull {
+            name: format!("{image}{tag}"),
+            digests: format!("{before}{}", short(digest)),
+            weight: format!("pull{weight}"),
+        })
+    })
 }
 
 /// The sign in front of a change, and its colour.
@@ -188,7 +216,7 @@ impl Totals {
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 13] = [
+const NOUNS: [&str; 14] = [
     "restart",
     "recreate",
     "stop",
@@ -199,6 +227,7 @@ const NOUNS: [&str; 13] = [
     "signal",
     "daemon-reload",
     "install",
+    "pull",
     "enable",
     "disable",
     "reload or start",
@@ -207,6 +236,7 @@ const NOUNS: [&str; 13] = [
 /// What a deed counts as.
 fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
     match deed {
+        Deed::Pull { .. } => vec![("pull", 1)],
         Deed::Install { packages } => vec![("install", packages.len())],
         Deed::Stop { units } => vec![("stop", units.len())],
         Deed::Disable { units } => vec![("disable", units.len())],

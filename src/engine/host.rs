@@ -8,6 +8,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::engine::Setup;
+use crate::engine::images::Lookups;
+use crate::engine::pull::pull;
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::host::program::Program;
@@ -17,6 +19,7 @@ use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::render;
 use crate::resource::Desired;
+use crate::resource::image::Image;
 
 /// A host that is planned and ready to be changed.
 pub struct Ready {
@@ -24,17 +27,23 @@ pub struct Ready {
     pub plan: HostPlan,
     /// All resources that take part, by id.
     pub resources: BTreeSet<ResourceId>,
-    /// The resources that are as they should be.
+    /// The images that are followed.
+    images: Vec<Image>,
     session: Session,
 }
 
 /// Observes and plans one host: one exchange where nothing differs, a second one where something does, and one before
 /// them where templates ask for facts.
-pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
+pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
     let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
     note(setup, host, "looking");
-    let desired = desired(setup, &mut session).await?;
+    let mut desired = desired(setup, &mut session).await?;
+    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
+    if !session.is_offline() {
+        let following = desired.resources.iter_mut().filter(|resource| takes_part(&resource.stack));
+        lookups.pin(following).await?;
+    }
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
@@ -61,13 +70,14 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
         let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
         let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
         session.seen.merge(later);
+        lookups.weigh(&mut desired.resources, &session.seen).await?;
     }
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
+    let images = desired.resources.iter().flat_map(|resource| resource.images.clone()).collect();
     let resources =
         desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
-    Ok(Ready { plan, resources: resources.collect(), session })
+    Ok(Ready { plan, resources: resources.collect(), images, session })
 }
 
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
@@ -118,6 +128,10 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
+    if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
+        return Ok(());
+    }
+    pull(setup, &ready.session, &ready.images, &mut ready.plan, report).await;
     if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
         return Ok(());
     }

@@ -1,6 +1,8 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
 pub mod host;
+pub mod images;
+mod pull;
 pub mod report;
 pub mod session;
 
@@ -67,8 +69,11 @@ pub struct Planned {
 /// Plans all hosts side by side.
 pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let start = Instant::now();
-    let results =
-        on_all_hosts(setup, "plan", setup.hosts.clone(), |setup, host| async move { host::plan(&setup, &host).await });
+    let lookups = Arc::new(images::Lookups::default());
+    let results = on_all_hosts(setup, "plan", setup.hosts.clone(), move |setup, host| {
+        let lookups = lookups.clone();
+        async move { host::plan(&setup, &host, &lookups).await }
+    });
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
         failures: Vec::new(),

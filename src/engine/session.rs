@@ -34,7 +34,7 @@ pub struct Session {
     pub exchanges: usize,
     target: Target,
     prompt: Arc<dyn Prompt>,
-    connection: Connection,
+    connection: Arc<Connection>,
     sudo: bool,
 }
 
@@ -67,7 +67,7 @@ impl Session {
             exchanges: 0,
             target: target.clone(),
             prompt,
-            connection,
+            connection: Arc::new(connection),
             sudo,
         })
     }
@@ -80,6 +80,16 @@ impl Session {
     /// Whether the way to the host can break.
     pub fn is_remote(&self) -> bool {
         matches!(self.target, Target::Ssh(_))
+    }
+
+    /// The connection, for what goes over it besides our programs.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Whether one becomes root there with `sudo`.
+    pub fn is_sudo(&self) -> bool {
+        self.sudo
     }
 
     /// Asks the host how it is.

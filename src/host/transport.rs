@@ -139,6 +139,15 @@ impl Connection {
         }
     }
 
+    /// A stream to standard input and output of a command on the host, a fixed text of this program's own. It ends when
+    /// the command does; what that says on standard error goes to the log. Fails as [`Connection::run`] does.
+    pub async fn open_command(&self, command: &str, deadline: Duration) -> Result<UnixStream> {
+        match &self.0 {
+            Way::Local => local::open(command),
+            Way::Ssh(link) => link.open_command(command, deadline).await,
+        }
+    }
+
     /// Says goodbye. Without it, the connection simply ends.
     pub async fn close(self) {
         if let Way::Ssh(link) = self.0 {

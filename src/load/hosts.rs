@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use camino::Utf8Path;
 use serde_json::{Map, Value, json};
 
 use crate::base::decode::{self, Reader, Text};
@@ -15,6 +16,7 @@ use crate::load::reading::{Reading, shown, with_known};
 use crate::load::secrets::{self, Found};
 use crate::load::target::{Place, Settings};
 use crate::load::vars::{Filled, Vars};
+use crate::resource::registry::Registry;
 
 /// What the files in `hosts/` say.
 #[derive(Default)]
@@ -22,6 +24,7 @@ pub(super) struct Inventory {
     pub(super) repo: Option<RepoId>,
     pub(super) hosts: BTreeMap<HostName, Host>,
     pub(super) secrets: Found,
+    pub(super) registries: Vec<Registry>,
     /// Whether all hosts are known: where a host has mistakes, a stack that names it is right to do so.
     pub(super) complete: bool,
 }
@@ -53,13 +56,14 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
             match reader.name() {
                 "repo" => repos.push(read_repo(reading, reader)),
                 "secret" => secrets::read(reading, reader, &mut inventory.secrets),
+                "registry" => inventory.registries.extend(Registry::decode(reader, Utf8Path::new("hosts"))),
                 "host" => match read_host(reading, reader, &defaults) {
                     Some(draft) => inventory.complete &= add(reading, &mut drafts, draft),
                     None => inventory.complete = false,
                 },
                 name => {
                     let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
-                    let known = ["repo", "host", "defaults", "secret"].into_iter();
+                    let known = ["repo", "host", "defaults", "secret", "registry"].into_iter();
                     reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
                 }
             }

@@ -27,6 +27,7 @@ use crate::base::id::{HostName, RepoId, StackName};
 use crate::base::secret::Secret;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
+use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 use reading::Reading;
 
@@ -95,6 +96,8 @@ pub struct Stack {
     pub overrides: BTreeMap<HostName, Vars>,
     /// Secrets by name: those of the stack and those of the whole repository.
     pub secrets: BTreeMap<String, Secret>,
+    /// How registries are reached: those of the whole repository, then those of the stack.
+    pub registries: Vec<Registry>,
     /// What it consists of.
     pub resources: Vec<(Spec, Span)>,
     /// Stacks that must be applied before this one on the same host.

@@ -15,10 +15,11 @@ use crate::load::secrets::{self, Found};
 use crate::load::selectors::{Selectors, find, unknown_host};
 use crate::load::values;
 use crate::load::vars::{self, Vars};
+use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 
 /// The nodes of a stack that are not resources.
-const HEADER: [&str; 7] = ["on", "except", "vars", "values", "host", "secret", "after"];
+const HEADER: [&str; 8] = ["on", "except", "vars", "values", "host", "secret", "registry", "after"];
 
 /// Reads all folders of `stacks/`.
 pub(super) fn read_all(reading: &Reading<'_>, inventory: &Inventory) -> BTreeMap<StackName, Stack> {
@@ -85,6 +86,7 @@ struct Draft<'r, 'a> {
     values: Vars,
     overrides: Vec<(Text, Vars)>,
     secrets: Found,
+    registries: Vec<Registry>,
     resources: Vec<(Spec, Span)>,
     after: Vec<(StackName, Text)>,
 }
@@ -104,6 +106,7 @@ fn read_stack(
         values: Vars::new(),
         overrides: Vec::new(),
         secrets: Found::new(),
+        registries: inventory.registries.clone(),
         resources: Vec::new(),
         after: Vec::new(),
     };
@@ -125,6 +128,7 @@ fn read_stack(
         vars: draft.vars,
         overrides,
         secrets: secrets.into_iter().map(|(name, (secret, _))| (name, secret)).collect(),
+        registries: draft.registries,
         resources: draft.resources,
         after: draft.after,
         span,
@@ -151,6 +155,7 @@ impl Draft<'_, '_> {
             "values" => self.read_values(reader),
             "host" => self.read_override(reader),
             "secret" => secrets::read(self.reading, reader, &mut self.secrets),
+            "registry" => self.registries.extend(Registry::decode(reader, &self.folder)),
             "after" => self.read_after(reader),
             node if Spec::NODES.contains(&node) => {
                 let span = reader.span();

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, Phase, size};
 use crate::plan::host::Planner;
 use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
@@ -30,6 +30,9 @@ pub(crate) struct Wishes {
     units: BTreeMap<String, UnitWish>,
     others: Vec<Effect>,
 }
+
+/// How many bytes an image takes while it is pulled, for each byte that travels: the layer as it comes, and unpacked.
+const UNPACKED: u64 = 4;
 
 type Causes = BTreeSet<ResourceId>;
 
@@ -245,7 +248,42 @@ impl Wishes {
             }
             return;
         }
+        self.pulls(planner, resource, project, &there);
         self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
+    }
+
+    /// The images that the host lacks. Where it was not asked, nothing differs.
+    fn pulls(&mut self, planner: &Planner<'_>, resource: &Resource, project: &Project, there: &[&ContainerSeen]) {
+        let Some(images) = &planner.seen.images else { return };
+        let mut room = 0;
+        for pin in project.pins.iter().filter(|pin| !images.has(&pin.image())) {
+            let (bytes, about) = match &pin.layers {
+                Some(layers) => {
+                    let ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+                    let (shared, certain) = images.shared(&ids);
+                    (Some(layers[shared..].iter().map(|layer| layer.size).sum()), !certain)
+                }
+                None => (None, true),
+            };
+            room += bytes.unwrap_or(0) * UNPACKED;
+            let own = there.iter().filter(|container| pin.services.contains(&container.service));
+            let mut digests = own.filter_map(|container| container.image.split_once('@'));
+            let deed = Deed::Pull {
+                image: pin.name.clone(),
+                tag: pin.tag.clone(),
+                before: digests.next().map(|(_, digest)| digest.to_string()),
+                digest: pin.digest.clone(),
+                platform: pin.platform.clone(),
+                bytes,
+                about,
+            };
+            self.other(deed, &resource.id);
+        }
+        if let Some(free) = images.free.filter(|free| *free < room) {
+            let (free, room) = (size(free), size(room));
+            let why = format!("Docker has {free} left for images, and this needs about {room}");
+            self.refused = Some(Refusal { why, hint: "make room there: `docker system df` shows what takes it".into() });
+        }
     }
 
     fn compose_up(
@@ -300,6 +338,8 @@ impl Wishes {
             recreate,
             start,
             remove: remove.into_iter().collect(),
+            pulled: !project.pins.is_empty() && project.services.keys().all(|service| pinned(project, service)),
+            before: claim.and_then(|claim| claim.project.as_ref()).map(|was| was.files.clone()).unwrap_or_default(),
         };
         self.other(deed, &resource.id);
     }
@@ -392,6 +432,8 @@ impl Wishes {
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
+        let (pulls, others) = self.others.into_iter().partition(|effect| effect.deed.phase() == Phase::Pull);
+        (effects, self.others) = ([pulls, effects].concat(), others);
         for (unit, wish) in self.units {
             let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
             let units = vec![unit];
@@ -420,7 +462,7 @@ impl Wishes {
             placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
         }
         for effect in self.others {
-            let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
+            let stage = if effect.deed.phase() < Phase::After { 0 } else { 3 };
             placed.push((stage, at(&effect.causes), effect));
         }
         placed.sort_by_key(|(stage, position, _)| (*stage, *position));
@@ -500,6 +542,10 @@ fn is_active(seen: &UnitSeen) -> bool {
 /// Whether a path is a drop-in of a unit.
 fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
+}
+
+fn pinned(project: &Project, service: &String) -> bool {
+    project.pins.iter().any(|pin| pin.services.contains(service))
 }
 
 /// Running, or done with its work.

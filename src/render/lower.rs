@@ -88,6 +88,7 @@ fn lowering<'a>(
         templates: &config.templates,
         scope,
         ports,
+        registries: &stack.registries,
         needs_facts: Cell::new(false),
         problems,
     }

@@ -12,6 +12,7 @@ use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, ComposeFile, Context};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::health::{self, Health};
+use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
@@ -28,6 +29,7 @@ pub struct Compose {
     profiles: Vec<Text>,
     running: bool,
     healths: Vec<Health>,
+    images: Images,
     origin: Span,
 }
 
@@ -64,6 +66,7 @@ impl Compose {
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
             healths: Health::decode_all(&mut reader),
+            images: Images::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
             files,
@@ -107,6 +110,7 @@ impl Compose {
         resource.state.paths.extend(shipped.into_paths());
         resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
+        resource.images = self.images.lower(on, &images_used(&read, &profiles))?;
         resource.state.project = Some(Project {
             name,
             files: files.iter().map(|file| directory.join(&file.name)).collect(),
@@ -114,6 +118,7 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            pins: Vec::new(),
         });
         Some(resource)
     }
@@ -132,6 +137,11 @@ impl Compose {
             if files[..at].iter().any(|other| other.name == file.name) {
                 let problem = Problem::error(format!("two Compose files would both be called `{}`", file.name));
                 on.report(problem.at(&self.files[at].named().span, "the second"));
+                return None;
+            }
+            if image::is_taken(&file.name) {
+                let problem = Problem::error(format!("`{}` is a name that is kept for our own file", file.name));
+                on.report(problem.at(&self.files[at].named().span, "here").hint("call it something else"));
                 return None;
             }
         }
@@ -259,6 +269,18 @@ fn active_services(
         }
     }
     services
+}
+
+/// The image of each service that runs with these profiles. Of several files the last has the last word.
+fn images_used(read: &[(ComposeFile, Utf8PathBuf)], profiles: &[String]) -> Vec<Used> {
+    let mut used: BTreeMap<&str, Used> = BTreeMap::new();
+    let services = read.iter().flat_map(|(file, _)| &file.services);
+    for service in services.filter(|service| is_active(service, profiles)) {
+        let Some(span) = service.image_span.clone() else { continue };
+        let (image, platform) = (service.image.clone(), service.platform.clone());
+        used.insert(&service.name, Used { service: service.name.clone(), image, platform, span });
+    }
+    used.into_values().collect()
 }
 
 fn is_active(service: &compose_file::Service, profiles: &[String]) -> bool {

@@ -15,6 +15,10 @@ pub struct Service {
     pub name: String,
     /// Its image, where it is not only built.
     pub image: Option<String>,
+    /// Where its image is named.
+    pub image_span: Option<Span>,
+    /// The platform it asks for.
+    pub platform: Option<String>,
     /// The ports it publishes.
     pub ports: Vec<Port>,
     /// What it mounts from the project directory or elsewhere on the host, as written.
@@ -92,6 +96,11 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
     Service {
         name: name.to_string(),
         image: text("image"),
+        image_span: node.get("image").map(|image| match context.instead {
+            Some(span) => span.clone(),
+            None => Span::new(context.source, image.offset, image.len),
+        }),
+        platform: text("platform"),
         ports: list("ports").iter().flat_map(|port| ports(port, context)).collect(),
         mounts,
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),

@@ -10,6 +10,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
+use crate::resource::registry::Registry;
 use crate::resource::state::Content;
 
 /// Turns the specs of one stack into resources for one host. Problems are collected, not returned: a method that
@@ -30,6 +31,8 @@ pub struct Lowering<'a> {
     /// Where resources of this host listen, from a first pass over [`Spec::endpoints`](super::spec::Spec::endpoints):
     /// what `to="unit:go-api"` stands for. Empty during that pass itself.
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    /// The registries that are described, those of the stack last.
+    pub registries: &'a [Registry],
     /// Set when a text asked for facts that are not known yet. What was lowered is then not to be used.
     pub needs_facts: Cell<bool>,
     /// Where problems go.

@@ -59,6 +59,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         templates: &templates,
         scope: &scope,
         ports: &nothing,
+        registries: &[],
         needs_facts: Cell::new(false),
         problems: &problems,
     };

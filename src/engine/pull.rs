@@ -1,0 +1,108 @@
+//! Images come before anything stops: through the host's Engine, side by side, while everything runs as before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::base::error::{Error, Result};
+use crate::base::event::Event;
+use crate::base::id::StackName;
+use crate::engine::Setup;
+use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::session::Session;
+use crate::plan::effect::Deed;
+use crate::plan::{HostPlan, Transaction};
+use crate::provider::docker::{Engine, Wanted};
+use crate::provider::registry::Access;
+use crate::resource::image::Image;
+
+/// How many images of one host are pulled at the same time.
+const PARALLEL: usize = 3;
+
+/// Pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
+/// plan, and so is what comes after it: nothing of them is done.
+pub async fn pull(setup: &Setup, session: &Session, images: &[Image], plan: &mut HostPlan, report: &mut HostReport) {
+    let wanted: Vec<(StackName, Deed)> = plan
+        .transactions
+        .iter()
+        .filter(|transaction| transaction.refusal().is_none())
+        .flat_map(|transaction| transaction.effects.iter().map(|effect| (transaction.stack.clone(), effect.deed.clone())))
+        .filter(|(_, deed)| matches!(deed, Deed::Pull { .. }))
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let engine = match session.engine().await {
+        Ok(engine) => engine,
+        Err(error) => {
+            let all = wanted.into_iter().map(|(stack, _)| stack).collect::<BTreeSet<_>>();
+            let what = error.to_string();
+            return all.into_iter().for_each(|stack| leave_out(plan, report, &stack, &what, error.hint.as_deref()));
+        }
+    };
+    // Two projects may want the same image.
+    let unique: BTreeSet<Deed> = wanted.iter().map(|(_, deed)| deed.clone()).collect();
+    let mut pulling = Vec::new();
+    for deed in unique {
+        let engine = &engine;
+        pulling.push(async move {
+            let result = pull_one(setup, session, engine, images, &deed).await;
+            (deed, result)
+        });
+    }
+    let pulled: Vec<(Deed, Result<()>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
+    for (deed, error) in pulled.into_iter().filter_map(|(deed, result)| Some((deed, result.err()?))) {
+        for (stack, _) in wanted.iter().filter(|(_, other)| *other == deed) {
+            leave_out(plan, report, stack, &error.to_string(), error.hint.as_deref());
+        }
+    }
+}
+
+async fn pull_one(setup: &Setup, session: &Session, engine: &Engine, images: &[Image], deed: &Deed) -> Result<()> {
+    let Deed::Pull { image: name, digest, platform, bytes, .. } = deed else { return Ok(()) };
+    let anonymous = Arc::<Access>::default();
+    let known = images.iter().find(|image| image.reference.name() == *name);
+    let (access, registry) =
+        known.map_or((&anonymous, ""), |image| (&image.access, image.reference.registry.as_str()));
+    let registry = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
+    let wanted = Wanted { name, digest, platform: platform.as_deref(), access, registry };
+    let mut told = 0;
+    let mut note = |done: u64, all: u64| {
+        let all = bytes.unwrap_or(0).max(all);
+        // Nobody reads more than a hundred lines about one image.
+        if done == 0 || done - told.min(done) >= all / 100 {
+            told = done;
+            let (host, image) = (session.host.clone(), name.clone());
+            setup.sink.note(Event::Pulling { host, image, done, all });
+        }
+    };
+    note(0, 0);
+    engine.pull(&wanted, &mut note).await
+}
+
+/// Takes a transaction out, and those that need it.
+fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, what: &str, hint: Option<&str>) {
+    let hint = || hint.map(String::from).into_iter().collect::<Vec<_>>();
+    let Some(at) = plan.transactions.iter().position(|transaction| transaction.stack == *stack) else { return };
+    settle(report, &plan.transactions.remove(at), Outcome::Failed, what.to_string(), hint());
+    let mut gone = BTreeSet::from([stack.clone()]);
+    while let Some(at) = plan.transactions.iter().position(|transaction| !transaction.needs.is_disjoint(&gone)) {
+        let blocked = plan.transactions.remove(at);
+        settle(report, &blocked, Outcome::Blocked, "a stack it comes after did not go well".into(), Vec::new());
+        gone.insert(blocked.stack);
+    }
+}
+
+fn settle(report: &mut HostReport, transaction: &Transaction, outcome: Outcome, what: String, output: Vec<String>) {
+    report.outcomes.extend(transaction.changes.iter().map(|change| (change.id.clone(), outcome)));
+    report.failures.push(StackFailure { stack: transaction.stack.clone(), outcome, what, output });
+}
+
+impl Session {
+    /// The Docker Engine of the host.
+    async fn engine(&self) -> Result<Engine, Error> {
+        Engine::reach(self.connection(), self.is_sudo()).await
+    }
+}
