@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::diagnostic::Problems;
 use crate::base::diagnostic::{Source, Span};
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
@@ -125,6 +126,7 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
 pub fn planned(hosts: Vec<HostPlan>) -> Planned {
     Planned {
         plan: Plan { repo: RepoId::new("infra").unwrap(), hosts },
+        problems: Problems::default(),
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),

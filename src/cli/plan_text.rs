@@ -76,8 +76,7 @@ fn transaction_text(page: &mut Page, transaction: &Transaction, layout: Layout) 
 /// The changes of a transaction, each with its effects and differences.
 pub fn change_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
     let pulls = words::pulls(transaction).map(Row::of_pull);
-    let rows: Vec<Row> =
-        pulls.chain(transaction.changes.iter().map(|change| Row::of(transaction, change))).collect();
+    let rows: Vec<Row> = pulls.chain(transaction.changes.iter().map(|change| Row::of(transaction, change))).collect();
     let columns = Columns::of(&rows, layout.width);
     let (pulls, rows) = rows.split_at(rows.len() - transaction.changes.len());
     pulls.iter().for_each(|row| row.write(page, &columns));
@@ -106,13 +105,7 @@ struct Columns {
 
 impl Row {
     fn of_pull(pull: Pull) -> Self {
-        Row {
-            sign: ("↓", EFFECT),
-            kind: "image".into(),
-            name: pull.name,
-            what: pull.digests,
-            effects: pull.weight,
-        }
+        Row { sign: ("↓", EFFECT), kind: "image".into(), name: pull.name, what: pull.digests, effects: pull.weight }
     }
 
     fn of(transaction: &Transaction, change: &Change) -> Self {

@@ -138,6 +138,8 @@ pub struct Totals {
     pub refused: usize,
     /// What is not done because something of the same stack is refused.
     pub blocked: usize,
+    /// How many bytes of images travel, as far as is known.
+    pub pull_bytes: u64,
     /// What is done to what runs, by noun.
     pub effects: BTreeMap<&'static str, usize>,
 }
@@ -164,6 +166,11 @@ impl Totals {
         for (noun, number) in transaction.effects.iter().flat_map(|effect| nouns(&effect.deed)) {
             *totals.effects.entry(noun).or_default() += number;
         }
+        let pulled = transaction.effects.iter().filter_map(|effect| match &effect.deed {
+            Deed::Pull { bytes, .. } => *bytes,
+            _ => None,
+        });
+        totals.pull_bytes = pulled.sum();
         totals.effects.retain(|_, number| *number > 0);
         totals
     }
@@ -184,6 +191,7 @@ impl Totals {
         self.adopt += other.adopt;
         self.refused += other.refused;
         self.blocked += other.blocked;
+        self.pull_bytes += other.pull_bytes;
         for (noun, number) in other.effects {
             *self.effects.entry(noun).or_default() += number;
         }
@@ -210,7 +218,11 @@ impl Totals {
 
     /// `2 restarts, 1 reload`.
     pub fn effect_words(&self) -> String {
-        let order = NOUNS.iter().filter_map(|noun| Some(count(*self.effects.get(noun)?, noun)));
+        let order = NOUNS.iter().filter_map(|noun| {
+            let words = count(*self.effects.get(noun)?, noun);
+            let weighs = *noun == "pull" && self.pull_bytes > 0;
+            Some(if weighs { format!("{words} ({})", size(self.pull_bytes)) } else { words })
+        });
         order.collect::<Vec<_>>().join(", ")
     }
 }

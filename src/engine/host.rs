@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, payload, recovery};
+use crate::base::diagnostic::Problems;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
@@ -17,9 +18,9 @@ use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
-use crate::render::render;
-use crate::resource::Desired;
+use crate::render::{Rendering, render};
 use crate::resource::image::Image;
+use crate::resource::{Desired, Resource};
 
 /// A host that is planned and ready to be changed.
 pub struct Ready {
@@ -29,6 +30,8 @@ pub struct Ready {
     pub resources: BTreeSet<ResourceId>,
     /// The images that are followed.
     images: Vec<Image>,
+    /// What is wrong with what it was planned from.
+    pub problems: Problems,
     session: Session,
 }
 
@@ -36,14 +39,18 @@ pub struct Ready {
 /// them where templates ask for facts.
 pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
-    let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
-    note(setup, host, "looking");
-    let mut desired = desired(setup, &mut session).await?;
     let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    if !session.is_offline() {
-        let following = desired.resources.iter_mut().filter(|resource| takes_part(&resource.stack));
-        lookups.pin(following).await?;
-    }
+    let follows = |resource: &Resource| described.target.is_live() && takes_part(&resource.stack);
+    let rendering = render(&setup.config, host, None);
+    // Registries are asked while the connection is made.
+    let (mut session, ()) =
+        tokio::try_join!(Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()), async {
+            lookups.foresee(rendering.desired.resources.iter().filter(|resource| follows(resource))).await;
+            Ok(())
+        },)?;
+    note(setup, host, "looking");
+    let mut desired = desired(setup, &mut session, rendering).await?;
+    let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
@@ -62,6 +69,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         repo,
         stacks: setup.stacks.as_ref(),
         adopt: &setup.adopt,
+        refused: &BTreeMap::new(),
         after: &after,
         offline: session.is_offline(),
     };
@@ -70,14 +78,15 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
         let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
         session.seen.merge(later);
-        lookups.weigh(&mut desired.resources, &session.seen).await?;
+        lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
     }
+    let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
     let images = desired.resources.iter().flat_map(|resource| resource.images.clone()).collect();
     let resources =
         desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
-    Ok(Ready { plan, resources: resources.collect(), images, session })
+    Ok(Ready { plan, resources: resources.collect(), images, problems: unknown.problems, session })
 }
 
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
@@ -97,8 +106,7 @@ fn locked(host: &HostName, holder: &str) -> Error {
 }
 
 /// What the host should be. Where templates ask for facts, the host is asked first.
-async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
-    let rendering = render(&setup.config, &session.host, None);
+async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> Result<Desired> {
     if !rendering.needs_facts() {
         return rendering.into_result().map(|(desired, _)| desired);
     }
@@ -113,7 +121,8 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str) -> Hos
     let host = ready.plan.host.clone();
     let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
     if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
-        fill(&mut report, &ready.plan, Outcome::Failed);
+        let outcome = if error.kind == Kind::Interrupted { Outcome::Skipped } else { Outcome::Failed };
+        fill(&mut report, &ready.plan, outcome);
         report.error = Some(error);
     }
     for id in &ready.resources {
@@ -131,7 +140,13 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
         return Ok(());
     }
-    pull(setup, &ready.session, &ready.images, &mut ready.plan, report).await;
+    let mut interrupted = setup.interrupted.clone();
+    tokio::select! {
+        () = pull(setup, &ready.session, &ready.images, &mut ready.plan, report) => {}
+        _ = interrupted.wait_for(|interrupted| *interrupted) => {
+            return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
+        }
+    }
     if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
         return Ok(());
     }

@@ -8,13 +8,14 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::base::diagnostic::{Problem, Problems};
 use crate::base::digest::Digest;
-use crate::base::error::{Error, Kind, Result};
+use crate::base::id::ResourceId;
 use crate::host::observation::Observation;
+use crate::plan::Refusal;
 use crate::provider::registry::version::newest;
 use crate::provider::registry::{Access, Fault, Layer, Patience, Repository};
+use crate::resource::Resource;
 use crate::resource::image::{Image, Track, pin};
 use crate::resource::state::Pin;
-use crate::resource::Resource;
 
 /// How many questions are asked at the same time.
 const PARALLEL: usize = 8;
@@ -41,9 +42,14 @@ impl Default for Lookups {
 }
 
 impl Lookups {
+    /// Asks beforehand what [`Lookups::pin`] is going to ask.
+    pub async fn foresee(&self, resources: impl Iterator<Item = &Resource>) {
+        join_all(resources.flat_map(|resource| &resource.images).map(|image| self.digest(image))).await;
+    }
+
     /// Has every project that follows images run the digests that they have now.
-    pub async fn pin(&self, resources: impl Iterator<Item = &mut Resource>) -> Result<()> {
-        let mut problems = Problems::default();
+    pub async fn pin(&self, resources: impl Iterator<Item = &mut Resource>) -> Unknown {
+        let mut unknown = Unknown::default();
         let following = resources.filter(|resource| !resource.images.is_empty());
         for (resource, found) in join_all(following.map(|resource| self.find(resource))).await {
             let mut pins = Vec::new();
@@ -57,34 +63,36 @@ impl Lookups {
                         services: image.services.clone(),
                         layers: None,
                     }),
-                    Err(fault) => problems.push(problem(image, &fault)),
+                    Err(fault) => unknown.add(&resource.id, problem(image, &fault)),
                 }
             }
-            pin(resource, pins);
+            // A project is pinned as a whole, or is not touched.
+            if !unknown.refusals.contains_key(&resource.id) {
+                pin(resource, pins);
+            }
         }
-        refuse(problems)
+        unknown
     }
 
     /// Finds out what the images weigh that a host lacks.
-    pub async fn weigh(&self, resources: &mut [Resource], seen: &Observation) -> Result<()> {
-        let Some(there) = &seen.images else { return Ok(()) };
-        let mut problems = Problems::default();
+    pub async fn weigh(&self, resources: &mut [Resource], seen: &Observation, unknown: &mut Unknown) {
+        let Some(there) = &seen.images else { return };
         let pinned = resources.iter_mut().flat_map(|resource| {
             let project = resource.state.project.iter_mut().filter(|project| project.running);
-            resource.images.iter().zip(project.flat_map(|project| &mut project.pins))
+            let pins = project.flat_map(|project| &mut project.pins);
+            resource.images.iter().zip(pins).map(|(image, pin)| (&resource.id, image, pin))
         });
-        let lacking = pinned.filter(|(_, pin)| !there.has(&pin.image()));
-        let asked = lacking.map(|(image, pin)| async move {
+        let lacking = pinned.filter(|(_, _, pin)| !there.has(&pin.image()));
+        let asked = lacking.map(|(id, image, pin)| async move {
             let platform = image.platform.as_ref().unwrap_or(&there.platform);
-            (self.layers(image, &pin.digest, platform).await, image, pin)
+            (self.layers(image, &pin.digest, platform).await, id, image, pin)
         });
-        for (layers, image, pin) in join_all(asked).await {
+        for (layers, id, image, pin) in join_all(asked).await {
             match layers {
                 Ok(layers) => pin.layers = Some(layers),
-                Err(fault) => problems.push(problem(image, &fault)),
+                Err(fault) => unknown.add(id, problem(image, &fault)),
             }
         }
-        refuse(problems)
     }
 
     async fn find<'r>(&self, resource: &'r mut Resource) -> (&'r mut Resource, Vec<Result<(String, String), Fault>>) {
@@ -146,14 +154,22 @@ fn key(image: &Image) -> String {
     format!("{}/{} {who:?} {plain_http} {ca:?}", image.reference.registry, image.reference.repository)
 }
 
-fn refuse(problems: Problems) -> Result<()> {
-    if problems.0.is_empty() {
-        return Ok(());
+/// What could not be found out: then nothing of the stack is done.
+#[derive(Debug, Default)]
+pub struct Unknown {
+    /// Why resources must not be touched.
+    pub refusals: BTreeMap<ResourceId, Refusal>,
+    /// The same, each with the line that names the image.
+    pub problems: Problems,
+}
+
+impl Unknown {
+    fn add(&mut self, id: &ResourceId, problem: Problem) {
+        let why = problem.message.clone();
+        let hint = problem.hint.clone().unwrap_or_default();
+        self.refusals.entry(id.clone()).or_insert(Refusal { why, hint });
+        self.problems.push(problem);
     }
-    let count = if problems.0.len() == 1 { "an image".into() } else { format!("{} images", problems.0.len()) };
-    let messages: Vec<&str> = problems.0.iter().map(|problem| problem.message.as_str()).collect();
-    let what = format!("{count} cannot be had: {}", messages.join("; "));
-    Err(Error { problems, ..Error::new(Kind::Config, what) })
 }
 
 /// What a registry's fault means for the line that names the image.

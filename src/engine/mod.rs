@@ -14,6 +14,7 @@ use camino::Utf8PathBuf;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::base::diagnostic::Problems;
 use crate::base::error::{Error, Kind};
 use crate::base::event::{Event, Sink};
 use crate::base::id::{HostName, ResourceId, StackName};
@@ -58,6 +59,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The hosts that could not, and why.
     pub failures: Vec<(HostName, Error)>,
+    /// What is wrong that only showed while planning, with its lines.
+    pub problems: Problems,
     /// How many resources there are in all.
     pub resources: usize,
     /// How long it took.
@@ -77,6 +80,7 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
         failures: Vec::new(),
+        problems: Problems::default(),
         resources: 0,
         elapsed: Duration::ZERO,
         ready: BTreeMap::new(),
@@ -85,6 +89,12 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
         match result {
             Ok(ready) => {
                 planned.resources += ready.resources.len();
+                // Of many hosts each says the same of the same line.
+                for problem in &ready.problems.0 {
+                    if !planned.problems.0.contains(problem) {
+                        planned.problems.push(problem.clone());
+                    }
+                }
                 planned.plan.hosts.push(ready.plan.clone());
                 planned.ready.insert(host, ready);
             }

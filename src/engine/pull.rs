@@ -28,7 +28,9 @@ pub async fn pull(setup: &Setup, session: &Session, images: &[Image], plan: &mut
         .transactions
         .iter()
         .filter(|transaction| transaction.refusal().is_none())
-        .flat_map(|transaction| transaction.effects.iter().map(|effect| (transaction.stack.clone(), effect.deed.clone())))
+        .flat_map(|transaction| {
+            transaction.effects.iter().map(|effect| (transaction.stack.clone(), effect.deed.clone()))
+        })
         .filter(|(_, deed)| matches!(deed, Deed::Pull { .. }))
         .collect();
     if wanted.is_empty() {
@@ -64,8 +66,7 @@ async fn pull_one(setup: &Setup, session: &Session, engine: &Engine, images: &[I
     let Deed::Pull { image: name, digest, platform, bytes, .. } = deed else { return Ok(()) };
     let anonymous = Arc::<Access>::default();
     let known = images.iter().find(|image| image.reference.name() == *name);
-    let (access, registry) =
-        known.map_or((&anonymous, ""), |image| (&image.access, image.reference.registry.as_str()));
+    let (access, registry) = known.map_or((&anonymous, ""), |image| (&image.access, image.reference.registry.as_str()));
     let registry = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
     let wanted = Wanted { name, digest, platform: platform.as_deref(), access, registry };
     let mut told = 0;

@@ -70,7 +70,9 @@ mod tests {
     #[test]
     fn what_the_host_says_is_read() {
         let mut seen = ImagesSeen::default();
-        for line in ["platform linux/x86_64", "free 1000", "i [\"a@sha256:1\"]\t[\"x\",\"y\"]", "i null\t[\"z\"]", "odd"] {
+        for line in
+            ["platform linux/x86_64", "free 1000", "i [\"a@sha256:1\"]\t[\"x\",\"y\"]", "i null\t[\"z\"]", "odd"]
+        {
             seen.line(line);
         }
         assert_eq!((seen.platform.as_str(), seen.free), ("linux/amd64", Some(1_024_000)));

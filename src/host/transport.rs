@@ -25,6 +25,13 @@ pub enum Target {
     Ssh(SshTarget),
 }
 
+impl Target {
+    /// Whether something runs there: below a root directory only files are written.
+    pub fn is_live(&self) -> bool {
+        !matches!(self, Target::Local { root: Some(_), .. })
+    }
+}
+
 /// A machine reached by SSH. What is `None` comes from `~/.ssh/config`, then from the defaults of OpenSSH.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {

@@ -25,6 +25,8 @@ pub struct Policy<'a> {
     pub stacks: Option<&'a BTreeSet<StackName>>,
     /// Resources that may be taken over although they are not ours.
     pub adopt: &'a BTreeSet<ResourceId>,
+    /// Resources that must not be touched, and why, for reasons that no host knows of.
+    pub refused: &'a BTreeMap<ResourceId, Refusal>,
     /// Stacks that must go well before others.
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
@@ -119,7 +121,8 @@ impl<'a> Planner<'a> {
         if !self.policy.offline {
             wishes.of_resource(self, resource, claim, &paths);
         }
-        let refused = self.refusal(resource, claim).or_else(|| wishes.refused.take());
+        let refused = self.policy.refused.get(&resource.id).cloned();
+        let refused = refused.or_else(|| self.refusal(resource, claim)).or_else(|| wishes.refused.take());
         let adopts = claim.is_none() && self.policy.adopt.contains(&resource.id) && self.is_there(resource);
         if paths.is_empty() && wishes.is_empty() && refused.is_none() && !adopts {
             return None;

@@ -282,7 +282,8 @@ impl Wishes {
         if let Some(free) = images.free.filter(|free| *free < room) {
             let (free, room) = (size(free), size(room));
             let why = format!("Docker has {free} left for images, and this needs about {room}");
-            self.refused = Some(Refusal { why, hint: "make room there: `docker system df` shows what takes it".into() });
+            self.refused =
+                Some(Refusal { why, hint: "make room there: `docker system df` shows what takes it".into() });
         }
     }
 

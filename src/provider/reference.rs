@@ -73,14 +73,18 @@ impl fmt::Display for Reference {
 
 /// Whether `text` is a digest such as registries give.
 pub fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c))
-    })
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)))
 }
 
 fn is_host(text: &str) -> bool {
-    let clean = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-    !text.is_empty() && text.chars().all(clean)
+    let (name, port) = text.rsplit_once(':').filter(|(_, port)| !port.contains(']')).unwrap_or((text, "0"));
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let clean = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+    let sound = address.map_or(!name.is_empty() && name.chars().all(clean), |address| {
+        address.chars().all(|c| c.is_ascii_hexdigit() || c == ':')
+    });
+    sound && port.parse::<u16>().is_ok()
 }
 
 fn is_repository(text: &str) -> bool {
@@ -108,6 +112,7 @@ mod tests {
             ("docker.io/library/nginx:1", "docker.io", "library/nginx", Some("1"), "nginx:1"),
             ("localhost/x", "localhost", "x", None, "localhost/x"),
             ("r.example:5000/a/b", "r.example:5000", "a/b", None, "r.example:5000/a/b"),
+            ("[::1]:5000/a", "[::1]:5000", "a", None, "[::1]:5000/a"),
             (&pinned, "ghcr.io", "acme/api", Some("1"), &format!("ghcr.io/acme/api@{digest}")),
         ];
         for (text, registry, repository, tag, shown) in cases {

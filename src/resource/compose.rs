@@ -277,8 +277,8 @@ fn images_used(read: &[(ComposeFile, Utf8PathBuf)], profiles: &[String]) -> Vec<
     let services = read.iter().flat_map(|(file, _)| &file.services);
     for service in services.filter(|service| is_active(service, profiles)) {
         let Some(span) = service.image_span.clone() else { continue };
-        let (image, platform) = (service.image.clone(), service.platform.clone());
-        used.insert(&service.name, Used { service: service.name.clone(), image, platform, span });
+        let (image, platform, built) = (service.image.clone(), service.platform.clone(), service.built);
+        used.insert(&service.name, Used { service: service.name.clone(), image, platform, built, span });
     }
     used.into_values().collect()
 }

@@ -17,6 +17,8 @@ pub struct Service {
     pub image: Option<String>,
     /// Where its image is named.
     pub image_span: Option<Span>,
+    /// Whether it is built from source.
+    pub built: bool,
     /// The platform it asks for.
     pub platform: Option<String>,
     /// The ports it publishes.
@@ -100,6 +102,7 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
             Some(span) => span.clone(),
             None => Span::new(context.source, image.offset, image.len),
         }),
+        built: node.get("build").is_some(),
         platform: text("platform"),
         ports: list("ports").iter().flat_map(|port| ports(port, context)).collect(),
         mounts,

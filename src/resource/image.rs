@@ -70,6 +70,8 @@ pub struct Used {
     pub image: Option<String>,
     /// The platform.
     pub platform: Option<String>,
+    /// Whether it is built from source: then the name is what it is called afterwards.
+    pub built: bool,
     /// Where it is named.
     pub span: Span,
 }
@@ -93,7 +95,7 @@ impl Images {
         for one in used {
             let reference = one.image.as_deref().and_then(Reference::parse);
             let own = reference.as_ref().and_then(|reference| named.get(&reference.name()));
-            let Some(rule) = own.copied().or(self.all.as_ref()) else { continue };
+            let Some(rule) = own.copied().or(self.all.as_ref().filter(|_| !one.built)) else { continue };
             let Some(track) = rule.track(on)? else { continue };
             let Some(reference) = reference else {
                 on.report(unknown(one));
@@ -107,9 +109,9 @@ impl Images {
                 return None;
             }
             let platform = rule.platform(on)?.or_else(|| one.platform.clone());
-            let same = images.iter_mut().find(|image| {
-                image.reference == reference && image.track == track && image.platform == platform
-            });
+            let same = images
+                .iter_mut()
+                .find(|image| image.reference == reference && image.track == track && image.platform == platform);
             match same {
                 Some(image) => image.services.push(one.service.clone()),
                 None => images.push(Image {
@@ -141,7 +143,8 @@ impl Images {
             if !names.contains(&name) && used.iter().all(|used| used.image.is_some()) {
                 let problem = Problem::error(format!("no service that runs uses the image `{name}`"));
                 let near = did_you_mean(&name, names.iter().map(String::as_str));
-                let hint = near.map_or(format!("they use: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+                let hint =
+                    near.map_or(format!("they use: {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
                 on.report(problem.at(&text.span, "here").hint(hint));
                 return None;
             }
@@ -165,8 +168,7 @@ fn unknown(used: &Used) -> Problem {
 
 impl Rule {
     fn decode(mut reader: Reader<'_>) -> Self {
-        let rule =
-            Rule { track: reader.value("track"), platform: reader.value("platform"), span: reader.span() };
+        let rule = Rule { track: reader.value("track"), platform: reader.value("platform"), span: reader.span() };
         reader.finish();
         rule
     }

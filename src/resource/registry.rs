@@ -46,9 +46,7 @@ impl Registry {
 
     fn lower(&self, on: &Lowering<'_>) -> Option<Access> {
         let login = match (&self.user, &self.password) {
-            (Some(user), Some(password)) => {
-                Some((on.text(user)?, Secret::new(on.rendered(password)?.text)))
-            }
+            (Some(user), Some(password)) => Some((on.text(user)?, Secret::new(on.rendered(password)?.text))),
             _ => None,
         };
         let ca = match &self.ca {

@@ -4,9 +4,9 @@
 
 mod auth;
 mod manifest;
-pub mod version;
 #[cfg(test)]
 mod tests;
+pub mod version;
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
