@@ -79,7 +79,9 @@ pub fn change_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
     let rows: Vec<Row> = pulls.chain(transaction.changes.iter().map(|change| Row::of(transaction, change))).collect();
     let columns = Columns::of(&rows, layout.width);
     let (pulls, rows) = rows.split_at(rows.len() - transaction.changes.len());
-    pulls.iter().for_each(|row| row.write(page, &columns));
+    for row in pulls {
+        row.write(page, &columns);
+    }
     for (row, change) in rows.iter().zip(&transaction.changes) {
         row.write(page, &columns);
         below(page, change, layout);

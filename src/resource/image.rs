@@ -96,7 +96,7 @@ impl Images {
             let reference = one.image.as_deref().and_then(Reference::parse);
             let own = reference.as_ref().and_then(|reference| named.get(&reference.name()));
             let Some(rule) = own.copied().or(self.all.as_ref().filter(|_| !one.built)) else { continue };
-            let Some(track) = rule.track(on)? else { continue };
+            let Some(track) = rule.track(on).ok()? else { continue };
             let Some(reference) = reference else {
                 on.report(unknown(one));
                 return None;
@@ -108,7 +108,7 @@ impl Images {
                 on.report(problem.at(&rule.span, "asked for here").hint(hint));
                 return None;
             }
-            let platform = rule.platform(on)?.or_else(|| one.platform.clone());
+            let platform = rule.platform(on).ok()?.or_else(|| one.platform.clone());
             let same = images
                 .iter_mut()
                 .find(|image| image.reference == reference && image.track == track && image.platform == platform);
@@ -156,15 +156,16 @@ impl Images {
 
 fn unknown(used: &Used) -> Problem {
     let Used { service, image, span, .. } = used;
-    match image {
-        Some(image) => Problem::error(format!("`{}` names no image", image.escape_debug())).at(span, "here"),
-        None => {
-            let what = format!("the image of `{service}` takes a variable whose value is not known");
-            let problem = Problem::error(what).at(span, "this image");
-            problem.hint("give the variable with `env` or `env-file`; it cannot be a secret")
-        }
+    if let Some(image) = image {
+        return Problem::error(format!("`{}` names no image", image.escape_debug())).at(span, "here");
     }
+    let what = format!("the image of `{service}` takes a variable whose value is not known");
+    let problem = Problem::error(what).at(span, "this image");
+    problem.hint("give the variable with `env` or `env-file`; it cannot be a secret")
 }
+
+/// A problem, which has been reported.
+struct Reported;
 
 impl Rule {
     fn decode(mut reader: Reader<'_>) -> Self {
@@ -173,20 +174,22 @@ impl Rule {
         rule
     }
 
-    /// How the image is followed; nothing where it is not.
-    fn track(&self, on: &Lowering<'_>) -> Option<Option<Track>> {
-        let Some(text) = &self.track else { return Some(Some(Track::Tag)) };
-        on.parsed(text, "`tag`, `digest`, `none` or a range such as `semver:^1.4`", |word| match word {
-            "tag" => Some(Some(Track::Tag)),
-            "digest" => Some(Some(Track::Digest)),
-            "none" => Some(None),
-            _ => Some(Some(Track::Range(VersionReq::parse(word.strip_prefix("semver:")?.trim()).ok()?))),
-        })
+    /// How the image is followed, if it is.
+    fn track(&self, on: &Lowering<'_>) -> Result<Option<Track>, Reported> {
+        let Some(text) = &self.track else { return Ok(Some(Track::Tag)) };
+        let track = on.parsed(text, "`tag`, `digest`, `none` or a range such as `semver:^1.4`", |word| match word {
+            "tag" => Some(Ok(Some(Track::Tag))),
+            "digest" => Some(Ok(Some(Track::Digest))),
+            "none" => Some(Ok(None)),
+            _ => Some(Ok(Some(Track::Range(VersionReq::parse(word.strip_prefix("semver:")?.trim()).ok()?)))),
+        });
+        track.unwrap_or(Err(Reported))
     }
 
-    fn platform(&self, on: &Lowering<'_>) -> Option<Option<String>> {
-        let Some(text) = &self.platform else { return Some(None) };
-        on.parsed(text, "a platform such as `linux/amd64`", |word| is_platform(word).then(|| Some(word.to_string())))
+    fn platform(&self, on: &Lowering<'_>) -> Result<Option<String>, Reported> {
+        let Some(text) = &self.platform else { return Ok(None) };
+        let platform = |word: &str| is_platform(word).then(|| word.to_string());
+        on.parsed(text, "a platform such as `linux/amd64`", platform).ok_or(Reported).map(Some)
     }
 }
 

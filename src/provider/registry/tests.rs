@@ -80,11 +80,13 @@ fn serve(
         let head_only = asked.line.starts_with("HEAD");
         heard.lock().expect("whole").push(asked);
         if status == 0 {
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_mins(1));
             return;
         }
         let mut head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
-        headers.iter().for_each(|(name, value)| _ = write!(head, "{name}: {value}\r\n"));
+        for (name, value) in &headers {
+            _ = write!(head, "{name}: {value}\r\n");
+        }
         let body = if head_only { Vec::new() } else { body };
         if stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).is_err() {
             return;
