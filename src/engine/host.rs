@@ -10,7 +10,7 @@ use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::engine::Setup;
 use crate::engine::images::Lookups;
-use crate::engine::pull::pull;
+use crate::engine::pull::{Images, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::host::program::Program;
@@ -19,7 +19,6 @@ use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::{Rendering, render};
-use crate::resource::image::Image;
 use crate::resource::{Desired, Resource};
 
 /// A host that is planned and ready to be changed.
@@ -29,7 +28,7 @@ pub struct Ready {
     /// All resources that take part, by id.
     pub resources: BTreeSet<ResourceId>,
     /// The images that are followed.
-    images: Vec<Image>,
+    images: Images,
     /// What is wrong with what it was planned from.
     pub problems: Problems,
     session: Session,
@@ -83,7 +82,10 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
-    let images = desired.resources.iter().flat_map(|resource| resource.images.clone()).collect();
+    let mut images = Images::new();
+    for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
+        images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
+    }
     let resources =
         desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
     Ok(Ready { plan, resources: resources.collect(), images, problems: unknown.problems, session })

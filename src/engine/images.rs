@@ -111,8 +111,7 @@ impl Lookups {
             let tag = match &image.track {
                 Track::Range(range) => {
                     let tags = repository.tags().await?;
-                    newest(&tags, range, image.reference.tag())
-                        .ok_or_else(|| Fault::Odd(format!("none of its {} tags is a version in {range}", tags.len())))?
+                    newest(&tags, range, image.reference.tag()).ok_or(Fault::Version(tags.len()))?
                 }
                 _ => image.reference.tag().to_string(),
             };
@@ -196,6 +195,11 @@ fn problem(image: &Image, fault: &Fault) -> Problem {
         Fault::Odd(why) => (
             format!("the image `{name}` cannot be looked up: {registry} answers oddly: {why}"),
             "is this a registry of images? `plain-http` and `ca` say how to reach it".to_string(),
+        ),
+        Fault::Version(tags) => (
+            format!("the image `{name}` has no version in the range, among {tags} tags"),
+            "versions are tags such as `1.4` and `v1.4.2`, with the same ending as the one in the Compose file"
+                .to_string(),
         ),
         Fault::Platform(there) => (
             format!("the image `{name}` is not for {}", platform.unwrap_or("the machine of this host")),

@@ -1,6 +1,6 @@
 //! Images come before anything stops: through the host's Engine, side by side, while everything runs as before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -21,10 +21,13 @@ use crate::resource::image::Image;
 /// How many images of one host are pulled at the same time.
 const PARALLEL: usize = 3;
 
+/// The images that each stack follows.
+pub type Images = BTreeMap<StackName, Vec<Image>>;
+
 /// Pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
 /// plan, and so is what comes after it: nothing of them is done.
-pub async fn pull(setup: &Setup, session: &Session, images: &[Image], plan: &mut HostPlan, report: &mut HostReport) {
-    let wanted: Vec<(StackName, Deed)> = plan
+pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut HostPlan, report: &mut HostReport) {
+    let wanted: BTreeSet<(StackName, Deed)> = plan
         .transactions
         .iter()
         .filter(|transaction| transaction.refusal().is_none())
@@ -44,28 +47,31 @@ pub async fn pull(setup: &Setup, session: &Session, images: &[Image], plan: &mut
             return all.into_iter().for_each(|stack| leave_out(plan, report, &stack, &what, error.hint.as_deref()));
         }
     };
-    // Two projects may want the same image.
-    let unique: BTreeSet<Deed> = wanted.iter().map(|(_, deed)| deed.clone()).collect();
+    // What two stacks want is pulled for each: their logins may differ, and the Engine has it travel once.
     let mut pulling = Vec::new();
-    for deed in unique {
+    for (stack, deed) in wanted {
         let engine = &engine;
         pulling.push(async move {
-            let result = pull_one(setup, session, engine, images, &deed).await;
-            (deed, result)
+            let result = pull_one(setup, session, engine, images.get(&stack), &deed).await;
+            (stack, result)
         });
     }
-    let pulled: Vec<(Deed, Result<()>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
-    for (deed, error) in pulled.into_iter().filter_map(|(deed, result)| Some((deed, result.err()?))) {
-        for (stack, _) in wanted.iter().filter(|(_, other)| *other == deed) {
-            leave_out(plan, report, stack, &error.to_string(), error.hint.as_deref());
-        }
+    let pulled: Vec<(StackName, Result<()>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
+    for (stack, error) in pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))) {
+        leave_out(plan, report, &stack, &error.to_string(), error.hint.as_deref());
     }
 }
 
-async fn pull_one(setup: &Setup, session: &Session, engine: &Engine, images: &[Image], deed: &Deed) -> Result<()> {
+async fn pull_one(
+    setup: &Setup,
+    session: &Session,
+    engine: &Engine,
+    images: Option<&Vec<Image>>,
+    deed: &Deed,
+) -> Result<()> {
     let Deed::Pull { image: name, digest, platform, bytes, .. } = deed else { return Ok(()) };
     let anonymous = Arc::<Access>::default();
-    let known = images.iter().find(|image| image.reference.name() == *name);
+    let known = images.into_iter().flatten().find(|image| image.reference.name() == *name);
     let (access, registry) = known.map_or((&anonymous, ""), |image| (&image.access, image.reference.registry.as_str()));
     let registry = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
     let wanted = Wanted { name, digest, platform: platform.as_deref(), access, registry };

@@ -45,6 +45,8 @@ pub enum Fault {
     Down(String),
     /// What it says makes no sense.
     Odd(String),
+    /// None of its tags is a version in the range, of so many.
+    Version(usize),
     /// There is no image for this platform, but for these.
     Platform(Vec<String>),
 }
