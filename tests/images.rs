@@ -88,10 +88,21 @@ fn an_image_is_followed_by_its_digest() {
 
     // What it was is still there: going back pulls nothing.
     let written = format!("services:\n  api:\n    image: {}/acme/api:1.4@{first}\n", registry.address());
-    repo.write("stacks/app/compose.yaml", written + "    command: [sleep, '1000000']\n    stop_grace_period: 0s\n");
+    let pinned = written + "    command: [sleep, '1000000']\n    stop_grace_period: 0s\n";
+    repo.write("stacks/app/compose.yaml", &pinned);
     assert_eq!(pulls(&repo.plan()), Vec::<Value>::new());
     repo.apply();
     assert_eq!(text(&host, "imgtag-app"), "one");
+    // One former image stays besides the one that runs; the other one goes.
+    registry.push("acme/api:1.4", "three", 1000, AMD64);
+    project(&repo, "app", &registry, &registry.address(), "acme/api:1.4", "images keep=1");
+    assert!(repo.run(&["plan"]).out.contains(&format!("discard {}/acme/api {}…", registry.address(), &second[7..13])));
+    repo.apply();
+    assert_eq!(text(&host, "imgtag-app"), "three");
+    let there = host.sh("docker images --digests --no-trunc");
+    assert!(there.contains(&first) && !there.contains(&second), "{there}");
+    repo.write("stacks/app/compose.yaml", pinned);
+    repo.apply();
     // A digest needs no registry.
     drop(registry);
     repo.is_settled();

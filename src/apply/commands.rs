@@ -31,7 +31,7 @@ impl Command {
 pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
         // By the time a script runs, images are there.
-        Deed::Pull { .. } => Vec::new(),
+        Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],

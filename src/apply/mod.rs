@@ -16,6 +16,7 @@ use crate::base::error::Result;
 use crate::base::id::RepoId;
 use crate::host::archive::Archive;
 use crate::host::observation::Observation;
+use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
 use script::{Script, Writer};
@@ -51,8 +52,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.directory(&folder, 0o700);
     let mut words = BTreeMap::new();
     let (mut next, mut stage) = (1, 0);
-    let transactions: Vec<&Transaction> =
-        plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()).collect();
+    let transactions: Vec<&Transaction> = plan.carried_out().collect();
     // The scripts come first in the archive, but their files must be written before they are known: so the list of
     // staging directories is put together in a second archive and sent ahead.
     let mut scripts = Vec::new();
@@ -78,6 +78,8 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.file(&folder.join("stages"), 0o600, stages.as_bytes());
     let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
     archive.file(&folder.join("order"), 0o600, order.as_bytes());
+    let extent = if plan.extent == Extent::Host { "host\n" } else { "stack\n" };
+    archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
         let state = seen.state.join(run.repo.as_str());
         add_transaction(&mut archive, &folder, &state, transaction, &script);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
+use crate::base::brace;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 
 /// How deep braces may nest.
@@ -49,6 +50,17 @@ pub fn parse(source: &Arc<Source>, problems: &RefCell<Problems>) -> Option<KdlDo
     match parsed {
         Ok(document) => Some(document),
         Err(failure) => {
+            let said = |word: &str| {
+                failure.diagnostics.iter().any(|one| one.message.as_ref().is_some_and(|m| m.contains(word)))
+            };
+            if said("losing '}'")
+                && let Some(offset) = brace::unclosed(&source.text)
+            {
+                let problem =
+                    Problem::error("this brace is never closed").at(&Span::new(source, offset, 1), "opened here");
+                problems.borrow_mut().push(problem.hint("add a `}` where it ends"));
+                return None;
+            }
             for diagnostic in &failure.diagnostics {
                 let message = diagnostic.message.clone().unwrap_or_else(|| "this is not KDL".into());
                 let span = Span::new(source, diagnostic.span.offset(), diagnostic.span.len());

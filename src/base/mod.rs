@@ -1,5 +1,6 @@
 //! Floor 0: the words everything else is made of. No input or output happens here.
 
+mod brace;
 pub mod decode;
 pub mod diagnostic;
 pub mod digest;

@@ -18,18 +18,20 @@ use crate::engine::Planned;
 
 /// Runs the command.
 pub fn run(call: &Call, options: &Apply) -> Result<u8> {
-    let agreed = options.yes || options.expect.is_some();
+    let named = options.expect.as_ref().or(options.override_plan.as_ref());
+    let agreed = options.yes || named.is_some();
     let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
     if !agreed && !somebody {
         let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
         return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
     }
-    wire::block_on(work(call, options, agreed))
+    wire::block_on(work(call, options, named, agreed))
 }
 
-async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
+async fn work(call: &Call<'_>, options: &Apply, named: Option<&String>, agreed: bool) -> Result<u8> {
     let bounds = Bounds {
         adopt: options.adopt.clone(),
+        override_plan: options.override_plan.clone(),
         recover: Some(who()),
         lock_wait: options.lock_wait,
         confirm: options.confirm,
@@ -41,10 +43,11 @@ async fn work(call: &Call<'_>, options: &Apply, agreed: bool) -> Result<u8> {
         let layout = Layout { width: call.screen.width, full: options.full };
         call.screen.show(&plan_text(&planning.origin, planned, layout));
     }
-    if let Some(expected) = &options.expect {
+    if let Some(expected) = named {
         as_expected(planned, expected)?;
     }
-    if !agreed && is_anything_to_do(planned) && !ask::confirm(call.screen, "Apply these changes?") {
+    if !agreed && is_anything_to_do(planned, options.confirm > 0) && !ask::confirm(call.screen, "Apply these changes?")
+    {
         call.screen.say(Page::new().line("nothing was changed"));
         return Ok(1);
     }
@@ -75,10 +78,9 @@ fn as_expected(planned: &Planned, expected: &str) -> Result<()> {
 }
 
 /// Whether anything would be carried out.
-fn is_anything_to_do(planned: &Planned) -> bool {
-    planned.plan.hosts.iter().any(|host| {
-        !host.unfinished.is_empty() || host.transactions.iter().any(|transaction| transaction.refusal().is_none())
-    })
+fn is_anything_to_do(planned: &Planned, confirmed: bool) -> bool {
+    let free = planned.plan.hosts.iter().filter(|host| host.held(confirmed).next().is_none());
+    free.into_iter().any(|host| !host.unfinished.is_empty() || host.carried_out().next().is_some())
 }
 
 /// A name for this run that no other has, and that sorts by time.

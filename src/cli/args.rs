@@ -7,9 +7,19 @@ use clap_complete::Shell;
 
 use crate::base::id::ResourceId;
 
+/// What the exit code says.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or nothing to do
+  1  error, refused, failed, or declined at the question
+  2  plan, drift and diff with --detailed-exitcode: there are changes
+  3  some hosts done and some not
+  4  no host is done, and all that went wrong was rolled back
+  130, 143  stopped by Ctrl-C, or by TERM";
+
 /// Makes ordinary Linux servers match a Git repository, over plain SSH.
 #[derive(Debug, Parser)]
-#[command(name = "reconcile", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "reconcile", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXIT_CODES)]
 pub struct Args {
     /// What every subcommand understands.
     #[command(flatten)]
@@ -149,6 +159,9 @@ pub struct Apply {
     /// Do exactly the plan with this digest, and without asking (at least 6 digits of it)
     #[arg(long, value_name = "DIGEST", value_parser = expectation)]
     pub expect: Option<String>,
+    /// As --expect, and that plan may go beyond the limits, and remove or stop what is protected
+    #[arg(long = "override", value_name = "DIGEST", value_parser = expectation, conflicts_with = "expect")]
+    pub override_plan: Option<String>,
     /// Resources that may be taken over although they are there and not ours.
     #[arg(long, value_name = "KIND:NAME", help = ADOPT)]
     pub adopt: Vec<ResourceId>,

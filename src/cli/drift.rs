@@ -31,6 +31,7 @@ pub fn run(call: &Call, options: &Drift) -> Result<u8> {
 /// Leaves of a plan only what somebody, or a run that broke off, did on the hosts.
 fn only_drift(planned: &mut Planned) {
     for host in &mut planned.plan.hosts {
+        host.hazards.clear();
         for transaction in &mut host.transactions {
             transaction.changes.retain(|change| matches!(change.cause, Cause::Drift | Cause::Both | Cause::Owed));
             let left = &transaction.changes;

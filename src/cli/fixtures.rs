@@ -13,7 +13,9 @@ use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::ledger::Ledger;
+use crate::load::Extent;
 use crate::plan::effect::{Deed, Effect};
+use crate::plan::guard::{Hazard, Unless};
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Plan, Refusal, Transaction};
 use crate::resource::state::{Content, Owner, PathState};
 use crate::resource::{Check, Probe};
@@ -91,7 +93,7 @@ pub fn change(id: &str, action: Action, cause: Cause, paths: Vec<PathChange>) ->
 }
 
 pub fn effect(deed: Deed, causes: &[&str]) -> Effect {
-    Effect { deed, causes: causes.iter().map(|id| id.parse().unwrap()).collect(), why: None }
+    Effect::new(deed, causes.iter().map(|id| id.parse().unwrap()).collect())
 }
 
 pub fn units(names: &[&str]) -> Vec<String> {
@@ -118,6 +120,8 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
         unchanged: 20,
         notes: Vec::new(),
         unfinished: Vec::new(),
+        hazards: Vec::new(),
+        extent: Extent::Stack,
         offline: false,
         salt: String::new(),
     }
@@ -148,6 +152,10 @@ pub fn everything() -> Planned {
     };
     let mut second = host_plan("web-2", vec![transaction("greeting", vec![refused], Vec::new())]);
     second.notes.push("not checked beforehand by nginx, systemd and Compose: no user namespaces".into());
+    let what = "would remove 31 of 40 resources: the limit is 20".into();
+    second.hazards.push(Hazard { what, unless: Unless::Overridden });
+    let what = "would write /etc/ssh/sshd_config, which is protected".into();
+    second.hazards.push(Hazard { what, unless: Unless::Confirmed });
     second.unfinished.push("118".into());
     let mut all = planned(vec![host_plan("web-1", vec![web]), second]);
     let lost = Error::new(Kind::Unreachable, "connection refused").hint("is sshd running there?");

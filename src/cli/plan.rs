@@ -78,12 +78,16 @@ pub fn run(call: &Call, options: &Plan) -> Result<u8> {
     Ok(exit_code(&planning.planned, options.detailed_exitcode && changes))
 }
 
+/// Whether nothing is done on a host until a person overrides what holds it.
+fn is_held(host: &HostPlan) -> bool {
+    host.held(true).next().is_some()
+}
+
 /// 0, or 2 where changes are to be told; 1 where no host could be planned or something was refused, 3 where some hosts
 /// could not be planned.
 pub fn exit_code(planned: &Planned, changes: bool) -> u8 {
-    if planned.failures.is_empty()
-        && planned.plan.hosts.iter().flat_map(HostPlan::changes).any(|change| change.refused.is_some())
-    {
+    let refuses = |host: &HostPlan| host.changes().any(|change| change.refused.is_some()) || is_held(host);
+    if planned.failures.is_empty() && planned.plan.hosts.iter().any(refuses) {
         return 1;
     }
     match (planned.failures.is_empty(), planned.plan.hosts.is_empty()) {

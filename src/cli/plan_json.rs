@@ -39,7 +39,7 @@ fn summary(planned: &Planned) -> Value {
         "resources": planned.resources,
         "unchanged": planned.plan.hosts.iter().map(|host| host.unchanged).sum::<usize>(),
         "changes": Totals::of(&planned.plan),
-        "empty": planned.plan.is_empty(),
+        "empty": words::is_nothing(planned),
         "seconds": planned.elapsed.as_secs_f64(),
     })
 }
@@ -51,6 +51,8 @@ fn host(host: &HostPlan) -> Value {
         "unchanged": host.unchanged,
         "unfinished": host.unfinished,
         "notes": host.notes,
+        "transaction": host.extent,
+        "hazards": host.hazards,
         "stacks": host.transactions.iter().map(transaction).collect::<Vec<_>>(),
     })
 }
@@ -77,7 +79,7 @@ fn change(transaction: &Transaction, change: &Change) -> Value {
         "cause": change.cause,
         "details": change.details,
         "paths": change.paths.iter().map(path).collect::<Vec<_>>(),
-        "effects": words::effects_of(transaction, &change.id).map(words::effect).collect::<Vec<_>>(),
+        "effects": words::effects_of(transaction, &change.id).collect::<Vec<_>>(),
         "refused": change.refused,
     })
 }
@@ -161,6 +163,15 @@ mod tests {
     #[test]
     fn a_plan_with_something_of_everything() {
         insta::assert_snapshot!(shown(&fixtures::everything()));
+    }
+
+    #[test]
+    fn g14_a_plan_is_not_empty_while_hosts_are_unreachable() {
+        let mut planned = fixtures::planned(vec![fixtures::host_plan("web-1", Vec::new())]);
+        let empty = |planned: &Planned| plan_json("plan", &fixtures::origin(), planned)["summary"]["empty"] == true;
+        assert!(empty(&planned));
+        planned.failures = fixtures::everything().failures;
+        assert!(!empty(&planned));
     }
 
     #[test]

@@ -28,13 +28,19 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         }
     }
     for host in &planned.plan.hosts {
+        for hazard in &host.hazards {
+            let _ = writeln!(text, "- ❗ **{}**: {}", host.host, inline(&words::hazard(hazard)));
+        }
         let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
         text.extend(notes);
     }
     if !planned.plan.is_empty() {
         let digest = words::short_digest(&planned.plan);
         let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());
-        let _ = writeln!(text, "Exactly this: `reconcile apply --expect {digest}`");
+        let _ = match words::override_hint(&planned.plan) {
+            Some(command) => writeln!(text, "What is refused is not done. To do it all the same: `{command}`"),
+            None => writeln!(text, "Exactly this: `reconcile apply --expect {digest}`"),
+        };
     }
     text
 }
@@ -42,8 +48,7 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
 fn table(text: &mut String, planned: &Planned) {
     text.push_str("| host | to add | to change | to remove | refused | effects |\n|---|--:|--:|--:|--:|---|\n");
     for host in &planned.plan.hosts {
-        let each = host.transactions.iter().map(Totals::of_transaction);
-        let totals = each.fold(Totals::default(), Totals::plus);
+        let totals = Totals::of_host(host);
         let (change, refused) = (totals.change + totals.activate + totals.adopt, totals.refused + totals.blocked);
         let effects = totals.effect_words();
         let (host, add, remove) = (&host.host, totals.add, totals.remove);
@@ -56,7 +61,7 @@ fn table(text: &mut String, planned: &Planned) {
 }
 
 fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
-    let totals = Totals::of_transaction(transaction).words();
+    let totals = Totals::of_transaction(host, transaction).words();
     let (name, stack) = (&host.host, &transaction.stack);
     let _ = writeln!(text, "<details><summary><b>{name} · {stack}</b>: {totals}</summary>\n");
     for run in &host.unfinished {
@@ -87,7 +92,7 @@ fn change(text: &mut String, transaction: &Transaction, change: &Change) {
         let _ = writeln!(text, "- `{sign}` {kind} {name}: **refused**: {why} ({hint})");
         return;
     }
-    let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+    let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
     let arrow = if effects.is_empty() { String::new() } else { format!(" → {}", inline(&effects.join(", "))) };
     let _ = writeln!(text, "- `{sign}` {kind} {name}: {}{arrow}", inline(&words::what(change)));
     for path in &change.paths {

@@ -8,6 +8,8 @@ use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, coun
 use crate::cli::words::{self, Pull, Totals};
 use crate::engine::Planned;
 use crate::host::observation::Seen;
+use crate::load::Extent;
+use crate::plan::guard::Unless;
 use crate::plan::{Change, HostPlan, PathChange, Transaction};
 
 /// Diffs are cut after so many lines.
@@ -64,13 +66,25 @@ fn host_text(page: &mut Page, host: &HostPlan, layout: Layout) {
     for transaction in &host.transactions {
         page.end().put(BOLD, &format!("{} · {}", host.host, transaction.stack));
         page.put(DIM, if host.offline { " (offline: nothing is activated)" } else { "" }).end();
-        transaction_text(page, transaction, layout);
+        transaction_text(page, transaction, host, layout);
+    }
+    hazards(page, host);
+}
+
+/// What must not be done on a host just like that.
+fn hazards(page: &mut Page, host: &HostPlan) {
+    if !host.hazards.is_empty() {
+        page.end().put(BOLD, host.host.as_str()).end();
+    }
+    for hazard in &host.hazards {
+        let (sign, style) = if hazard.unless == Unless::Overridden { ("✗", REMOVE) } else { ("!", CHANGE) };
+        page.space(2).put(style, sign).put(PLAIN, &format!(" {}", words::hazard(hazard))).end();
     }
 }
 
-fn transaction_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
+fn transaction_text(page: &mut Page, transaction: &Transaction, host: &HostPlan, layout: Layout) {
     change_text(page, transaction, layout);
-    consequences(page, transaction);
+    consequences(page, transaction, host);
 }
 
 /// The changes of a transaction, each with its effects and differences.
@@ -111,7 +125,7 @@ impl Row {
     }
 
     fn of(transaction: &Transaction, change: &Change) -> Self {
-        let effects: Vec<String> = words::effects_of(transaction, &change.id).map(words::effect).collect();
+        let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
         Row {
             sign: words::sign(transaction, change),
             kind: change.id.kind.to_string(),
@@ -215,9 +229,12 @@ fn diff_text(page: &mut Page, before: &str, after: &str, layout: Layout) {
 }
 
 /// What is done to what runs, in order, and what must then be so.
-fn consequences(page: &mut Page, transaction: &Transaction) {
-    if transaction.refusal().is_some() {
-        let why = "nothing of this stack is done on this host while something of it is refused";
+fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
+    if !host.carried_out().any(|done| done.stack == transaction.stack) {
+        let why = match host.extent {
+            Extent::Stack => "nothing of this stack is done on this host while something of it is refused",
+            Extent::Host => "nothing is done on this host while something of it is refused",
+        };
         page.space(2).put(REMOVE, why).end();
         return;
     }
@@ -280,8 +297,12 @@ fn summary(page: &mut Page, planned: &Planned) {
     }
     page.put(BOLD, &Totals::of(&planned.plan).words()).end();
     let digest = words::short_digest(&planned.plan);
-    let transactions = planned.plan.hosts.iter().flat_map(|host| &host.transactions);
-    if transactions.clone().next().is_some() && transactions.clone().all(|each| each.refusal().is_some()) {
+    if let Some(command) = words::override_hint(&planned.plan) {
+        page.put(DIM, &format!("plan {digest} · with what is refused for a host: ")).put(PLAIN, &command).end();
+        return;
+    }
+    let hosts = planned.plan.hosts.iter().filter(|host| !host.transactions.is_empty());
+    if hosts.clone().next().is_some() && hosts.clone().all(|host| host.carried_out().next().is_none()) {
         page.put(DIM, &format!("plan {digest} · nothing of it can be applied")).end();
         return;
     }

@@ -23,6 +23,7 @@ pub fn report_text(report: &Report, run: &str, elapsed: Duration) -> Page {
     let verdict = match report.exit_code() {
         0 => format!("done on {hosts}"),
         1 => format!("failed on {hosts}"),
+        4 => format!("rolled back on {hosts}"),
         _ => format!("done on {good} of {hosts}"),
     };
     page.put(if report.exit_code() == 0 { ADD } else { REMOVE }, &verdict);

@@ -89,6 +89,8 @@ pub fn choose(common: &Common, config: &Config) -> Result<Chosen> {
 pub struct Bounds {
     /// Resources that may be taken over.
     pub adopt: Vec<ResourceId>,
+    /// The plan that may do what plans must not do just like that.
+    pub override_plan: Option<String>,
     /// Who brings back what dead runs left half done; `None` leaves it.
     pub recover: Option<String>,
     /// How many seconds to wait for another run.
@@ -117,6 +119,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: 
         hosts: chosen.hosts.into_iter().collect(),
         stacks: chosen.partial.then_some(chosen.stacks),
         recover: bounds.recover,
+        override_plan: bounds.override_plan,
         adopt: bounds.adopt.into_iter().collect::<BTreeSet<_>>(),
         parallel: usize::from(common.parallel),
         lock_wait: bounds.lock_wait,

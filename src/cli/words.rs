@@ -10,15 +10,10 @@ use crate::base::id::{Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
-use crate::plan::effect::{Deed, Effect, Phase, short, size};
-use crate::plan::{Action, Cause, Change, Plan, Transaction};
+use crate::plan::effect::{Deed, Effect, short, size};
+use crate::plan::guard::{Hazard, Unless};
+use crate::plan::{Action, Cause, Change, HostPlan, Plan, Transaction};
 use crate::resource::{Check, Probe};
-
-/// The effects of a transaction that a resource is a reason for. Images have lines of their own.
-pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
-    let own = transaction.effects.iter().filter(move |effect| effect.causes.contains(id));
-    own.filter(|effect| effect.deed.phase() != Phase::Pull)
-}
 
 /// An image that is pulled.
 pub struct Pull {
@@ -47,6 +42,17 @@ pub fn pulls(transaction: &Transaction) -> impl Iterator<Item = Pull> {
     })
 }
 
+/// The effects of a transaction that a resource is a reason for. Images have lines of their own.
+fn caused_by<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
+    let own = transaction.effects.iter().filter(move |effect| effect.causes.contains(id));
+    own.filter(|effect| !matches!(effect.deed, Deed::Pull { .. }))
+}
+
+/// What a resource asks for, in words.
+pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = String> + use<'a> {
+    caused_by(transaction, id).map(|effect| with_reason(&effect.share(id), effect))
+}
+
 /// The sign in front of a change, and its colour.
 pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style) {
     let recreates = |effect: &Effect| matches!(&effect.deed, Deed::ComposeUp { recreate, .. } if !recreate.is_empty());
@@ -56,7 +62,7 @@ pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style)
         Action::Remove => ("-", REMOVE),
         Action::Adopt => ("=", EFFECT),
         _ if change.cause == Cause::Owed => ("!", OWED),
-        _ if change.id.kind == Kind::Compose && effects_of(transaction, &change.id).any(recreates) => ("±", CHANGE),
+        _ if change.id.kind == Kind::Compose && caused_by(transaction, &change.id).any(recreates) => ("±", CHANGE),
         Action::Update => ("~", CHANGE),
         Action::Activate => (">", EFFECT),
     }
@@ -98,10 +104,28 @@ pub fn what(change: &Change) -> String {
 
 /// An effect, with the reason where the causes alone do not say it.
 pub fn effect(effect: &Effect) -> String {
+    with_reason(&effect.deed, effect)
+}
+
+fn with_reason(deed: &Deed, effect: &Effect) -> String {
     match &effect.why {
-        Some(why) => format!("{} ({why})", effect.deed.words()),
-        None => effect.deed.words(),
+        Some(why) => format!("{} ({why})", deed.words()),
+        None => deed.words(),
     }
+}
+
+/// What must not be done just like that, and what makes it bearable.
+pub fn hazard(hazard: &Hazard) -> String {
+    match hazard.unless {
+        Unless::Overridden => format!("refused: {}", hazard.what),
+        Unless::Confirmed => format!("guarded: {}: the host goes back if it is not reached again", hazard.what),
+    }
+}
+
+/// How a person says that a plan is to be done all the same; nothing where no host is held.
+pub fn override_hint(plan: &Plan) -> Option<String> {
+    let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
+    held.then(|| format!("reconcile apply --override {}", short_digest(plan)))
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.
@@ -145,10 +169,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of one transaction.
-    pub fn of_transaction(transaction: &Transaction) -> Self {
+    /// The totals of one transaction on a host.
+    pub fn of_transaction(host: &HostPlan, transaction: &Transaction) -> Self {
         let mut totals = Totals::default();
-        let refused = transaction.refusal().is_some();
+        let refused = !host.carried_out().any(|done| done.stack == transaction.stack);
         for change in &transaction.changes {
             *match change.action {
                 _ if change.refused.is_some() => &mut totals.refused,
@@ -177,8 +201,13 @@ impl Totals {
 
     /// The totals of a whole plan.
     pub fn of(plan: &Plan) -> Self {
-        let transactions = plan.hosts.iter().flat_map(|host| &host.transactions);
-        transactions.map(Totals::of_transaction).fold(Totals::default(), Totals::plus)
+        plan.hosts.iter().map(Totals::of_host).fold(Totals::default(), Totals::plus)
+    }
+
+    /// The totals of one host.
+    pub fn of_host(host: &HostPlan) -> Self {
+        let each = host.transactions.iter().map(|transaction| Totals::of_transaction(host, transaction));
+        each.fold(Totals::default(), Totals::plus)
     }
 
     /// Two totals as one.
@@ -228,7 +257,7 @@ impl Totals {
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 14] = [
+const NOUNS: [&str; 15] = [
     "restart",
     "recreate",
     "stop",
@@ -240,6 +269,7 @@ const NOUNS: [&str; 14] = [
     "daemon-reload",
     "install",
     "pull",
+    "discard",
     "enable",
     "disable",
     "reload or start",
@@ -249,6 +279,7 @@ const NOUNS: [&str; 14] = [
 fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
     match deed {
         Deed::Pull { .. } => vec![("pull", 1)],
+        Deed::Discard { images } => vec![("discard", images.len())],
         Deed::Install { packages } => vec![("install", packages.len())],
         Deed::Stop { units } => vec![("stop", units.len())],
         Deed::Disable { units } => vec![("disable", units.len())],

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, payload, recovery};
 use crate::base::diagnostic::Problems;
+use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
@@ -14,6 +15,7 @@ use crate::engine::pull::{Images, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::host::program::Program;
+use crate::load::Extent;
 use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
@@ -71,6 +73,10 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         refused: &BTreeMap::new(),
         after: &after,
         offline: session.is_offline(),
+        goes_back: session.is_remote(),
+        here: stacks_on(setup, host),
+        limits: described.limits,
+        extent: described.extent,
     };
     if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
         note(setup, host, "checking the candidate");
@@ -89,6 +95,12 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     let resources =
         desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
     Ok(Ready { plan, resources: resources.collect(), images, problems: unknown.problems, session })
+}
+
+/// The stacks that the repository has for a host.
+fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
+    let here = setup.config.stacks.values().filter(|stack| stack.hosts.contains(host));
+    here.map(|stack| stack.name.clone()).collect()
 }
 
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
@@ -119,10 +131,13 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
 }
 
 /// Carries out the plan of one host and says how each resource ended.
-pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str) -> HostReport {
+pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
     let host = ready.plan.host.clone();
     let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
-    if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
+    if let Some(error) = hold(setup, &ready, digest) {
+        fill(&mut report, &ready.plan, Outcome::Blocked);
+        report.error = Some(error);
+    } else if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
         let outcome = if error.kind == Kind::Interrupted { Outcome::Skipped } else { Outcome::Failed };
         fill(&mut report, &ready.plan, outcome);
         report.error = Some(error);
@@ -133,13 +148,25 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str) -> Hos
     report
 }
 
+/// Why nothing is done on a host until a person says so for this very plan.
+fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
+    let named = setup.override_plan.as_ref().is_some_and(|named| digest.to_string().starts_with(named));
+    let confirmed = ready.session.is_remote() && setup.confirm > 0;
+    let held: Vec<&str> = ready.plan.held(confirmed).map(|hazard| hazard.what.as_str()).collect();
+    if named || held.is_empty() {
+        return None;
+    }
+    let error = Error::new(Kind::Refused, held.join("; "));
+    Some(error.hint(format!("to do it all the same: reconcile apply --override {digest:.12}")))
+}
+
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
     let repo = &setup.config.repo;
     let confirm = if ready.session.is_remote() { setup.confirm } else { 0 };
     let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
-    if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
+    if ready.plan.carried_out().next().is_none() {
         return Ok(());
     }
     let mut interrupted = setup.interrupted.clone();
@@ -149,7 +176,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
             return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
         }
     }
-    if ready.plan.transactions.iter().all(|transaction| transaction.refusal().is_some()) {
+    if ready.plan.carried_out().next().is_none() {
         return Ok(());
     }
     let payload = payload(&ready.plan, &ready.session.seen, &ready.session.place, &run)?;
@@ -168,15 +195,24 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     if let Some(broken) = heard.answer.broken {
         return Err(Error::new(Kind::Host, format!("{host}: {broken}")).hint("nothing was changed; is its disk full?"));
     }
-    for transaction in ready.plan.transactions.iter().filter(|transaction| transaction.refusal().is_none()) {
+    let others = match ready.plan.extent {
+        _ if heard.answer.unconfirmed => "the host was not reached again in time",
+        Extent::Host => "another stack of the host did not go well",
+        Extent::Stack => "a stack it comes after did not go well",
+    };
+    for transaction in ready.plan.carried_out() {
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
-        settle(report, transaction, &course, course.failed_step.and_then(|step| payload.words.get(&step)));
+        let step = course.failed_step.and_then(|step| payload.words.get(&step));
+        settle(report, transaction, &course, step, others);
     }
     heard.lost.map_or(Ok(()), Err)
 }
 
 /// What is refused is blocked, with everything that happens together with it.
 fn refuse(plan: &HostPlan, report: &mut HostReport) {
+    if plan.carried_out().next().is_none() {
+        fill(report, plan, Outcome::Blocked);
+    }
     for transaction in &plan.transactions {
         let Some((change, refusal)) = transaction.refusal() else { continue };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
@@ -190,12 +226,14 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     }
 }
 
-fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>) {
+/// How the resources of a transaction ended. `others` is the reason where it lies outside of it.
+fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>, others: &str) {
+    let failed = || Some(step.or(course.failed.as_ref()).map_or(others, String::as_str).to_string());
     let (outcome, what) = match course.ending {
         Some(Ending::Applied) => (Outcome::Applied, None),
-        Some(Ending::RolledBack) => (Outcome::RolledBack, step.cloned().or(course.failed.clone())),
-        Some(Ending::Failed) => (Outcome::Failed, step.cloned().or(course.failed.clone())),
-        Some(Ending::Blocked) => (Outcome::Blocked, Some("a stack it comes after did not go well".into())),
+        Some(Ending::RolledBack) => (Outcome::RolledBack, failed()),
+        Some(Ending::Failed) => (Outcome::Failed, failed()),
+        Some(Ending::Blocked) => (Outcome::Blocked, Some(others.to_string())),
         Some(Ending::Stale) => {
             let moved = course.failed.clone().unwrap_or_default();
             (Outcome::Failed, Some(format!("{moved} is no longer as it was planned: plan again")))

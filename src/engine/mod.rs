@@ -36,6 +36,8 @@ pub struct Setup {
     pub stacks: Option<BTreeSet<StackName>>,
     /// Resources that may be taken over.
     pub adopt: BTreeSet<ResourceId>,
+    /// The beginning of the digest of the one plan that may do what plans must not do just like that.
+    pub override_plan: Option<String>,
     /// Who waits, before planning, for a run that is at work and brings back what dead runs left half done; `None` only
     /// tells of them.
     pub recover: Option<String>,
@@ -108,6 +110,7 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
 /// Carries out a plan on all hosts side by side. Hosts that could not be planned are part of the report.
 pub async fn apply(setup: &Arc<Setup>, planned: Planned, run: &str, who: &str) -> Report {
     let hosts: Vec<HostName> = planned.ready.keys().cloned().collect();
+    let digest = planned.plan.digest();
     let ready = Arc::new(tokio::sync::Mutex::new(planned.ready));
     let (run, who): (Arc<str>, Arc<str>) = (run.into(), who.into());
     let results = on_all_hosts(setup, "apply", hosts, move |setup, host| {
@@ -115,7 +118,7 @@ pub async fn apply(setup: &Arc<Setup>, planned: Planned, run: &str, who: &str) -
         async move {
             let mine = ready.lock().await.remove(&host);
             let mine = mine.ok_or_else(|| Error::new(Kind::Internal, format!("{host} was not planned")))?;
-            Ok(host::apply(&setup, mine, &run, &who).await)
+            Ok(host::apply(&setup, mine, &run, &who, &digest).await)
         }
     });
     let mut report = Report::default();

@@ -12,7 +12,8 @@ use crate::base::id::StackName;
 use crate::engine::Setup;
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
-use crate::plan::effect::Deed;
+use crate::load::Extent;
+use crate::plan::effect::{Deed, Phase};
 use crate::plan::{HostPlan, Transaction};
 use crate::provider::docker::{Engine, Wanted};
 use crate::provider::registry::Access;
@@ -24,17 +25,15 @@ const PARALLEL: usize = 3;
 /// The images that each stack follows.
 pub type Images = BTreeMap<StackName, Vec<Image>>;
 
-/// Pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
+/// Makes room, and pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
 /// plan, and so is what comes after it: nothing of them is done.
 pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut HostPlan, report: &mut HostReport) {
     let wanted: BTreeSet<(StackName, Deed)> = plan
-        .transactions
-        .iter()
-        .filter(|transaction| transaction.refusal().is_none())
+        .carried_out()
         .flat_map(|transaction| {
             transaction.effects.iter().map(|effect| (transaction.stack.clone(), effect.deed.clone()))
         })
-        .filter(|(_, deed)| matches!(deed, Deed::Pull { .. }))
+        .filter(|(_, deed)| deed.phase() == Phase::Pull)
         .collect();
     if wanted.is_empty() {
         return;
@@ -47,6 +46,16 @@ pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut 
             return all.into_iter().for_each(|stack| leave_out(plan, report, &stack, &what, error.hint.as_deref()));
         }
     };
+    let (wanted, unwanted): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|(_, deed)| matches!(deed, Deed::Pull { .. }));
+    for image in
+        unwanted.iter().flat_map(|(_, deed)| if let Deed::Discard { images } = deed { &images[..] } else { &[] })
+    {
+        // That room is not made is no reason not to go on: where there is too little, the pull says so.
+        if let Err(error) = engine.discard(image).await {
+            tracing::warn!(target: "docker", host = %session.host, %error, "left there");
+        }
+    }
     // What two stacks want is pulled for each: their logins may differ, and the Engine has it travel once.
     let mut pulling = Vec::new();
     for (stack, deed) in wanted {
@@ -95,9 +104,13 @@ fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, wh
     let Some(at) = plan.transactions.iter().position(|transaction| transaction.stack == *stack) else { return };
     settle(report, &plan.transactions.remove(at), Outcome::Failed, what.to_string(), hint());
     let mut gone = BTreeSet::from([stack.clone()]);
-    while let Some(at) = plan.transactions.iter().position(|transaction| !transaction.needs.is_disjoint(&gone)) {
+    let whole = plan.extent == Extent::Host;
+    let why =
+        if whole { "another stack of the host did not go well" } else { "a stack it comes after did not go well" };
+    let stuck = |transaction: &Transaction, gone: &BTreeSet<StackName>| whole || !transaction.needs.is_disjoint(gone);
+    while let Some(at) = plan.transactions.iter().position(|transaction| stuck(transaction, &gone)) {
         let blocked = plan.transactions.remove(at);
-        settle(report, &blocked, Outcome::Blocked, "a stack it comes after did not go well".into(), Vec::new());
+        settle(report, &blocked, Outcome::Blocked, why.into(), Vec::new());
         gone.insert(blocked.stack);
     }
 }

@@ -101,6 +101,14 @@ impl HostReport {
         self.outcomes.values().filter(|other| **other == outcome).count()
     }
 
+    /// Whether something went wrong, and all of that was brought back or not begun because of it.
+    pub fn is_brought_back(&self) -> bool {
+        let wrong = || self.outcomes.values().filter(|outcome| outcome.is_failure());
+        self.error.is_none()
+            && wrong().any(|outcome| *outcome == Outcome::RolledBack)
+            && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
+    }
+
     /// Whether everything went well.
     pub fn is_good(&self) -> bool {
         self.error.is_none() && !self.outcomes.values().any(|outcome| outcome.is_failure())
@@ -108,13 +116,46 @@ impl HostReport {
 }
 
 impl Report {
-    /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not.
+    /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not, 4 where none
+    /// is, and all that went wrong was brought back.
     pub fn exit_code(&self) -> u8 {
         let good = self.hosts.iter().filter(|host| host.is_good()).count();
         match good {
             good if good == self.hosts.len() => 0,
+            0 if self.hosts.iter().all(HostReport::is_brought_back) => 4,
             0 => 1,
             _ => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(hosts: &[&[Outcome]]) -> u8 {
+        let host = |(number, outcomes): (usize, &&[Outcome])| HostReport {
+            host: HostName::new(format!("h{number}")).unwrap(),
+            outcomes: outcomes.iter().enumerate().map(|(n, o)| (format!("file:/{n}").parse().unwrap(), *o)).collect(),
+            failures: Vec::new(),
+            error: None,
+        };
+        Report { hosts: hosts.iter().enumerate().map(host).collect() }.exit_code()
+    }
+
+    #[test]
+    fn g07_what_was_rolled_back_has_an_exit_code_of_its_own() {
+        use Outcome::{Applied, Blocked, Failed, RolledBack, Unchanged};
+        for (hosts, expected) in [
+            (&[&[Applied, Unchanged][..]][..], 0),
+            (&[&[RolledBack, Unchanged]], 4),
+            (&[&[RolledBack, Blocked], &[RolledBack]], 4),
+            (&[&[RolledBack], &[Failed]], 1),
+            (&[&[RolledBack, Failed]], 1),
+            (&[&[Blocked]], 1),
+            (&[&[RolledBack], &[Applied]], 3),
+        ] {
+            assert_eq!(code(hosts), expected, "{hosts:?}");
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::observe::Place;
 const CONNECT: Duration = Duration::from_secs(20);
 /// How long a host may take to say how it is.
 const OBSERVE: Duration = Duration::from_mins(2);
+/// How long to wait before the host is tried again for its confirmation.
+const AGAIN: Duration = Duration::from_millis(300);
 /// How long one apply may take on a host; each step has its own, shorter deadline there.
 const APPLY: Duration = Duration::from_hours(1);
 
@@ -130,9 +132,10 @@ impl Session {
         let exchange = Program::Apply.exchange(input, self.sudo, APPLY);
         let confirming = async {
             asked.notified().await;
-            if let Err(error) = self.confirm(run).await {
-                // The host goes back by itself, and says so.
-                tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed");
+            // sshd may need a moment to come back after the change. In the end the host goes back by itself, and says so.
+            while let Err(error) = self.confirm(run).await {
+                tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed yet");
+                tokio::time::sleep(AGAIN).await;
             }
             std::future::pending::<()>().await;
         };

@@ -11,11 +11,12 @@ use crate::base::id::{HostName, RepoId};
 use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::host::transport::{SshTarget, Target};
-use crate::load::Host;
+use crate::load::limits::Given;
 use crate::load::reading::{Reading, shown, with_known};
 use crate::load::secrets::{self, Found};
 use crate::load::target::{Place, Settings};
 use crate::load::vars::{Filled, Vars};
+use crate::load::{Extent, Host, Limits};
 use crate::resource::registry::Registry;
 
 /// What the files in `hosts/` say.
@@ -33,12 +34,13 @@ pub(super) struct Inventory {
 struct Draft {
     host: Host,
     vars: Vars,
+    given: Given,
 }
 
 /// Reads all files of `hosts/`.
 pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inventory {
     let mut inventory = Inventory { complete: true, ..Inventory::default() };
-    let mut repos: Vec<(Option<RepoId>, Span)> = Vec::new();
+    let mut repos: Vec<(Option<RepoId>, Given, Span)> = Vec::new();
     let mut drafts: BTreeMap<HostName, Draft> = BTreeMap::new();
     for path in reading.directly_in("hosts", ".kdl") {
         let document = reading.text(path).and_then(|source| {
@@ -69,7 +71,12 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
             }
         }
     }
-    inventory.repo = only_repo(reading, repos, inventory.complete);
+    let (repo, given) = only_repo(reading, repos, inventory.complete);
+    inventory.repo = repo;
+    for draft in drafts.values_mut() {
+        let given = draft.given.over(&given);
+        (draft.host.limits, draft.host.extent) = (given.limits(), given.extent());
+    }
     warn_of_twins(reading, &drafts);
     resolve_jumps(&mut drafts);
     inventory.hosts = fill(reading, drafts, templates, &inventory.secrets);
@@ -92,28 +99,33 @@ fn read_defaults(reading: &Reading<'_>, nodes: Vec<Reader<'_>>) -> Settings {
     found.map(|(settings, _)| settings).unwrap_or_default()
 }
 
-fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> (Option<RepoId>, Span) {
+fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> (Option<RepoId>, Given, Span) {
     let span = reader.span();
     let id = reader.required("the id of the repository");
+    let given = Given::read(&mut reader);
     reader.finish();
-    (id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), span)
+    (id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), given, span)
 }
 
-fn only_repo(reading: &Reading<'_>, repos: Vec<(Option<RepoId>, Span)>, complete: bool) -> Option<RepoId> {
+fn only_repo(
+    reading: &Reading<'_>,
+    repos: Vec<(Option<RepoId>, Given, Span)>,
+    complete: bool,
+) -> (Option<RepoId>, Given) {
     let mut repos = repos.into_iter();
-    let Some((repo, first)) = repos.next() else {
+    let Some((repo, given, first)) = repos.next() else {
         // A file that could not be read may well say it.
         if complete {
             let problem = Problem::error("the repository has no id, under which it owns what it puts on hosts");
             reading.report(problem.hint("write `repo \"my-infra\"` into `hosts/repo.kdl`, and never change it"));
         }
-        return None;
+        return (None, Given::default());
     };
-    for (_, other) in repos {
+    for (_, _, other) in repos {
         let problem = Problem::error("the repository has two ids").at(&other, "the second one");
         reading.report(problem.at(&first, "the first one").hint("keep the one under which things were applied"));
     }
-    repo
+    (repo, given)
 }
 
 fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings) -> Option<Draft> {
@@ -130,8 +142,16 @@ fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings)
     let all = own.over(defaults);
     let target = place.target(reading, &name, &own, &all);
     let tags: BTreeSet<String> = all.tags.iter().filter_map(|tag| check_tag(reading, tag)).collect();
-    let host = Host { name, target: target?, tags: tags.into_iter().collect(), vars: Map::new(), span: given.span };
-    Some(Draft { host, vars: all.vars })
+    let host = Host {
+        name,
+        target: target?,
+        tags: tags.into_iter().collect(),
+        vars: Map::new(),
+        limits: Limits::default(),
+        extent: Extent::default(),
+        span: given.span,
+    };
+    Some(Draft { host, vars: all.vars, given: all.given })
 }
 
 fn check_tag(reading: &Reading<'_>, tag: &Text) -> Option<String> {

@@ -4,6 +4,7 @@
 //! at the first problem: whoever fixes a repository wants the whole list.
 
 mod hosts;
+mod limits;
 mod order;
 mod reading;
 mod secrets;
@@ -31,6 +32,7 @@ use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 use reading::Reading;
 
+pub use limits::{Extent, Limits};
 pub use reading::sorted;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
@@ -62,16 +64,20 @@ pub struct Host {
     pub tags: Vec<String>,
     /// Its variables, filled in.
     pub vars: serde_json::Map<String, serde_json::Value>,
+    /// How much one run may do to it.
+    pub limits: Limits,
+    /// What happens together there.
+    pub extent: Extent,
     /// Where it is described.
     pub span: Span,
 }
 
 impl Host {
-    /// Where it is reached, as templates see it: `None` for this machine.
-    pub fn address(&self) -> Option<&str> {
+    /// Where it is reached, as templates see it.
+    pub fn address(&self) -> &str {
         match &self.target {
-            Target::Local { .. } => None,
-            Target::Ssh(ssh) => Some(&ssh.address),
+            Target::Local { .. } => "127.0.0.1",
+            Target::Ssh(ssh) => &ssh.address,
         }
     }
 

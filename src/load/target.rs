@@ -6,6 +6,7 @@ use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::HostName;
 use crate::host::transport::{SshTarget, Target};
+use crate::load::limits::Given;
 use crate::load::reading::{Reading, shown};
 use crate::load::vars::{self, Vars};
 
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     identities: Vec<Text>,
     pub(super) tags: Vec<Text>,
     pub(super) vars: Vars,
+    pub(super) given: Given,
 }
 
 impl Settings {
@@ -32,6 +34,7 @@ impl Settings {
             identities: reader.values("identity"),
             tags: reader.values("tags"),
             vars: vars::read(reader),
+            given: Given::read(reader),
         }
     }
 
@@ -48,6 +51,7 @@ impl Settings {
             identities: identities.clone(),
             tags: defaults.tags.iter().chain(&self.tags).cloned().collect(),
             vars,
+            given: self.given.over(&defaults.given),
         }
     }
 
@@ -119,7 +123,13 @@ impl Place {
             reading.report(Problem::error(format!("{} is no directory", shown(&root.raw))).at(&root.span, "here"));
             return None;
         }
-        Some(Target::Local { root: root.map(|root| root.raw.clone().into()), sudo: all.sudo.unwrap_or(false) })
+        if let Some(root) = root.filter(|_| own.sudo == Some(true)) {
+            let problem = Problem::error("`sudo` means nothing below a root directory: owners are left alone there");
+            reading.report(problem.at(&root.span, "here").hint("remove `sudo`, or `root`"));
+        }
+        // From the defaults of the file it is meant for the others.
+        let sudo = all.sudo.unwrap_or(false) && root.is_none();
+        Some(Target::Local { root: root.map(|root| root.raw.clone().into()), sudo })
     }
 
     fn ssh(&self, reading: &Reading<'_>, name: &HostName, all: &Settings) -> Option<SshTarget> {

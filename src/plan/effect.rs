@@ -17,6 +17,27 @@ pub struct Effect {
     /// Why, where the causes alone do not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Which of several units each resource asks for. A resource that is not here asks for all of it.
+    #[serde(skip)]
+    pub shares: Vec<(ResourceId, String)>,
+}
+
+impl Effect {
+    /// What is done because of some resources: all they ask for, in one.
+    pub fn new(deed: Deed, causes: Vec<ResourceId>) -> Self {
+        Effect { deed, causes, why: None, shares: Vec::new() }
+    }
+
+    /// The part of it that one resource asks for.
+    pub fn share(&self, id: &ResourceId) -> Deed {
+        let units = self.shares.iter().filter(|(cause, _)| cause == id).map(|(_, unit)| unit.clone());
+        let units: Vec<String> = units.collect();
+        let mut deed = self.deed.clone();
+        if let Some(all) = deed.units_mut().filter(|_| !units.is_empty()) {
+            *all = units;
+        }
+        deed
+    }
 }
 
 /// What is done. Several units in one deed are handed to one call of `systemctl`.
@@ -41,6 +62,12 @@ pub enum Deed {
         bytes: Option<u64>,
         /// Whether that is an estimate.
         about: bool,
+    },
+    /// Images that were pulled for a project once, and that it need not go back to, are removed. One that somebody
+    /// uses stays.
+    Discard {
+        /// As `NAME@DIGEST`.
+        images: Vec<String>,
     },
     /// Packages are installed.
     Install {
@@ -174,7 +201,7 @@ impl Deed {
     /// When it is done.
     pub fn phase(&self) -> Phase {
         match self {
-            Deed::Pull { .. } => Phase::Pull,
+            Deed::Pull { .. } | Deed::Discard { .. } => Phase::Pull,
             Deed::Install { .. } => Phase::Prepare,
             Deed::Stop { .. } | Deed::Disable { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => {
                 Phase::Before
@@ -199,6 +226,21 @@ impl Deed {
         }
     }
 
+    /// The list of units it is about, where it has one.
+    pub(crate) fn units_mut(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Deed::Stop { units }
+            | Deed::Disable { units }
+            | Deed::Enable { units }
+            | Deed::Reenable { units }
+            | Deed::Start { units }
+            | Deed::Restart { units }
+            | Deed::Reload { units }
+            | Deed::Bring { units } => Some(units),
+            _ => None,
+        }
+    }
+
     /// The deed in a few words, such as `restart go-api`.
     pub fn words(&self) -> String {
         let list = |units: &[String]| {
@@ -208,6 +250,11 @@ impl Deed {
             Deed::Pull { image, tag, digest, bytes, about, .. } => {
                 let tag = tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
                 format!("pull {image}{tag} {}{}", short(digest), weight(*bytes, *about))
+            }
+            Deed::Discard { images } => {
+                let images = images.iter().map(|image| image.split_once('@').unwrap_or((image, "")));
+                let images = images.map(|(name, digest)| format!("{name} {}", short(digest)));
+                format!("discard {}", images.collect::<Vec<_>>().join(", "))
             }
             Deed::Install { packages } => format!("install {}", packages.join(", ")),
             Deed::Stop { units } => format!("stop {}", list(units)),

@@ -6,10 +6,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{Observation, Seen, Thing};
+use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
+use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
 use crate::plan::effect::{Deed, Effect};
+use crate::plan::guard::hazards;
+use crate::plan::images::former;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
@@ -31,6 +34,14 @@ pub struct Policy<'a> {
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
     pub offline: bool,
+    /// The host can go back by itself if it is not reached again: there is a link that could break.
+    pub goes_back: bool,
+    /// The stacks that the repository has for this host.
+    pub here: BTreeSet<StackName>,
+    /// How much may be done to it.
+    pub limits: Limits,
+    /// What happens together.
+    pub extent: Extent,
 }
 
 impl Policy<'_> {
@@ -52,6 +63,8 @@ pub fn plan(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> HostP
         host: desired.host.clone(),
         unchanged: unchanged.saturating_sub(touched),
         notes: planner.notes(&transactions),
+        hazards: hazards(&transactions, desired, &planner.ownership, policy),
+        extent: policy.extent,
         transactions,
         unfinished: seen.unfinished.clone(),
         offline: policy.offline,
@@ -220,7 +233,14 @@ impl<'a> Planner<'a> {
         let selects = |stack: &StackName| self.policy.selects(stack);
         let mut unwanted = self.ownership.unwanted(self.desired, &selects);
         unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
-        unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect()
+        let mut removals: Vec<Change> =
+            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+        // A directory made for several of them goes with the last one, and is said once.
+        let mut said = BTreeSet::new();
+        for change in removals.iter_mut().rev() {
+            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
+        }
+        removals
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
@@ -349,6 +369,9 @@ impl<'a> Planner<'a> {
                 Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none), salt);
             self.drop_shared_directories(resource, &mut claim);
             self.add_made_directories(resource, &mut claim);
+            if let (Some(wanted), Some(project)) = (&resource.state.project, &mut claim.project) {
+                project.images.extend(former(wanted, self.ownership.claim(&change.id, stack)).0);
+            }
             let mut both = claim.clone();
             if let Some(was) = self.ownership.claim(&change.id, stack) {
                 both.add(was);
@@ -405,6 +428,10 @@ impl<'a> Planner<'a> {
     }
 }
 
+fn is_directory(seen: &Seen<PathSeen>) -> bool {
+    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
+}
+
 /// Sorts transactions so that each comes after those it needs.
 fn sort_by_needs(transactions: &mut Vec<Transaction>) {
     let mut rest = std::mem::take(transactions);
@@ -418,6 +445,11 @@ fn sort_by_needs(transactions: &mut Vec<Transaction>) {
 
 // What wishes ask of the whole picture.
 impl Planner<'_> {
+    /// All containers of projects there.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &ContainerSeen> {
+        self.seen.containers.iter().flatten().flatten()
+    }
+
     /// Whether this run installs packages on the host, so that units and programs may exist by the time they are needed.
     pub(crate) fn installs_packages(&self) -> bool {
         let packages = self.desired.resources.iter().flat_map(|resource| &resource.state.packages);

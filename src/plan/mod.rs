@@ -5,8 +5,12 @@
 
 pub mod compare;
 pub mod effect;
+pub mod guard;
 pub mod host;
+mod images;
 pub mod order;
+#[cfg(test)]
+pub(crate) mod tests;
 mod verdict;
 pub(crate) mod wishes;
 
@@ -20,9 +24,11 @@ use crate::base::digest::Digest;
 use crate::base::id::{HostName, Kind, RepoId, ResourceId, StackName};
 use crate::host::observation::{PathSeen, Seen};
 use crate::ledger::{Ledger, keyed};
+use crate::load::Extent;
 use crate::resource::Check;
 use crate::resource::state::PathState;
 use effect::Effect;
+use guard::{Hazard, Unless};
 
 /// What would be done to one host.
 #[derive(Debug, Clone)]
@@ -37,6 +43,10 @@ pub struct HostPlan {
     pub notes: Vec<String>,
     /// Runs that died on this host: apply first brings back what they left half done.
     pub unfinished: Vec<String>,
+    /// What must not be done unless a person says so for this very plan. Until then nothing is done on this host.
+    pub hazards: Vec<Hazard>,
+    /// What happens together.
+    pub extent: Extent,
     /// Nothing is activated there: files are written below a root directory.
     pub offline: bool,
     /// The key of keyed digests on this host.
@@ -156,6 +166,20 @@ impl HostPlan {
         self.transactions.is_empty() && self.unfinished.is_empty()
     }
 
+    /// The transactions that are to be carried out: those of which nothing is refused, or none at all where everything
+    /// on the host happens together and something is.
+    pub fn carried_out(&self) -> impl Iterator<Item = &Transaction> {
+        let refused = |transaction: &Transaction| transaction.refusal().is_some();
+        let none = self.extent == Extent::Host && self.transactions.iter().any(refused);
+        self.transactions.iter().filter(move |transaction| !none && !refused(transaction))
+    }
+
+    /// The hazards that only an override lifts; `confirmed` says that the host goes back by itself if it is not reached
+    /// again.
+    pub fn held(&self, confirmed: bool) -> impl Iterator<Item = &Hazard> {
+        self.hazards.iter().filter(move |hazard| !(confirmed && hazard.unless == Unless::Confirmed))
+    }
+
     /// All changes, in order.
     pub fn changes(&self) -> impl Iterator<Item = &Change> {
         self.transactions.iter().flat_map(|transaction| &transaction.changes)
@@ -184,7 +208,7 @@ impl Plan {
     pub fn digest(&self) -> Digest {
         let mut lines = vec![format!("plan 1 {}", self.repo)];
         for host in &self.hosts {
-            lines.push(format!("host {} {:?}", host.host, host.unfinished));
+            lines.push(format!("host {} {:?} {:?} {:?}", host.host, host.unfinished, host.extent, host.hazards));
             for transaction in &host.transactions {
                 lines.push(format!("stack {} {:?}", transaction.stack, transaction.ledger_seen));
                 lines.extend(transaction.changes.iter().flat_map(|change| change_lines(change, &host.salt)));

@@ -7,8 +7,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
-use crate::plan::effect::{Deed, Effect, Phase, size};
+use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
+use crate::plan::images;
 use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
 use crate::resource::unit_file::{self, Impact};
@@ -30,9 +31,6 @@ pub(crate) struct Wishes {
     units: BTreeMap<String, UnitWish>,
     others: Vec<Effect>,
 }
-
-/// How many bytes an image takes while it is pulled, for each byte that travels: the layer as it comes, and unpacked.
-const UNPACKED: u64 = 4;
 
 type Causes = BTreeSet<ResourceId>;
 
@@ -248,43 +246,8 @@ impl Wishes {
             }
             return;
         }
-        self.pulls(planner, resource, project, &there);
+        self.images(planner, resource, claim, project, &there);
         self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
-    }
-
-    /// The images that the host lacks. Where it was not asked, nothing differs.
-    fn pulls(&mut self, planner: &Planner<'_>, resource: &Resource, project: &Project, there: &[&ContainerSeen]) {
-        let Some(images) = &planner.seen.images else { return };
-        let mut room = 0;
-        for pin in project.pins.iter().filter(|pin| !images.has(&pin.image())) {
-            let (bytes, about) = match &pin.layers {
-                Some(layers) => {
-                    let ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
-                    let (shared, certain) = images.shared(&ids);
-                    (Some(layers[shared..].iter().map(|layer| layer.size).sum()), !certain)
-                }
-                None => (None, true),
-            };
-            room += bytes.unwrap_or(0) * UNPACKED;
-            let own = there.iter().filter(|container| pin.services.contains(&container.service));
-            let mut digests = own.filter_map(|container| container.image.split_once('@'));
-            let deed = Deed::Pull {
-                image: pin.name.clone(),
-                tag: pin.tag.clone(),
-                before: digests.next().map(|(_, digest)| digest.to_string()),
-                digest: pin.digest.clone(),
-                platform: pin.platform.clone(),
-                bytes,
-                about,
-            };
-            self.other(deed, &resource.id);
-        }
-        if let Some(free) = images.free.filter(|free| *free < room) {
-            let (free, room) = (size(free), size(room));
-            let why = format!("Docker has {free} left for images, and this needs about {room}");
-            self.refused =
-                Some(Refusal { why, hint: "make room there: `docker system df` shows what takes it".into() });
-        }
     }
 
     fn compose_up(
@@ -339,7 +302,7 @@ impl Wishes {
             recreate,
             start,
             remove: remove.into_iter().collect(),
-            pulled: !project.pins.is_empty() && project.services.keys().all(|service| pinned(project, service)),
+            pulled: images::all_pinned(project),
             before: claim.and_then(|claim| claim.project.as_ref()).map(|was| was.files.clone()).unwrap_or_default(),
         };
         self.other(deed, &resource.id);
@@ -414,8 +377,8 @@ impl Wishes {
         wish.verb = wish.verb.take().max(Some(verb));
     }
 
-    fn other(&mut self, deed: Deed, cause: &ResourceId) {
-        self.others.push(Effect { deed, causes: vec![cause.clone()], why: None });
+    pub(super) fn other(&mut self, deed: Deed, cause: &ResourceId) {
+        self.others.push(Effect::new(deed, vec![cause.clone()]));
     }
 
     /// The effects in the order in which they happen.
@@ -429,7 +392,7 @@ impl Wishes {
         if !self.packages.is_empty() {
             let causes = self.packages.values().flatten().cloned().collect::<Causes>().into_iter().collect();
             let packages = self.packages.into_keys().collect();
-            effects.push(Effect { deed: Deed::Install { packages }, causes, why: None });
+            effects.push(Effect::new(Deed::Install { packages }, causes));
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
@@ -437,8 +400,9 @@ impl Wishes {
         (effects, self.others) = ([pulls, effects].concat(), others);
         for (unit, wish) in self.units {
             let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
+            let shares: Vec<_> = causes.iter().map(|cause| (cause.clone(), unit.clone())).collect();
+            let effect = |deed, why| Effect { deed, causes: causes.clone(), why, shares: shares.clone() };
             let units = vec![unit];
-            let effect = |deed, why| Effect { deed, causes: causes.clone(), why };
             if let Some(switch) = wish.switch {
                 let (stage, deed) = match switch {
                     Switch::Disable => (0, Deed::Disable { units: units.clone() }),
@@ -460,7 +424,7 @@ impl Wishes {
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((2, 0, Effect { deed: Deed::DaemonReload, causes, why: None }));
+            placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
         }
         for effect in self.others {
             let stage = if effect.deed.phase() < Phase::After { 0 } else { 3 };
@@ -502,28 +466,16 @@ fn merge_or_push(effects: &mut Vec<Effect>, effect: Effect, needs: &BTreeMap<&Re
         && !effect.causes.iter().any(|cause| {
             needs.get(cause).is_some_and(|needed| last.causes.iter().any(|earlier| needed.contains(earlier)))
         })
-        && let Some(units) = same_verb(&mut last.deed, &effect.deed)
+        && std::mem::discriminant(&last.deed) == std::mem::discriminant(&effect.deed)
+        && let Some(units) = last.deed.units_mut()
     {
         units.extend(effect.deed.units().iter().cloned());
+        last.shares.extend(effect.shares);
         let causes = effect.causes.into_iter().filter(|cause| !last.causes.contains(cause)).collect::<Vec<_>>();
         last.causes.extend(causes);
         return;
     }
     effects.push(effect);
-}
-
-fn same_verb<'a>(last: &'a mut Deed, next: &Deed) -> Option<&'a mut Vec<String>> {
-    match (last, next) {
-        (Deed::Stop { units }, Deed::Stop { .. })
-        | (Deed::Disable { units }, Deed::Disable { .. })
-        | (Deed::Enable { units }, Deed::Enable { .. })
-        | (Deed::Reenable { units }, Deed::Reenable { .. })
-        | (Deed::Start { units }, Deed::Start { .. })
-        | (Deed::Restart { units }, Deed::Restart { .. })
-        | (Deed::Reload { units }, Deed::Reload { .. })
-        | (Deed::Bring { units }, Deed::Bring { .. }) => Some(units),
-        _ => None,
-    }
 }
 
 fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Option<Switch> {
@@ -543,10 +495,6 @@ fn is_active(seen: &UnitSeen) -> bool {
 /// Whether a path is a drop-in of a unit.
 fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
-}
-
-fn pinned(project: &Project, service: &String) -> bool {
-    project.pins.iter().any(|pin| pin.services.contains(service))
 }
 
 /// Running, or done with its work.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::CreateImageOptions;
+use bollard::query_parameters::{CreateImageOptions, RemoveImageOptions};
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use camino::Utf8Path;
 use futures_util::StreamExt as _;
@@ -109,6 +109,12 @@ impl Engine {
         };
         let late = |_| Err(Error::new(Kind::Host, format!("{what} was not pulled within {} s", PULL.as_secs())));
         tokio::time::timeout(PULL, work).await.unwrap_or_else(late)
+    }
+
+    /// Removes an image, unless something uses it.
+    pub async fn discard(&self, image: &str) -> Result<()> {
+        let removed = self.0.remove_image(image, None::<RemoveImageOptions>, None).await;
+        removed.map(|_| ()).map_err(|error| failed(&format!("{image} cannot be removed"), &error))
     }
 
     async fn pull_once(&self, image: &Wanted<'_>, on_progress: &mut OnProgress<'_>) -> Result<(), String> {

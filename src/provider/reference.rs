@@ -81,9 +81,10 @@ fn is_host(text: &str) -> bool {
     let (name, port) = text.rsplit_once(':').filter(|(_, port)| !port.contains(']')).unwrap_or((text, "0"));
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let clean = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
-    let sound = address.map_or(!name.is_empty() && name.chars().all(clean), |address| {
-        address.chars().all(|c| c.is_ascii_hexdigit() || c == ':')
-    });
+    let sound = address
+        .map_or(name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(clean), |address| {
+            address.chars().all(|c| c.is_ascii_hexdigit() || c == ':')
+        });
     sound && port.parse::<u16>().is_ok()
 }
 

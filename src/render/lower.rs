@@ -1,12 +1,12 @@
 //! All stacks of one host, written out in two passes: first where everything listens, then everything.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::base::diagnostic::{Problems, Span};
-use crate::base::id::{HostName, ResourceId};
+use crate::base::id::{HostName, Kind, ResourceId};
 use crate::base::template::Scope;
 use crate::load::{Config, Stack};
 use crate::render::names::{self, Names};
@@ -26,9 +26,9 @@ pub(super) fn lower(config: &Config, host: &HostName, facts: Option<&Value>) -> 
     let mut lowered = Lowered::default();
     let scopes = scopes(config, host, facts, &mut lowered);
     let problems = RefCell::new(std::mem::take(&mut lowered.problems));
-    let ports = ports(config, host, &scopes);
+    let listening = listening(config, host, &scopes);
     for (stack, scope) in &scopes {
-        let on = lowering(config, host, stack, scope, &ports, &problems);
+        let on = lowering(config, host, stack, scope, &listening, &problems);
         for (spec, span) in &stack.resources {
             on.needs_facts.set(false);
             lowered.resources.extend(spec.lower(&on));
@@ -61,15 +61,30 @@ fn scopes<'c>(
     scopes
 }
 
+/// What the first pass found out.
+#[derive(Default)]
+struct Listening {
+    /// Where resources listen.
+    ports: BTreeMap<ResourceId, (String, u16)>,
+    /// Kinds of which something could not be read.
+    unread: BTreeSet<Kind>,
+}
+
 /// Where the resources of all stacks listen. What is wrong with them is reported by the second pass.
-fn ports(config: &Config, host: &HostName, scopes: &[(&Stack, Scope)]) -> BTreeMap<ResourceId, (String, u16)> {
-    let (nothing, quiet) = (BTreeMap::new(), RefCell::default());
-    let mut ports = BTreeMap::new();
+fn listening(config: &Config, host: &HostName, scopes: &[(&Stack, Scope)]) -> Listening {
+    let (nothing, quiet) = (Listening::default(), RefCell::<Problems>::default());
+    let mut found = Listening::default();
     for (stack, scope) in scopes {
         let on = lowering(config, host, stack, scope, &nothing, &quiet);
-        ports.extend(stack.resources.iter().flat_map(|(spec, _)| spec.endpoints(&on)));
+        for (spec, _) in &stack.resources {
+            let before = quiet.borrow().errors();
+            found.ports.extend(spec.endpoints(&on));
+            if quiet.borrow().errors() > before {
+                found.unread.insert(spec.kind());
+            }
+        }
     }
-    ports
+    found
 }
 
 fn lowering<'a>(
@@ -77,7 +92,7 @@ fn lowering<'a>(
     host: &'a HostName,
     stack: &'a Stack,
     scope: &'a Scope,
-    ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    listening: &'a Listening,
     problems: &'a RefCell<Problems>,
 ) -> Lowering<'a> {
     Lowering {
@@ -87,7 +102,8 @@ fn lowering<'a>(
         files: &config.files,
         templates: &config.templates,
         scope,
-        ports,
+        ports: &listening.ports,
+        unread: &listening.unread,
         registries: &stack.registries,
         needs_facts: Cell::new(false),
         problems,

@@ -52,6 +52,18 @@ fn found(body: &str) -> Vec<String> {
     lines(&render(&one(body), &host("web-1"), None).problems)
 }
 
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let body =
+        "on \"web-1\"\ncompose \"app\" file=\"compose.yaml\"\nsite \"x.org\" { proxy \"/\" to=\"compose:app/web\" }";
+    let config = config(&[
+        ("stacks/s/stack.kdl", &format!("stack \"s\" {{\n{body}\n}}")),
+        ("stacks/s/compose.yaml", "services:\n  web:\n    image: \"x\n    ports: [\"80:80\"]\n"),
+    ]);
+    let found = lines(&render(&config, &host("web-1"), None).problems);
+    assert!(found.len() == 1 && found[0].starts_with("stacks/s/compose.yaml:"), "{found:?}");
+}
+
 /// The text of a file on a host where nothing is wrong.
 fn text(config: &Config, name: &str, path: &str) -> String {
     let rendering = render(config, &host(name), None);

@@ -119,6 +119,7 @@ impl Compose {
             services,
             running: self.running,
             pins: Vec::new(),
+            keep: self.images.keep(on)?,
         });
         Some(resource)
     }

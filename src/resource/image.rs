@@ -18,11 +18,15 @@ use crate::resource::state::{Content, Owner, PathState, Pin};
 /// The file that says which image exactly runs; Compose reads it after all others.
 pub const OVERRIDE: &str = "compose.reconcile.yaml";
 
+/// How many former digests stay where nothing is said.
+const KEPT: usize = 2;
+
 /// How the images of a project are followed, as a stack says it.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
     all: Option<Rule>,
     some: Vec<(Text, Rule)>,
+    keep: Option<Text>,
 }
 
 /// How one image is followed, or all.
@@ -79,13 +83,17 @@ pub struct Used {
 impl Images {
     /// Reads `images track="tag"` and `image "ghcr.io/acme/api" track="semver:^1.4"`.
     pub fn decode(reader: &mut Reader<'_>) -> Self {
-        let all = reader.child("images").map(Rule::decode);
+        let mut keep = None;
+        let all = reader.child("images").map(|mut child| {
+            keep = child.value("keep");
+            Rule::decode(child)
+        });
         let some = reader.children("image").into_iter().filter_map(|mut child| {
             let name = child.required("the name of an image");
             let rule = Rule::decode(child);
             Some((name?, rule))
         });
-        Images { some: some.collect(), all }
+        Images { some: some.collect(), all, keep }
     }
 
     /// The images that are followed, of those that the services use.
@@ -125,6 +133,14 @@ impl Images {
             }
         }
         Some(images)
+    }
+
+    /// How many former digests of each image stay.
+    pub fn keep(&self, on: &Lowering<'_>) -> Option<usize> {
+        let Some(text) = &self.keep else { return Some(KEPT) };
+        on.parsed(text, "a number of images, from 1", |word| {
+            word.parse().ok().filter(|number| (1..1000).contains(number))
+        })
     }
 
     /// The rules for single images, by the name of the image.

@@ -23,6 +23,8 @@ pub struct Site<'a> {
     pub pools: &'a [LoweredPool],
     /// The headers of all its answers.
     pub headers: &'a [(String, String)],
+    /// The variable that says how the visitor came: `$scheme`, or what a proxy in front says.
+    pub scheme: &'a str,
 }
 
 /// Settings of the whole server block.
@@ -182,7 +184,7 @@ pub fn lower_all(locations: &[Location], on: &Lowering<'_>, site: &Site<'_>) -> 
             Location::Root { folder, spa, index } => root(on, folder, *spa, index.as_ref()),
             Location::Redirect { path, to, code } => redirect(on, path, to, code.as_ref()),
             // Without the proxy these requests would look for files that are not here.
-            Location::Expires { extensions, lifetime } => expires(on, site, extensions, lifetime, whole.clone()),
+            Location::Expires { extensions, lifetime } => expires(on, extensions, lifetime, whole.clone()),
         };
         all.push(lowered);
     }
@@ -248,13 +250,7 @@ fn redirect(on: &Lowering<'_>, path: &Text, to: &Text, code: Option<&Text>) -> O
     Some(Lowered::new(value, Some(route)))
 }
 
-fn expires(
-    on: &Lowering<'_>,
-    site: &Site<'_>,
-    extensions: &[Text],
-    lifetime: &Text,
-    proxy: Option<Value>,
-) -> Option<Lowered> {
+fn expires(on: &Lowering<'_>, extensions: &[Text], lifetime: &Text, proxy: Option<Value>) -> Option<Lowered> {
     let extension = |word: &str| {
         let word = word.strip_prefix('.').unwrap_or(word);
         (!word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric())).then(|| word.to_string())
@@ -262,9 +258,8 @@ fn expires(
     let extensions: Option<Vec<String>> =
         extensions.iter().map(|text| on.parsed(text, "a file name extension", extension)).collect();
     let lines = vec![line("expires", time(on, lifetime)?)];
-    let headers = repeated(site, &[("Cache-Control".into(), "public, no-transform".into())]);
     let matcher = format!("~* \\.({})$", extensions?.join("|"));
-    let value = context! { match => matcher, lines, proxy => proxy.unwrap_or(Value::from(false)), headers };
+    let value = context! { match => matcher, lines, proxy => proxy.unwrap_or(Value::from(false)), headers => Vec::<Value>::new() };
     Some(Lowered::new(value, None))
 }
 

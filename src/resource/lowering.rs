@@ -1,14 +1,14 @@
 //! What a kind is given to turn its spec into a resource for one host.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
-use crate::base::id::{HostName, ResourceId, StackName};
+use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
 use crate::resource::registry::Registry;
 use crate::resource::state::Content;
@@ -31,6 +31,8 @@ pub struct Lowering<'a> {
     /// Where resources of this host listen, from a first pass over [`Spec::endpoints`](super::spec::Spec::endpoints):
     /// what `to="unit:go-api"` stands for. Empty during that pass itself.
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    /// Kinds of which something could not be read in that pass: what listens as one of them is not known.
+    pub unread: &'a BTreeSet<Kind>,
     /// The registries that are described, those of the stack last.
     pub registries: &'a [Registry],
     /// Set when a text asked for facts that are not known yet. What was lowered is then not to be used.

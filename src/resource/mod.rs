@@ -6,6 +6,7 @@
 
 mod access;
 mod body;
+mod calendar;
 pub mod compose;
 mod compose_env;
 mod compose_file;

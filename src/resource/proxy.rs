@@ -126,7 +126,7 @@ impl Proxy {
             ("Host".into(), "$host".into()),
             ("X-Real-IP".into(), "$remote_addr".into()),
             ("X-Forwarded-For".into(), "$proxy_add_x_forwarded_for".into()),
-            ("X-Forwarded-Proto".into(), "$scheme".into()),
+            ("X-Forwarded-Proto".into(), site.scheme.into()),
         ];
         if self.websocket {
             headers.push(("Upgrade".into(), "$http_upgrade".into()));

@@ -32,7 +32,10 @@ pub fn resolve(on: &Lowering<'_>, text: &Text) -> Option<Hop> {
         return None;
     };
     let Some((host, port)) = on.endpoint(&id) else {
-        on.report(unknown(on, &id).at(&text.span, "named here"));
+        // What cannot be read has been reported for itself.
+        if !on.unread.contains(&id.kind) {
+            on.report(unknown(on, &id).at(&text.span, "named here"));
+        }
         return None;
     };
     Some(Hop { url: format!("http://{host}:{port}"), to: Some((host, port)), reference: Some(resource_of(id)) })

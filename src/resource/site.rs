@@ -117,7 +117,12 @@ impl Site {
         };
         let headers = Header::lower_all(&self.headers, on);
         let (names, listens, pools, headers) = (names?, listens?, pools?, headers?);
-        let site = location::Site { name, pools: &pools, headers: &headers };
+        // Who listens on this machine alone stands behind a tunnel or another proxy, which knows how the visitor came.
+        let behind = !listens.is_empty() && listens.iter().all(|(_, listen)| listen.as_ref().is_none_or(is_loopback));
+        let passes_on = self.locations.iter().any(|location| matches!(location, Location::Proxy(_)));
+        let scheme = (behind && passes_on).then(|| variable("scheme", name));
+        let visitor = scheme.as_ref().map_or("$scheme".into(), |variable| format!("${variable}"));
+        let site = location::Site { name, pools: &pools, headers: &headers, scheme: &visitor };
         let locations = location::lower_all(&self.locations, on, &site)?;
         let snippets: Option<Vec<_>> = self.snippets.iter().map(|text| snippet(on, text)).collect();
         let mut settings: Vec<Value> = locations.iter().flat_map(|location| location.server.clone()).collect();
@@ -144,6 +149,7 @@ impl Site {
             snippets => snippets?.iter().map(|snippet| snippet.trim().to_string()).collect::<Vec<_>>(),
             upgrade => upgrade.unwrap_or_default(),
             cache => cache.unwrap_or_default(),
+            scheme => scheme.unwrap_or_default(),
             tls => tls.unwrap_or(Value::from(())),
             redirect_http => self.tls.as_ref().is_some_and(|tls| tls.redirect),
         };
@@ -201,6 +207,12 @@ impl Tls {
         let (cert, key) = (value::word(on, &self.cert)?, value::word(on, &self.key)?);
         Some(context! { cert, key })
     }
+}
+
+/// Whether it can be reached from this machine alone.
+fn is_loopback(listen: &Listen) -> bool {
+    let address = listen.address.as_deref().unwrap_or_default();
+    address.starts_with("127.") || matches!(address, "localhost" | "::1" | "[::1]")
 }
 
 fn header_value((name, value): &(String, String)) -> Value {

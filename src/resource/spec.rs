@@ -1,7 +1,7 @@
 //! What a stack says of one resource, before it is written out for a host.
 
 use crate::base::decode::Reader;
-use crate::base::id::ResourceId;
+use crate::base::id::{Kind, ResourceId};
 use crate::resource::Resource;
 use crate::resource::compose::Compose;
 use crate::resource::directory::Directory;
@@ -54,6 +54,20 @@ impl Spec {
                 reader.finish();
                 None
             }
+        }
+    }
+
+    /// The kind of the resources it makes.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Spec::Packages(_) => Kind::Packages,
+            Spec::Directory(_) => Kind::Directory,
+            Spec::File(_) => Kind::File,
+            Spec::Unit(_) => Kind::Unit,
+            Spec::Timer(_) => Kind::Timer,
+            Spec::Site(_) => Kind::Site,
+            Spec::Compose(_) => Kind::Compose,
+            Spec::Tunnel(_) => Kind::Tunnel,
         }
     }
 

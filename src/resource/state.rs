@@ -130,6 +130,8 @@ pub struct Project {
     pub running: bool,
     /// The images that are pinned to a digest.
     pub pins: Vec<Pin>,
+    /// How many former digests of each image stay on the host, for going back.
+    pub keep: usize,
 }
 
 /// An image by its digest.

@@ -5,6 +5,7 @@ use minijinja::context;
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::Kind;
+use crate::resource::calendar::is_calendar;
 use crate::resource::lowering::Lowering;
 use crate::resource::service::{Defaults, Service};
 use crate::resource::state::{Content, UnitState};
@@ -110,13 +111,22 @@ impl Timer {
     }
 
     fn content(&self, on: &Lowering<'_>, name: &str, target: Option<&str>) -> Option<Content> {
-        let lines: Vec<_> = self.settings.iter().map(|(key, text)| Some((*key, value::word(on, text)?))).collect();
+        let lines: Vec<_> = self.settings.iter().map(|(key, text)| Some((*key, setting(on, key, text)?))).collect();
         let mut lines: Vec<_> = lines.into_iter().collect::<Option<_>>()?;
         lines.extend(target.map(|target| ("Unit", target.to_string())));
         let lines: Vec<_> = lines.into_iter().map(|(key, value)| context! { key, value }).collect();
         let context = context! { managed => on.banner(), description => format!("When to run {name}"), timer => lines };
         on.template("systemd/timer.j2", context, false, &self.origin)
     }
+}
+
+/// When it elapses must be said in systemd's way: a timer that never elapses is noticed by nobody.
+fn setting(on: &Lowering<'_>, key: &str, text: &Text) -> Option<String> {
+    if key == "OnCalendar" {
+        let what = "a time such as `daily`, `Mon..Fri 08:30` or `*-*-01 04:00` (see systemd.time(7))";
+        on.parsed(text, what, |word| is_calendar(word).then_some(()))?;
+    }
+    value::word(on, text)
 }
 
 fn add(resource: &mut Resource, unit: &str, content: Content) {

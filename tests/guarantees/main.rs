@@ -4,8 +4,10 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod bounded;
 mod crash;
 mod expect;
+mod extent;
 mod fleet;
 mod hostile;
 mod older;

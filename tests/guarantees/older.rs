@@ -86,7 +86,7 @@ fn g04_an_older_host_too() {
     host.sh("systemctl start docker");
     assert!(refusal.contains("its containers cannot be removed"), "{refusal}");
     assert_eq!(repo.plan().changes().count(), 7);
-    repo.apply();
+    repo.apply_all_the_same();
     repo.is_settled();
     let left = "cd /etc/systemd/system; ls -d g04-older* cloudflared* *.wants/g04-older* *.wants/cloudflared* /etc/nginx/sites-*/g04-older* /etc/cloudflared/* /srv/g04-older /srv/g04-older-app 2>/dev/null; \
         docker ps -aq --filter label=com.docker.compose.project=g04-older-app; \

@@ -52,7 +52,7 @@ fn g04_the_second_run_is_empty_and_a_commit_touches_one_stack_only() {
     for stack in ["app", "kinds"] {
         repo.drop_stack(stack);
     }
-    repo.apply();
+    repo.apply_all_the_same();
     repo.is_settled();
     assert_eq!(host.sh("ls /etc/systemd/system /etc/nginx/sites-enabled /srv | grep -x 'g04.*'; docker ps -aq --filter label=com.docker.compose.project=g04-app"), "g04-other\n");
 }

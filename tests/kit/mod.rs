@@ -295,10 +295,7 @@ impl Repo {
     pub fn plan_with(&self, args: &[&str]) -> Plan {
         let ran = self.run(&[&["plan", "--json"], args].concat());
         let plan = Plan(ran.json());
-        let hosts = plan.0["hosts"].as_array().into_iter().flatten();
-        let refused = hosts
-            .flat_map(|host| host["stacks"].as_array().into_iter().flatten())
-            .any(|stack| !stack["refused"].is_null());
+        let refused = plan.stacks().any(|stack| !stack["refused"].is_null()) || !plan.held().is_empty();
         assert_eq!(ran.code, i32::from(refused), "{ran:?}");
         plan
     }
@@ -317,7 +314,16 @@ impl Repo {
     /// Applies without success.
     pub fn fail(&self) -> Ran {
         let ran = self.run(&["apply", "--yes", "--json"]);
-        assert_eq!(ran.code, 1, "{}\n{}", ran.out, ran.err);
+        assert_ne!(ran.code, 0, "{}\n{}", ran.out, ran.err);
+        ran.is_truthful();
+        ran
+    }
+
+    /// Applies what nobody does by the way: removing everything, or what is protected.
+    pub fn apply_all_the_same(&self) -> Ran {
+        let digest = self.plan().digest();
+        let ran = self.run(&["apply", "--json", "--override", &digest]);
+        assert_eq!(ran.code, 0, "{}\n{}", ran.out, ran.err);
         ran
     }
 
@@ -336,6 +342,29 @@ impl Ran {
 
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The exit code is what the outcomes say.
+    pub fn is_truthful(&self) {
+        let json = self.json();
+        let hosts: Vec<&Value> = json["hosts"].as_array().expect("hosts").iter().collect();
+        let wrong = |host: &Value| -> BTreeSet<String> {
+            let outcomes = host["outcomes"].as_object().expect("outcomes").values();
+            let words = outcomes.filter_map(|word| word.as_str().map(String::from));
+            words.filter(|word| !["applied", "unchanged", "skipped", "held"].contains(&word.as_str())).collect()
+        };
+        let good = hosts.iter().filter(|host| host["error"].is_null() && wrong(host).is_empty()).count();
+        let back = |host: &&Value| {
+            let mut words = wrong(host);
+            host["error"].is_null() && words.remove("rolled-back") && words.iter().all(|word| word == "blocked")
+        };
+        let code = match good {
+            good if good == hosts.len() => 0,
+            0 if hosts.iter().all(back) => 4,
+            0 => 1,
+            _ => 3,
+        };
+        assert_eq!((self.code, &json["exit_code"]), (code, &Value::from(code)), "{}", self.out);
     }
 
     /// How a resource ended on the only host, or on the first.
@@ -370,6 +399,14 @@ impl Plan {
     fn stacks(&self) -> impl Iterator<Item = &Value> {
         let hosts = self.0["hosts"].as_array().into_iter().flatten();
         hosts.flat_map(|host| host["stacks"].as_array().into_iter().flatten())
+    }
+
+    /// What nobody does by the way, so that nothing is done on its host.
+    pub fn held(&self) -> Vec<String> {
+        let hosts = self.0["hosts"].as_array().into_iter().flatten();
+        let hazards = hosts.flat_map(|host| host["hazards"].as_array().into_iter().flatten());
+        let held = hazards.filter(|hazard| hazard["unless"] == "overridden");
+        held.map(|hazard| hazard["what"].as_str().unwrap_or_default().to_string()).collect()
     }
 
     /// The names of the stacks that have changes.

@@ -8,6 +8,7 @@
 #
 #   stages        the staging directories, so that they can be removed
 #   order         the transactions, one on a line
+#   extent        `stack`, or `host` where all transactions go well together or not at all
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them
@@ -93,7 +94,7 @@ last_phase() {
 # All that a revert or the end of transaction $1 will need is on the disk before anything changes.
 save_plan() {
   dir=$run_dir/$1
-  set -- "$run_dir/order" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
+  set -- "$run_dir/order" "$run_dir/extent" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
     "$dir/ledger.path" "$dir/ledger.before" "$dir/ledger.after"
   if [ -f "$ledger" ]; then
     cp -- "$ledger" "$dir/ledger.was" || return 1
@@ -354,7 +355,7 @@ take_away() {
 
 # ---- the run
 
-# Transactions of runs that died: reverted, unless they were done and needed no confirmation or had it.
+# Transactions of runs that died: reverted, unless they were done and needed neither a confirmation nor each other.
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
@@ -363,7 +364,8 @@ recover() {
     set -f
     say "recovering $run"
     unconfirmed=''
-    if [ -p "$run_dir/confirmed" ] && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
+    find_extent
+    if { [ -p "$run_dir/confirmed" ] || [ "$extent" = host ]; } && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
     for name in $(backwards_order); do
       last_phase "$name"
       case $at$unconfirmed in switching* | doneyes) revert "$name" ;; esac
@@ -420,6 +422,23 @@ await_confirmation() {
   return "$confirmed"
 }
 
+# Whether all transactions go well together or not at all: `host` in the file. Runs of older versions did not say.
+find_extent() {
+  extent=stack
+  if [ -f "$run_dir/extent" ]; then IFS= read -r extent <"$run_dir/extent"; fi
+}
+
+# Where everything goes together, what was done before $1 failed goes back too, and nothing further is begun.
+give_up() {
+  for name in $(backwards_order); do
+    last_phase "$name"
+    case $at in
+      "done") revert "$name" ;;
+      staged) [ "$name" = "$1" ] || outcome "$name" blocked ;;
+    esac
+  done
+}
+
 revert_run() {
   say "unconfirmed"
   for name in $(backwards_order); do
@@ -463,8 +482,12 @@ apply() {
   fi
   order=$(cat "$run_dir/order")
   for name in $order; do printf 'staged\n' >"$run_dir/$name/phase"; done
+  find_extent
   for name in $order; do
-    transaction "$name"
+    transaction "$name" && continue
+    [ "$extent" = host ] || continue
+    give_up "$name"
+    break
   done
   if await_confirmation; then : >"$run_dir/ended"; else revert_run; fi
   clean_up

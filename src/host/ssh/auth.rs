@@ -28,7 +28,7 @@ struct KeyFile {
 
 /// Logs in, or fails with [`Kind::Auth`] saying what was tried; with [`Kind::Unreachable`] if the link is lost.
 pub fn log_in(session: &Session, plan: &Plan, prompt: &dyn Prompt, clock: &Clock) -> Result<()> {
-    let mut login = Login { session, plan, prompt, clock, tried: Vec::new() };
+    let mut login = Login { session, plan, prompt, clock, tried: Vec::new(), missing: Vec::new() };
     let files = login.key_files();
     let offered = login.with_agent(&files)?;
     if !session.authenticated() {
@@ -50,6 +50,8 @@ struct Login<'a> {
     clock: &'a Clock,
     /// What was tried, for the error.
     tried: Vec<String>,
+    /// Key files that were asked for and are not there.
+    missing: Vec<Utf8PathBuf>,
 }
 
 impl Login<'_> {
@@ -63,7 +65,12 @@ impl Login<'_> {
             match read_key(path) {
                 Ok(key) => files.push(key),
                 // Default files need not be there; one that was asked for is worth a word.
-                Err(cause) if self.plan.config.identities_given => self.tried.push(format!("{path}: {cause}")),
+                Err(cause) if self.plan.config.identities_given => {
+                    if cause.kind() == std::io::ErrorKind::NotFound {
+                        self.missing.push(path.clone());
+                    }
+                    self.tried.push(format!("{path}: {cause}"));
+                }
                 Err(_) => {}
             }
         }
@@ -180,7 +187,13 @@ impl Login<'_> {
     fn refused(&self, methods: &str) -> Error {
         let Plan { label, config, .. } = self.plan;
         let tried = if self.tried.is_empty() { "no key was found".to_string() } else { self.tried.join("; ") };
-        Error::new(Kind::Auth, format!("{label} does not let in the user {} ({tried})", config.user)).hint(format!(
+        let error = Error::new(Kind::Auth, format!("{label} does not let in the user {} ({tried})", config.user));
+        if let Some(path) = self.missing.first() {
+            return error.hint(format!(
+                "there is no key file {path}: mend `identity` in hosts/*.kdl, or IdentityFile in ~/.ssh/config"
+            ));
+        }
+        error.hint(format!(
             "the server accepts: {methods}. Put a public key into ~{}/.ssh/authorized_keys there, and the private one into \
              the agent (ssh-add) or name it by IdentityFile",
             config.user

@@ -41,11 +41,26 @@ host "sandbox" transport="local" root=".sandbox" {{ sudo #false }}
 }
 
 #[test]
+fn this_machine_is_reached_at_its_own_address() {
+    let config = good(&[
+        REPO,
+        (
+            "hosts/x.kdl",
+            "defaults { sudo }\nhost \"here\" transport=\"local\"\nhost \"box\" transport=\"local\" root=\"x\"",
+        ),
+    ]);
+    assert_eq!(config.hosts[&name("here")].address(), "127.0.0.1");
+    assert!(matches!(config.hosts[&name("here")].target, Target::Local { sudo: true, .. }));
+    assert!(matches!(config.hosts[&name("box")].target, Target::Local { sudo: false, .. }), "nothing to be root for");
+}
+
+#[test]
 fn what_can_be_wrong_with_hosts() {
     let cases = [
         "host",
         "host \"a b\"",
         "host \"all\"",
+        "host \"box\" transport=\"local\" root=\"x\" sudo=#true",
         "host \"a\"\nhost \"a\"",
         "host \"a\" address=\"10.0.0.1\"\nhost \"b\" address=\"10.0.0.1\" port=22",
         "host \"a\" port=70000",

@@ -50,7 +50,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let templates = Templates::new(BTreeMap::new()).expect("the built-in templates are valid");
     let scope = scope();
     let (host, stack) = (HostName::new("web-1").expect("valid"), StackName::new("demo").expect("valid"));
-    let nothing = BTreeMap::new();
+    let (nothing, unread) = (BTreeMap::new(), std::collections::BTreeSet::new());
     let on = || Lowering {
         host: &host,
         stack: &stack,
@@ -59,6 +59,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         templates: &templates,
         scope: &scope,
         ports: &nothing,
+        unread: &unread,
         registries: &[],
         needs_facts: Cell::new(false),
         problems: &problems,

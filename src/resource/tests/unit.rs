@@ -14,6 +14,16 @@ fn a_secret_in_the_environment_makes_the_file_secret() {
     assert!(String::from_utf8_lossy(&content.bytes).contains("Environment=\"DB=pw=hunter2 50%%\""));
 }
 
+/// What systemd 252 and 257 take (`+`) and refuse (`-`), as `systemd-analyze calendar` says.
+#[test]
+fn a_calendar_is_what_systemd_takes_for_one() {
+    for line in include_str!("calendar.txt").lines() {
+        let (sign, word) = line.split_at(2);
+        let outcome = lower(&format!("timer \"a\" on-calendar=\"{word}\" exec=\"/bin/x\""));
+        assert_eq!(outcome.problems.is_empty(), sign == "+ ", "{word}: {}", outcome.complaints());
+    }
+}
+
 #[test]
 fn every_setting_has_its_line() {
     let outcome = lower(

@@ -1,0 +1,101 @@
+//! What lets people into a host, keeps it on the network and alive. Never removed or stopped by the way.
+
+use camino::Utf8Path;
+
+/// Units without which nobody gets in.
+const UNITS: [&str; 14] = [
+    "ssh.service",
+    "ssh.socket",
+    "sshd.service",
+    "sshd.socket",
+    "networking.service",
+    "NetworkManager.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-resolved.service",
+    "netplan-ovs-cleanup.service",
+    "dbus.service",
+    "dbus.socket",
+    "systemd-logind.service",
+    "systemd-user-sessions.service",
+];
+
+/// Trees and files of which the same is true: who may log in and become root, how the network is set up, what boots.
+const PATHS: [&str; 29] = [
+    "/etc/ssh",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/pam.d",
+    "/etc/security",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/network",
+    "/etc/netplan",
+    "/etc/NetworkManager",
+    "/etc/systemd/network",
+    "/etc/systemd/networkd.conf",
+    "/etc/systemd/resolved.conf",
+    "/etc/resolv.conf",
+    "/etc/nftables.conf",
+    "/etc/iptables",
+    "/etc/ufw",
+    "/etc/hosts.allow",
+    "/etc/hosts.deny",
+    "/usr/sbin/sshd",
+    "/usr/bin/sudo",
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+    "/var/lib/reconcile",
+];
+
+/// Where units are described.
+const UNIT_TREES: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+
+/// Whether losing or spoiling this path can lock everybody out.
+pub(super) fn is_protected_path(path: &Utf8Path) -> bool {
+    let of_unit = || {
+        let tree = UNIT_TREES.iter().find_map(|tree| path.strip_prefix(tree).ok());
+        let unit = tree.and_then(|rest| rest.components().next());
+        unit.is_some_and(|unit| is_protected_unit(unit.as_str().strip_suffix(".d").unwrap_or(unit.as_str())))
+    };
+    // The keys by which anybody logs in, wherever their home is.
+    let of_keys = || path.components().any(|part| part.as_str() == ".ssh");
+    PATHS.iter().any(|protected| path.starts_with(protected)) || of_keys() || of_unit()
+}
+
+/// Whether nobody gets in without this unit.
+pub(super) fn is_protected_unit(unit: &str) -> bool {
+    // One of several, such as `ssh@0.service`, is as good as the whole.
+    let template = unit.split_once('@').map(|(name, _)| format!("{name}.service"));
+    UNITS.contains(&unit) || template.is_some_and(|template| UNITS.contains(&template.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g10_the_way_in_is_protected_and_its_neighbours_are_not() {
+        for path in [
+            "/etc/ssh/sshd_config.d/x.conf",
+            "/home/deploy/.ssh/authorized_keys",
+            "/root/.ssh",
+            "/etc/sudoers.d/deploy",
+            "/etc/systemd/system/ssh.service",
+            "/etc/systemd/system/ssh.service.d/port.conf",
+            "/etc/systemd/network/10-eth.network",
+        ] {
+            assert!(is_protected_path(path.into()), "{path}");
+        }
+        for path in ["/etc/sshfs.conf", "/etc/systemd/system/sshguard.service", "/etc/motd", "/srv/ssh/x"] {
+            assert!(!is_protected_path(path.into()), "{path}");
+        }
+        assert!(is_protected_unit("sshd.service") && is_protected_unit("ssh@1.service"));
+        assert!(!is_protected_unit("nginx.service") && !is_protected_unit("worker@ssh.service"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Repositories written out, a host that has what an earlier state of them left there, and the plan between the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::id::{HostName, StackName};
+use crate::host::observation::{Observation, PathSeen, Seen, Thing, UnitSeen};
+use crate::ledger::{Claim, Ledger};
+use crate::load::{Config, Secrets, load};
+use crate::plan::HostPlan;
+use crate::plan::host::{Policy, plan};
+use crate::render::render;
+use crate::resource::Desired;
+use crate::resource::state::{Owner, PathState};
+
+pub const HOST: &str = "host \"web\" user=\"root\"";
+
+/// A repository with these stacks for the host `web`.
+pub fn config(hosts: &str, stacks: &[(&str, &str)]) -> Config {
+    let mut files: BTreeMap<Utf8PathBuf, Arc<[u8]>> = BTreeMap::new();
+    files.insert("hosts/hosts.kdl".into(), format!("repo \"test\"\n{hosts}").as_bytes().into());
+    for (name, body) in stacks {
+        let text = format!("stack \"{name}\" {{\non \"web\"\n{body}\n}}");
+        files.insert(format!("stacks/{name}/stack.kdl").into(), text.as_bytes().into());
+    }
+    let nothing = |_: &Utf8Path| Err(io::Error::new(io::ErrorKind::NotFound, "no such file"));
+    let loaded = load(&files, &|_| None, &nothing, Secrets::Required);
+    loaded.map_or_else(|error| panic!("{:?}", error.problems), |(config, _)| config)
+}
+
+fn desired(config: &Config) -> Desired {
+    render(config, &HostName::new("web").unwrap(), None).into_result().unwrap().0
+}
+
+/// A host on which everything that `desired` says has been applied.
+fn applied(desired: &Desired) -> Observation {
+    let mut seen = Observation { systemd: true, ..Observation::default() };
+    let mut ledgers: BTreeMap<StackName, Ledger> = BTreeMap::new();
+    for resource in &desired.resources {
+        let claim = Claim::on(&resource.state, &BTreeMap::new(), "");
+        ledgers.entry(resource.stack.clone()).or_default().claims.insert(resource.id.clone(), claim);
+        for (path, state) in &resource.state.paths {
+            let (thing, mode) = match state {
+                PathState::File { content, mode, .. } => (Thing::File(Some(content.digest)), *mode),
+                PathState::Directory { mode, .. } => (Thing::Directory, *mode),
+                PathState::Link { target } => (Thing::Link(target.clone()), 0o777),
+            };
+            let there = PathSeen { thing, raw_type: 0x8000, mode, ids: (0, 0), owner: Owner::root(), size: 1 };
+            seen.paths.insert(path.clone(), Seen::Present(there));
+        }
+        for unit in resource.state.units.keys() {
+            let is = |text: &str| text.to_string();
+            let unit_seen =
+                UnitSeen { load: is("loaded"), active: is("active"), file_state: is("enabled"), ..UnitSeen::default() };
+            seen.units.insert(unit.clone(), unit_seen);
+        }
+    }
+    let named = ledgers.into_iter().map(|(stack, ledger)| (format!("test/ledger/{stack}"), ledger.to_text()));
+    seen.ledgers = named.collect();
+    seen
+}
+
+/// The plan for a host as `before` left it.
+pub fn plan_of(before: &Config, after: &Config, goes_back: bool) -> HostPlan {
+    plan_from(&applied(&desired(before)), after, goes_back)
+}
+
+/// The plan for a host that looks like this.
+fn plan_from(seen: &Observation, after: &Config, goes_back: bool) -> HostPlan {
+    let (mut seen, desired) = (seen.clone(), desired(after));
+    // What has never been there is absent.
+    for path in desired.resources.iter().flat_map(|resource| resource.state.paths.keys()) {
+        seen.paths.entry(path.clone()).or_insert(Seen::Absent);
+    }
+    let host = &after.hosts[&desired.host];
+    let policy = Policy {
+        repo: &after.repo,
+        stacks: None,
+        adopt: &BTreeSet::new(),
+        refused: &BTreeMap::new(),
+        after: &BTreeMap::new(),
+        offline: false,
+        goes_back,
+        here: after.stacks.keys().cloned().collect(),
+        limits: host.limits,
+        extent: host.extent,
+    };
+    plan(&desired, &seen, &policy)
+}
+
+/// Files with these numbers.
+pub fn files(numbers: std::ops::Range<usize>) -> String {
+    numbers.map(|n| format!("file \"/srv/f{n}\" content=\"{n}\"\n")).collect()
+}
+
+#[test]
+fn each_change_names_its_own_units_alone() {
+    let unit = |name: &str, value: u8| format!("unit \"{name}\" {{ exec \"/bin/x\"\nenv A=\"{value}\"\n}}\n");
+    let stack = |value: u8| format!("{}{}", unit("a", value), unit("b", value));
+    let plan = plan_of(&config(HOST, &[("s", &stack(1))]), &config(HOST, &[("s", &stack(2))]), true);
+    let restarts: Vec<_> = plan.effects().filter(|effect| effect.deed.words().starts_with("restart")).collect();
+    assert_eq!(restarts.len(), 1, "one call for both");
+    assert_eq!(restarts[0].deed.words(), "restart a, b");
+    let own = ["unit:a", "unit:b"].map(|id| restarts[0].share(&id.parse().unwrap()).words());
+    assert_eq!(own, ["restart a", "restart b"]);
+}
+
+#[test]
+fn a_directory_that_goes_with_several_is_said_once() {
+    let body = "directory \"/opt/x\"\n".to_string() + &files(0..3);
+    let (before, after) = (
+        config(HOST, &[("s", &body), ("t", "file \"/t\" content=\"t\"")]),
+        config(HOST, &[("t", "file \"/t\" content=\"t\"")]),
+    );
+    let mut seen = applied(&desired(&before));
+    // As if `/srv` had been made along with the first file of each.
+    let ledger = seen.ledgers.get_mut("test/ledger/s").unwrap();
+    *ledger = ledger.replace("file\t/srv", "directory\t/srv\t755\troot:root\nfile\t/srv");
+    seen.paths.insert("/srv".into(), seen.paths[Utf8Path::new("/opt/x")].clone());
+    let plan = plan_from(&seen, &after, true);
+    let gone: Vec<_> = plan.changes().flat_map(|change| &change.paths).filter(|path| path.path == "/srv").collect();
+    assert_eq!((plan.changes().count(), gone.len()), (4, 1));
+}
