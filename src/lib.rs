@@ -18,6 +18,8 @@
 //!                                         │
 //!                                         ▼
 //!                                       Report   how each resource ended; the ledgers are on the hosts by then
+//!                                         ▼
+//!                                       store      the history of runs, on this side
 //! ```
 //!
 //! [`engine`] is this order, and the one path through it. [`plan`] is a pure function; [`host`] has the two programs
@@ -30,10 +32,10 @@
 //!
 //! ```text
 //! 5  cli                                                       one file per subcommand; alone in printing
-//! 4  engine                                                    the stages in order
+//! 4  engine, store, adopt                                      the stages in order; the history of runs; taking over what is there
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host, provider                                            transports, programs, what they answer; registries, Docker
+//! 1  host, sealed, provider                                    transports, programs; what is encrypted in Git; registries, Docker
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -58,6 +60,7 @@
 //! | step | one line of what a host carries out in a transaction |
 //! | run | one apply, by its id; on a host, its journal |
 //! | debt | a restart or reload that is owed because the files have changed already |
+//! | history | the runs that were made from here, recorded in a file of this side |
 //! | refusal | why a change is not made, and what to do about it |
 //! | outcome | how a resource ended: exactly one of eight words |
 //!
@@ -84,6 +87,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adopt;
 pub mod apply;
 pub mod base;
 pub mod cli;
@@ -96,4 +100,6 @@ pub mod plan;
 pub mod provider;
 pub mod render;
 pub mod resource;
+pub mod sealed;
 pub mod source;
+pub mod store;

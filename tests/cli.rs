@@ -39,6 +39,7 @@ fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
     command.current_dir(directory).args(arguments).stdin(Stdio::null());
     command.env_remove("RECONCILE_REPO").env("RECONCILE_TEST_TOKEN", SECRET);
+    command.env("RECONCILE_STATE_DIR", directory.canonicalize().unwrap().join(".state"));
     command
 }
 

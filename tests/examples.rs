@@ -219,7 +219,11 @@ fn adoption_gives_what_is_there_an_owner_and_writes_nothing() {
 #[test]
 fn g11_secrets_end_in_the_files_they_are_for_and_nowhere_else() {
     for (name, host, expected) in [
-        ("secrets", "mail", &["etc/mailer/config.toml", "etc/systemd/system/mailer.service"][..]),
+        (
+            "secrets",
+            "mail",
+            &["etc/mailer/config.toml", "etc/mailer/dkim.key", "etc/systemd/system/mailer.service"][..],
+        ),
         ("compose-app", "app", &["srv/shop/.env"][..]),
     ] {
         let repository = example(name);

@@ -1,8 +1,8 @@
 //! The SSH transport against real, throw-away OpenSSH servers on the loopback interface.
 
 use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,83 +12,22 @@ use reconcile::base::error::{Error, Kind};
 use reconcile::base::secret::Secret;
 use reconcile::host::ssh::config::Place;
 use reconcile::host::transport::{Connection, Exchange, Nobody, Output, Prompt, SshTarget, Target};
-use tempfile::TempDir;
+
+#[path = "kit/sshd.rs"]
+mod sshd;
+
+use sshd::{Agent, Server, add, keygen, read, user, write};
 
 const LONG: Duration = Duration::from_mins(1);
 
-/// An sshd of our own, with everything it needs in a directory that goes with it.
-struct Server {
-    _temp: TempDir,
-    dir: Utf8PathBuf,
-    port: u16,
-    sshd: Child,
-    /// What `ssh_config` says besides where the server is.
-    config: String,
+/// Connects with a configuration of the server's own.
+trait Connects {
+    fn place(&self) -> Place;
+    async fn connect(&self, target: SshTarget) -> Result<Connection, Error>;
+    async fn connect_asking(&self, target: SshTarget, prompt: Arc<dyn Prompt>) -> Result<Connection, Error>;
 }
 
-impl Server {
-    fn start() -> Server {
-        Server::with("")
-    }
-
-    fn with(extra: &str) -> Server {
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let dir = Utf8PathBuf::from_path_buf(temp.path().into()).expect("a UTF-8 path");
-        for kind in ["ed25519", "ecdsa"] {
-            keygen(&dir.join(format!("host_{kind}")), kind, "");
-        }
-        for kind in ["ed25519", "ecdsa", "rsa"] {
-            keygen(&dir.join(format!("id_{kind}")), kind, "");
-        }
-        keygen(&dir.join("id_locked"), "ed25519", "open sesame");
-        keygen(&dir.join("id_stranger"), "ed25519", "");
-        let mut authorized = String::new();
-        for kind in ["ed25519", "ecdsa", "rsa", "locked"] {
-            authorized += &read(&dir.join(format!("id_{kind}.pub")));
-        }
-        write(&dir.join("authorized_keys"), &authorized);
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut text = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nPidFile none\nStrictModes no\nUsePAM no\nMaxSessions 40\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n{extra}\n"
-        );
-        for line in ["HostKey DIR/host_ed25519", "HostKey DIR/host_ecdsa", "AuthorizedKeysFile DIR/authorized_keys"] {
-            text += &line.replace("DIR", dir.as_str());
-            text.push('\n');
-        }
-        write(&dir.join("sshd_config"), &text);
-        // As root, sshd wants this directory of its package, which its unit makes at boot.
-        _ = std::fs::create_dir("/run/sshd");
-        let log = std::fs::File::create(dir.join("log")).expect("a log");
-        let sshd = Command::new("/usr/sbin/sshd")
-            .args(["-D", "-e", "-f", dir.join("sshd_config").as_str()])
-            .stderr(log)
-            .spawn()
-            .expect("sshd starts");
-        let server = Server { _temp: temp, dir, port, sshd, config: String::new() };
-        server.wait();
-        server.know("ed25519");
-        server
-    }
-
-    fn wait(&self) {
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "sshd: {}", read(&self.dir.join("log")));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Writes `known_hosts` with the host's key of this kind.
-    fn know(&self, kind: &str) {
-        let key = read(&self.dir.join(format!("host_{kind}.pub")));
-        write(&self.dir.join("known_hosts"), &format!("[127.0.0.1]:{} {key}", self.port));
-    }
-
-    fn key(&self, name: &str) -> Utf8PathBuf {
-        self.dir.join(name)
-    }
-
+impl Connects for Server {
     fn place(&self) -> Place {
         let file = self.dir.join("ssh_config");
         write(
@@ -111,35 +50,6 @@ impl Server {
     async fn connect_asking(&self, target: SshTarget, prompt: Arc<dyn Prompt>) -> Result<Connection, Error> {
         Connection::connect_from(&self.place(), &Target::Ssh(target), prompt, Duration::from_secs(30)).await
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        _ = self.sshd.kill();
-        _ = self.sshd.wait();
-    }
-}
-
-fn user() -> String {
-    let id = Command::new("id").arg("-un").output().expect("id runs");
-    String::from_utf8_lossy(&id.stdout).trim().to_string()
-}
-
-fn keygen(path: &Utf8Path, kind: &str, passphrase: &str) {
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", path.as_str()]);
-    if kind == "rsa" {
-        command.args(["-b", "2048"]);
-    }
-    assert!(command.status().expect("ssh-keygen runs").success());
-}
-
-fn read(path: &Utf8Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn write(path: &Utf8Path, text: &str) {
-    std::fs::write(path, text).expect("a file is written");
 }
 
 fn target() -> SshTarget {
@@ -192,10 +102,10 @@ async fn a_stranger_is_not_let_in() {
 struct Answers(Vec<&'static str>, AtomicUsize);
 
 impl Prompt for Answers {
-    fn passphrase(&self, key: &Utf8Path, again: bool) -> Option<Secret> {
+    fn passphrase(&self, key: &Utf8Path, wrong: Option<&Secret>) -> Option<Secret> {
         assert!(key.as_str().ends_with("id_locked"));
         let index = self.1.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(again, index > 0);
+        assert_eq!(wrong.map(Secret::expose), index.checked_sub(1).map(|last| self.0[last]));
         self.0.get(index).map(|answer| Secret::new((*answer).into()))
     }
 }
@@ -213,27 +123,11 @@ async fn an_encrypted_key_is_asked_for() {
     assert!(error.what.contains("needs a passphrase"), "{error}");
 }
 
-/// An agent of our own.
-struct AgentProcess(Child);
-
-impl Drop for AgentProcess {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn the_agent_opens_what_nobody_types() {
     let mut server = Server::start();
     let socket = server.key("agent.sock");
-    let mut agent = AgentProcess(
-        Command::new("ssh-agent").args(["-D", "-a", socket.as_str()]).stdout(Stdio::null()).spawn().expect("agent"),
-    );
-    while !socket.exists() {
-        assert!(agent.0.try_wait().expect("agent").is_none());
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let _agent = Agent::start(&socket);
     // More keys than sshd takes tries, the right one last: it must still come first.
     for index in 0..7 {
         let key = server.key(&format!("other{index}"));
@@ -252,11 +146,6 @@ async fn the_agent_opens_what_nobody_types() {
     server.config = format!("Host box\n  IdentityAgent {socket}\n");
     let connection = server.connect(with_key(server.key("id_locked"))).await.expect("by the agent");
     assert_eq!(sh(&connection, "true").await.status, Ok(0));
-}
-
-fn add(socket: &Utf8Path, key: &Utf8Path) {
-    let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status().expect("ssh-add");
-    assert!(added.success());
 }
 
 #[tokio::test]

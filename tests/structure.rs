@@ -8,12 +8,12 @@ use std::process::Command;
 /// of lower floors, and of its own floor only those that stand before it in its row.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["base"]),
-    (1, &["host", "provider"]),
+    (1, &["host", "sealed", "provider"]),
     (2, &["resource"]),
     // The stages. Observing comes before planning in a run, but what is worth a second look is what the planner's
     // comparison says, so `observe` stands on `plan`: there is one comparison, not two.
     (3, &["source", "load", "ledger", "render", "plan", "observe", "apply"]),
-    (4, &["engine"]),
+    (4, &["engine", "store", "adopt"]),
     (5, &["cli"]),
 ];
 
@@ -24,8 +24,8 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[(
     "what is seen and what is wanted have one normal form, and an owner is a part of it",
 )];
 
-/// Where processes are started and sockets opened.
-const REACHES_OUT: &[&str] = &["host/", "provider/", "source/"];
+/// Where processes are started and sockets opened. The last ones start the editor of the person who called.
+const REACHES_OUT: &[&str] = &["host/", "provider/", "source/", "cli/secret/edit.rs", "cli/secret/private.rs"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

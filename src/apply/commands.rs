@@ -55,9 +55,18 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
         }
-        Deed::ComposeUp { create, recreate, start, remove, .. } => {
+        Deed::ComposeUp { project, create, recreate, start, unpause, remove, .. } => {
+            // By name, for `--remove-orphans` would take along what somebody else has put into the project. First, for
+            // what goes may hold a port that what comes wants.
+            let named = |seconds, verb: &[&str], services: &[String]| {
+                let words = [&["docker", "compose", "-p", project][..], verb].concat();
+                (!services.is_empty()).then(|| Command::new(seconds, &words, services))
+            };
+            let (remove, unpause) = (named(180, &["rm", "-s", "-f"], remove), named(60, &["unpause"], unpause));
             let services: Vec<String> = create.iter().chain(recreate).chain(start).cloned().collect();
-            vec![compose_up(deed, &services, !remove.is_empty())]
+            // Without names, `up` is about all services.
+            let up = (!services.is_empty()).then(|| compose_up(deed, &services));
+            remove.into_iter().chain(unpause).chain(up).collect()
         }
     }
 }
@@ -86,13 +95,10 @@ fn compose(deed: &Deed) -> Vec<String> {
     words
 }
 
-fn compose_up(deed: &Deed, services: &[String], remove_orphans: bool) -> Command {
+fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
     let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
     words.extend(["up", "-d", pull].map(String::from));
-    if remove_orphans {
-        words.push("--remove-orphans".into());
-    }
     words.extend(services.iter().cloned());
     Command { seconds: 900, words }
 }
@@ -129,11 +135,12 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
-        Deed::ComposeUp { recreate, .. } if !recreate.is_empty() => {
-            vec![compose_up(&former(deed), recreate, false)]
+        Deed::ComposeUp { recreate, remove, .. } if !(recreate.is_empty() && remove.is_empty()) => {
+            let services: Vec<String> = recreate.iter().chain(remove).cloned().collect();
+            vec![compose_up(&former(deed), &services)]
         }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
-        Deed::ComposeDown { services, .. } => vec![compose_up(deed, services, false)],
+        Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }
 }

@@ -7,8 +7,7 @@ pub mod answer;
 pub mod commands;
 pub mod script;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 
@@ -53,8 +52,8 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     let mut words = BTreeMap::new();
     let (mut next, mut stage) = (1, 0);
     let transactions: Vec<&Transaction> = plan.carried_out().collect();
-    // The scripts come first in the archive, but their files must be written before they are known: so the list of
-    // staging directories is put together in a second archive and sent ahead.
+    // The scripts come first in the archive, but the files must be written before they are known: so these are put
+    // together in a second archive.
     let mut scripts = Vec::new();
     let mut files = Archive::default();
     for transaction in &transactions {
@@ -71,11 +70,10 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
         };
         scripts.push((transaction, writer.script(transaction)?));
     }
-    let stages: String = scripts.iter().flat_map(|(_, script)| &script.stages).fold(String::new(), |mut all, stage| {
-        let _ = writeln!(all, "{stage}");
-        all
-    });
-    archive.file(&folder.join("stages"), 0o600, stages.as_bytes());
+    let mut input = header(run, seen);
+    for stage in scripts.iter().flat_map(|(_, script)| &script.stages).collect::<BTreeSet<_>>() {
+        input.extend(format!("stage {stage}\n").into_bytes());
+    }
     let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
     archive.file(&folder.join("order"), 0o600, order.as_bytes());
     let extent = if plan.extent == Extent::Host { "host\n" } else { "stack\n" };
@@ -85,7 +83,6 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
         add_transaction(&mut archive, &folder, &state, transaction, &script);
         words.extend(script.words);
     }
-    let mut input = header(run, seen);
     input.extend(b"tar\n");
     input.extend(archive.followed_by(files));
     Ok(Payload { input, words, folder })

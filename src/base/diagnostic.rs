@@ -32,9 +32,11 @@ pub struct Span {
 }
 
 impl Span {
-    /// The place of `len` bytes at `offset` in `source`.
+    /// The place of `len` bytes at `offset` in `source`; of whole characters, and no more than there is.
     pub fn new(source: &Arc<Source>, offset: usize, len: usize) -> Self {
-        Span { source: source.clone(), offset, len }
+        let end = source.text.ceil_char_boundary(offset.saturating_add(len));
+        let offset = source.text.floor_char_boundary(offset);
+        Span { source: source.clone(), offset, len: end - offset }
     }
 
     /// The file's path, relative to the repository.

@@ -10,6 +10,7 @@ use crate::cli::ask;
 use crate::cli::page::Page;
 use crate::cli::plan::Planning;
 use crate::cli::plan_text::{Layout, plan_text};
+use crate::cli::recording::Recording;
 use crate::cli::report::{report_json, report_text};
 use crate::cli::wire::Bounds;
 use crate::cli::{Call, wire};
@@ -18,33 +19,54 @@ use crate::engine::Planned;
 
 /// Runs the command.
 pub fn run(call: &Call, options: &Apply) -> Result<u8> {
-    let named = options.expect.as_ref().or(options.override_plan.as_ref());
-    let agreed = options.yes || named.is_some();
+    let agreed = is_agreed(call, options)?;
+    wire::block_on(async {
+        let planning = Planning::begin(call, bounds(options)).await?;
+        carry_out(call, options, planning, agreed).await
+    })
+}
+
+/// The digest of the one plan that may be carried out, where one is named.
+fn named(options: &Apply) -> Option<&String> {
+    options.expect.as_ref().or(options.override_plan.as_ref())
+}
+
+/// Whether the plan needs no question. An error where one is needed and there is nobody to ask.
+pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
+    let agreed = options.yes || named(options).is_some();
     let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
     if !agreed && !somebody {
         let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
         return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
     }
-    wire::block_on(work(call, options, named, agreed))
+    Ok(agreed)
 }
 
-async fn work(call: &Call<'_>, options: &Apply, named: Option<&String>, agreed: bool) -> Result<u8> {
-    let bounds = Bounds {
+/// Within which bounds hosts are changed.
+pub fn bounds(options: &Apply) -> Bounds {
+    Bounds {
         adopt: options.adopt.clone(),
         override_plan: options.override_plan.clone(),
-        recover: Some(who()),
+        recover: Some(lease()),
         lock_wait: options.lock_wait,
         confirm: options.confirm,
-    };
-    let planning = Planning::begin(call, bounds).await?;
+    }
+}
+
+/// Shows a plan, asks, does it, and writes it down.
+pub async fn carry_out(call: &Call<'_>, options: &Apply, planning: Planning, agreed: bool) -> Result<u8> {
     let planned = &planning.planned;
     if !call.common.json {
         planning.say_problems(call);
         let layout = Layout { width: call.screen.width, full: options.full };
         call.screen.show(&plan_text(&planning.origin, planned, layout));
     }
-    if let Some(expected) = named {
-        as_expected(planned, expected)?;
+    let run = run_id();
+    if let Some(expected) = named(options)
+        && let Err(refusal) = as_expected(planned, expected)
+    {
+        Recording::begin(call, &planning, &run).refuse(&refusal);
+        return Err(refusal);
     }
     if !agreed && is_anything_to_do(planned, options.confirm > 0) && !ask::confirm(call.screen, "Apply these changes?")
     {
@@ -55,8 +77,9 @@ async fn work(call: &Call<'_>, options: &Apply, named: Option<&String>, agreed: 
     let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
     planning.live.interrupt.be_careful();
     let (start, looked) = (Instant::now(), planned.elapsed);
-    let run = run_id();
-    let report = engine::apply(&setup, planning.planned, &run, &who()).await;
+    let recording = Recording::begin(call, &planning, &run);
+    let report = engine::apply(&setup, planning.planned, &run, &lease()).await;
+    recording.end(&setup, &report);
     let elapsed = looked + start.elapsed();
     if call.common.json {
         call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
@@ -89,12 +112,16 @@ fn run_id() -> String {
 }
 
 /// Who runs this, since when and what, for the lease on the hosts.
-fn who() -> String {
+fn lease() -> String {
+    format!("{}, apply, since {}", who(), Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"))
+}
+
+/// Who runs this, and where.
+pub fn who() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
     let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let text = format!("{user}@{}", node.trim());
-    let text: String = text.chars().filter(char::is_ascii_graphic).take(100).collect();
-    format!("{text}, apply, since {}", Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC"))
+    text.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 #[cfg(test)]

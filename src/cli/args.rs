@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -46,6 +47,15 @@ pub struct Common {
     /// Only hosts with this tag (may be given again)
     #[arg(long = "tag", global = true, value_name = "TAG")]
     pub tags: Vec<String>,
+    /// A file with an identity that opens secrets: of age, or an SSH key (may be given again)
+    #[arg(
+        long = "identity",
+        global = true,
+        env = "RECONCILE_AGE_IDENTITY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub identities: Vec<Utf8PathBuf>,
     /// JSON on standard output, for errors too
     #[arg(long, global = true)]
     pub json: bool,
@@ -87,10 +97,22 @@ pub enum Command {
     Plan(Plan),
     /// Plan, ask, do
     Apply(Apply),
+    /// Write a stack for what runs on a host, and take it over as it is
+    Adopt(Adopt),
+    /// The runs that were made from here
+    History(History),
+    /// Go back to the state before a run, by its commit
+    Rollback(Rollback),
     /// Where each host and stack stands
     Status,
     /// What differs on the hosts from what was last written there
     Drift(Drift),
+    /// Secrets encrypted in the repository, with age
+    Secret {
+        /// What to do
+        #[command(subcommand)]
+        action: Secret,
+    },
     /// Completions for a shell
     Completions {
         /// The shell
@@ -174,6 +196,77 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+}
+
+/// `reconcile secret`.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Make an identity, and list its recipient in secrets/recipients
+    Init {
+        /// Where to; without it ~/.config/reconcile/identity. A file that is there is never overwritten
+        #[arg(long, value_name = "FILE")]
+        to: Option<Utf8PathBuf>,
+    },
+    /// Encrypt a secret from standard input (or the terminal, or a file) for all recipients
+    Encrypt {
+        /// The file of the repository to write
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, the file is this one secret
+        name: Option<String>,
+        /// Where to read the secret
+        #[arg(long, value_name = "FILE")]
+        from: Option<Utf8PathBuf>,
+    },
+    /// Change secrets in $VISUAL or $EDITOR
+    Edit {
+        /// The file of the repository
+        file: Utf8PathBuf,
+    },
+    /// Show a secret on standard output
+    View {
+        /// The file of the repository
+        file: Utf8PathBuf,
+        /// The name of the secret, in a file of several. Without it, all of them
+        name: Option<String>,
+    },
+    /// Encrypt everything anew, for those who are recipients now
+    Rekey,
+}
+
+/// `reconcile adopt`.
+#[derive(Debug, Group)]
+pub struct Adopt {
+    /// The host. The stack is called adopted-HOST, unless --stack gives it another name
+    #[arg(value_name = "HOST")]
+    pub host: String,
+    /// Only this resource, such as unit:go-api (may be given again)
+    #[arg(long, value_name = "KIND:NAME")]
+    pub only: Vec<ResourceId>,
+    /// Take over without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// `reconcile history`.
+#[derive(Debug, Group)]
+pub struct History {
+    /// One run in full: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// How many runs to list
+    #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    pub limit: usize,
+}
+
+/// `reconcile rollback`.
+#[derive(Debug, Group)]
+pub struct Rollback {
+    /// The run to go back before: its id, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// It is applied like any other plan.
+    #[command(flatten)]
+    pub apply: Apply,
 }
 
 /// `reconcile drift`.

@@ -31,8 +31,18 @@ pub fn confirm(screen: &Screen, question: &str) -> bool {
 pub struct Passphrases {
     progress: Progress,
     somebody: bool,
-    known: Mutex<BTreeMap<Utf8PathBuf, Option<Secret>>>,
+    known: Mutex<BTreeMap<Utf8PathBuf, Known>>,
 }
+
+/// What was said to a question.
+#[derive(Default)]
+struct Known {
+    answer: Option<Secret>,
+    asked: usize,
+}
+
+/// How often a person may mistype, however many hosts have tried the answers.
+const TRIES: usize = 3;
 
 impl Passphrases {
     /// Asks between what `progress` shows; nobody is asked if `no_input`.
@@ -44,22 +54,25 @@ impl Passphrases {
 }
 
 impl Prompt for Passphrases {
-    fn passphrase(&self, key: &Utf8Path, again: bool) -> Option<Secret> {
+    fn passphrase(&self, key: &Utf8Path, wrong: Option<&Secret>) -> Option<Secret> {
         if !self.somebody {
             return None;
         }
         // Held while the person types, so that hosts ask one after the other.
         let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match known.get(key) {
-            Some(None) => return None,
-            Some(Some(secret)) if !again => return Some(secret.clone()),
+        let known = known.entry(key.to_owned()).or_default();
+        let is_wrong = |answer: &Secret| wrong.is_some_and(|wrong| wrong.expose() == answer.expose());
+        match &known.answer {
+            None if known.asked > 0 => return None,
+            Some(answer) if !is_wrong(answer) => return Some(answer.clone()),
+            Some(_) if known.asked == TRIES => return None,
             _ => {}
         }
-        let wrong = if again { "that was wrong. " } else { "" };
+        let wrong = if known.asked > 0 { "that was wrong. " } else { "" };
         let question = format!("{wrong}passphrase of {}: ", visible(key.as_str()));
         let answer = self.progress.aside(|| rpassword::prompt_password(question));
-        let answer = answer.ok().filter(|answer| !answer.is_empty()).map(Secret::new);
-        known.insert(key.to_owned(), answer.clone());
-        answer
+        known.answer = answer.ok().filter(|answer| !answer.is_empty()).map(Secret::new);
+        known.asked += 1;
+        known.answer.clone()
     }
 }

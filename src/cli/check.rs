@@ -28,6 +28,7 @@ pub fn run(call: &Call) -> Result<u8> {
             "stacks": chosen.stacks,
             "resources": resources,
             "waiting_for_facts": waiting,
+            "secret_files": repository.config.sealed.len(),
             "problems": problems_value(&problems),
         }));
         return Ok(0);
@@ -43,6 +44,12 @@ pub fn run(call: &Call) -> Result<u8> {
     page.end();
     if waiting > 0 {
         page.line(&format!("{} ask for facts of hosts: only a plan shows them", count(waiting, "place")));
+    }
+    if !repository.config.sealed.is_empty() {
+        let files = count(repository.config.sealed.len(), "file");
+        page.line(&format!(
+            "{files} with secrets: names, form and recipients are looked at; only a plan decrypts them"
+        ));
     }
     call.screen.show(&page);
     Ok(0)

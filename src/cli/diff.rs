@@ -25,8 +25,8 @@ type Differences = BTreeMap<HostName, Vec<ResourceChange>>;
 pub fn run(call: &Call, options: &Diff) -> Result<u8> {
     let spec = wire::spec(call.common)?;
     let (before, after) = source::revision_pair(&spec, &options.range, &source::default_cache())?;
-    let before = wire::load_tree(&before, None, Secrets::Placeholder)?;
-    let after = wire::load_tree(&after, None, Secrets::Placeholder)?;
+    let before = wire::load_tree(call.common, &before, &spec.place, Secrets::Placeholder)?;
+    let after = wire::load_tree(call.common, &after, &spec.place, Secrets::Placeholder)?;
     let differences = differences(call, &before, &after)?;
     if call.common.json {
         call.screen.show_json(&diff_json(&before, &after, &differences));

@@ -26,10 +26,13 @@ pub const HUSH: &str = "hunter2-very-secret";
 pub fn origin() -> Origin {
     Origin {
         repo: "infra".into(),
+        location: "/home/alice/infra".into(),
         commit: Some("4f2c91d8aa0b1c2d3e4f".into()),
         branch: Some("main".into()),
+        author: Some("Alice <alice@example.org>".into()),
         signer: Some("alice".into()),
         dirty: 0,
+        before: None,
     }
 }
 
@@ -243,6 +246,7 @@ fn compose_up() -> Deed {
         profiles: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
+        unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
         pulled: true,

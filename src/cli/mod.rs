@@ -1,5 +1,6 @@
 //! Floor 5: the command line. One file per subcommand, and the only place that touches the terminal.
 
+mod adopt;
 mod apply;
 mod args;
 mod ask;
@@ -10,6 +11,7 @@ mod drift;
 pub mod failure;
 #[cfg(test)]
 mod fixtures;
+mod history;
 mod interrupt;
 mod manual;
 pub mod origin;
@@ -20,9 +22,12 @@ pub mod plan_markdown;
 pub mod plan_text;
 pub mod problems;
 pub mod progress;
+mod recording;
 mod render;
 pub mod report;
+mod rollback;
 mod screen;
+mod secret;
 mod status;
 mod wire;
 pub mod words;
@@ -65,8 +70,12 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Diff(options) => diff::run(call, options),
         Command::Plan(options) => plan::run(call, options),
         Command::Apply(options) => apply::run(call, options),
+        Command::Adopt(options) => adopt::run(call, options),
+        Command::History(options) => history::run(call, options),
+        Command::Rollback(options) => rollback::run(call, options),
         Command::Status => status::run(call),
         Command::Drift(options) => drift::run(call, options),
+        Command::Secret { action } => secret::run(call, action),
         Command::Completions { shell } => Ok(manual::completions(call, *shell)),
         Command::Man { command } => manual::man(call, command.as_deref()),
         Command::Reference { chapter } => manual::reference(call, chapter.as_deref()),

@@ -12,7 +12,7 @@ use crate::cli::origin::Origin;
 use crate::cli::plan_json::plan_json;
 use crate::cli::plan_markdown::plan_markdown;
 use crate::cli::plan_text::{Layout, plan_text};
-use crate::cli::wire::{Bounds, Live};
+use crate::cli::wire::{Bounds, Live, Parts, Repository};
 use crate::cli::{Call, wire};
 use crate::engine::{self, Planned, Setup};
 use crate::load::Secrets;
@@ -35,6 +35,11 @@ impl Planning {
     pub async fn begin(call: &Call<'_>, bounds: Bounds) -> Result<Planning> {
         let repository = wire::open(call.common, Secrets::Required)?;
         let chosen = wire::choose(call.common, &repository.config)?;
+        Planning::of(call, repository, wire::parts(chosen), bounds).await
+    }
+
+    /// Plans these stacks of these hosts.
+    pub async fn of(call: &Call<'_>, repository: Repository, chosen: Parts, bounds: Bounds) -> Result<Planning> {
         let (origin, warnings) = (repository.origin.clone(), repository.warnings.clone());
         let live = wire::go_live(call.common, repository, chosen, bounds)?;
         if !call.common.json {

@@ -28,6 +28,9 @@ pub struct Layout {
 pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     let mut page = Page::new();
     if words::is_nothing(planned) {
+        if origin.before.is_some() {
+            page.put(BOLD, &origin.words()).end();
+        }
         page.line(&nothing_to_do(planned));
         notes(&mut page, planned);
         return page;
@@ -39,7 +42,7 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     }
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
-    summary(&mut page, planned);
+    summary(&mut page, planned, &origin.command());
     page
 }
 
@@ -285,7 +288,7 @@ pub fn notes(page: &mut Page, planned: &Planned) {
     }
 }
 
-fn summary(page: &mut Page, planned: &Planned) {
+fn summary(page: &mut Page, planned: &Planned, command: &str) {
     page.end();
     if planned.plan.is_empty() {
         if planned.plan.hosts.is_empty() {
@@ -306,8 +309,8 @@ fn summary(page: &mut Page, planned: &Planned) {
         page.put(DIM, &format!("plan {digest} · nothing of it can be applied")).end();
         return;
     }
-    page.put(DIM, &format!("plan {digest} · exactly this: ")).put(PLAIN, "reconcile apply --expect ");
-    page.put(PLAIN, &digest).end();
+    page.put(DIM, &format!("plan {digest} · exactly this: "));
+    page.put(PLAIN, &format!("reconcile {command} --expect {digest}")).end();
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ fn total(report: &Report, outcome: Outcome) -> usize {
 }
 
 /// `3 applied, 20 unchanged`; outcomes that nothing has are left out.
-fn counts(of: impl Fn(Outcome) -> usize) -> String {
+pub fn counts(of: impl Fn(Outcome) -> usize) -> String {
     let some = Outcome::ALL.into_iter().map(|outcome| (of(outcome), outcome)).filter(|(number, _)| *number > 0);
     let words: Vec<String> = some.map(|(number, outcome)| format!("{number} {}", outcome.as_str())).collect();
     if words.is_empty() { "no resources".into() } else { words.join(", ") }
@@ -69,7 +69,8 @@ fn is_quiet(host: &HostReport, outcome: Outcome) -> bool {
     outcome == Outcome::Unchanged || of_host
 }
 
-fn colour(outcome: Outcome) -> anstyle::Style {
+/// The colour of an outcome.
+pub fn colour(outcome: Outcome) -> anstyle::Style {
     match outcome {
         Outcome::Applied => ADD,
         Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable => REMOVE,
@@ -92,7 +93,7 @@ pub fn report_json(report: &Report, origin: &Origin, run: &str, digest: &str, el
         Outcome::ALL.into_iter().map(|outcome| (outcome.as_str().into(), json!(total(report, outcome)))).collect();
     json!({
         "version": 1,
-        "command": "apply",
+        "command": if origin.before.is_some() { "rollback" } else { "apply" },
         "source": origin,
         "run": run,
         "plan": digest,
@@ -126,6 +127,7 @@ mod tests {
         let host = |name: &str, outcomes: &[(&str, Outcome)]| HostReport {
             host: fixtures::host(name),
             outcomes: outcomes.iter().map(|(id, outcome)| (id.parse().unwrap(), *outcome)).collect(),
+            stacks: outcomes.iter().map(|(id, _)| (id.parse().unwrap(), StackName::new("web").unwrap())).collect(),
             failures: Vec::new(),
             error: None,
         };

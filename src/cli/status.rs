@@ -87,9 +87,8 @@ pub fn run(call: &Call) -> Result<u8> {
 /// The stacks that take part, by host.
 fn stacks_of(setup: &Setup) -> BTreeMap<HostName, BTreeSet<StackName>> {
     let mut all: BTreeMap<HostName, BTreeSet<StackName>> = BTreeMap::new();
-    let chosen = |name: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(name));
-    for stack in setup.config.stacks.values().filter(|stack| chosen(&stack.name)) {
-        for host in &stack.hosts {
+    for stack in setup.config.stacks.values() {
+        for host in stack.hosts.iter().filter(|host| setup.takes_part(host, &stack.name)) {
             all.entry(host.clone()).or_default().insert(stack.name.clone());
         }
     }

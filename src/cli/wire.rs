@@ -1,13 +1,13 @@
 //! From the command line to the stages: which repository, which hosts and stacks, within which bounds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::Problems;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::ResourceId;
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::cli::args::Common;
 use crate::cli::ask::Passphrases;
 use crate::cli::interrupt::Interrupt;
@@ -16,6 +16,7 @@ use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::engine::Setup;
 use crate::load::{self, Chosen, Config, Secrets, Selection};
+use crate::sealed::World;
 use crate::source::{self, Place, Signature, Spec, Tree};
 
 /// A repository, loaded.
@@ -48,32 +49,46 @@ pub fn spec(common: &Common) -> Result<Spec> {
 pub fn open(common: &Common, secrets: Secrets) -> Result<Repository> {
     let spec = spec(common)?;
     let tree = source::open(&spec, &source::default_cache())?;
-    let directory = match spec.place {
-        Place::Directory(directory) => Some(directory),
-        Place::Url(_) => None,
-    };
-    load_tree(&tree, directory, secrets)
+    load_tree(common, &tree, &spec.place, secrets)
 }
 
 /// Loads a tree.
-pub fn load_tree(tree: &Tree, directory: Option<Utf8PathBuf>, secrets: Secrets) -> Result<Repository> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let read_outside = |path: &Utf8Path| std::fs::read(path);
-    let (config, mut warnings) = load::load(&tree.files, &environment, &read_outside, secrets)?;
+pub fn load_tree(common: &Common, tree: &Tree, place: &Place, secrets: Secrets) -> Result<Repository> {
+    let prompt = passphrases(common);
+    let (config, mut warnings) = load::load(&tree.files, world(common, &prompt), secrets)?;
     warnings.extend(tree.problems.clone());
-    Ok(Repository { origin: origin(&config, tree), config, warnings, directory })
+    let directory = match place {
+        Place::Directory(directory) => Some(directory.clone()),
+        Place::Url(_) => None,
+    };
+    Ok(Repository { origin: origin(&config, tree, place), config, warnings, directory })
 }
 
-fn origin(config: &Config, tree: &Tree) -> Origin {
+/// Whoever is at the terminal, before anything is shown there.
+pub fn passphrases(common: &Common) -> Passphrases {
+    Passphrases::new(Progress::new(false), common.no_input)
+}
+
+/// The world around this program, as far as secrets are concerned.
+pub fn world<'a>(common: &'a Common, prompt: &'a Passphrases) -> World<'a> {
+    let env = &|name: &str| std::env::var(name).ok();
+    let read = &|path: &Utf8Path| std::fs::read(path);
+    World { env, read, prompt, identities: &common.identities }
+}
+
+fn origin(config: &Config, tree: &Tree, place: &Place) -> Origin {
     let signer = tree.commit.as_ref().and_then(|commit| match &commit.signature {
         Signature::Good { signer, .. } => Some(signer.clone()),
         _ => None,
     });
     Origin {
         repo: config.repo.to_string(),
+        location: place.to_string(),
         commit: tree.commit.as_ref().map(|commit| commit.id.clone()),
         branch: tree.commit.as_ref().and_then(|commit| commit.branch.clone()),
+        author: tree.commit.as_ref().map(|commit| commit.author.clone()),
         signer,
+        before: None,
         dirty: tree.dirty.tracked.len() + tree.dirty.untracked.len(),
     }
 }
@@ -82,6 +97,20 @@ fn origin(config: &Config, tree: &Tree) -> Origin {
 pub fn choose(common: &Common, config: &Config) -> Result<Chosen> {
     let selection = Selection { hosts: common.hosts.clone(), stacks: common.stacks.clone(), tags: common.tags.clone() };
     selection.select(config)
+}
+
+/// What takes part: hosts, and the stacks of each unless it is all of them.
+pub struct Parts {
+    /// The hosts.
+    pub hosts: Vec<HostName>,
+    /// The stacks that take part on each host; `None` for all.
+    pub stacks: Option<BTreeMap<HostName, BTreeSet<StackName>>>,
+}
+
+/// What a selection means for each host.
+pub fn parts(chosen: Chosen) -> Parts {
+    let stacks = || chosen.hosts.iter().map(|host| (host.clone(), chosen.stacks.clone())).collect();
+    Parts { stacks: chosen.partial.then(stacks), hosts: chosen.hosts.into_iter().collect() }
 }
 
 /// Within which bounds hosts are worked on.
@@ -108,7 +137,7 @@ pub struct Live {
 }
 
 /// Gets everything ready for work on the chosen hosts. Must be called within the runtime.
-pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: Bounds) -> Result<Live> {
+pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: Bounds) -> Result<Live> {
     let screen = Screen::new(common.color);
     let progress = Progress::new(screen.is_watched && common.verbose == 0);
     let interrupt = Interrupt::listen(screen, progress.clone())
@@ -116,8 +145,8 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Chosen, bounds: 
     let setup = Setup {
         base: repository.directory,
         config: repository.config,
-        hosts: chosen.hosts.into_iter().collect(),
-        stacks: chosen.partial.then_some(chosen.stacks),
+        hosts: chosen.hosts,
+        stacks: chosen.stacks,
         recover: bounds.recover,
         override_plan: bounds.override_plan,
         adopt: bounds.adopt.into_iter().collect::<BTreeSet<_>>(),

@@ -293,10 +293,10 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Bring { units } => vec![("reload or start", units.len())],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => vec![("signal", 1)],
         Deed::ContainerRestart { services, .. } => vec![("restart", services.len())],
-        Deed::ComposeUp { create, recreate, start, remove, .. } => vec![
+        Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => vec![
             ("creation", create.len()),
             ("recreate", recreate.len()),
-            ("start", start.len()),
+            ("start", start.len() + unpause.len()),
             ("removal", remove.len()),
         ],
     }

@@ -27,8 +27,8 @@ use crate::resource::{Desired, Resource};
 pub struct Ready {
     /// What is to be done.
     pub plan: HostPlan,
-    /// All resources that take part, by id.
-    pub resources: BTreeSet<ResourceId>,
+    /// All resources that take part, each with its stack.
+    pub resources: BTreeMap<ResourceId, StackName>,
     /// The images that are followed.
     images: Images,
     /// What is wrong with what it was planned from.
@@ -40,8 +40,7 @@ pub struct Ready {
 /// them where templates ask for facts.
 pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let follows = |resource: &Resource| described.target.is_live() && takes_part(&resource.stack);
+    let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
     let rendering = render(&setup.config, host, None);
     // Registries are asked while the connection is made.
     let (mut session, ()) =
@@ -59,6 +58,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;
         session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+        brought_back(&session)?;
     }
     let after = setup
         .config
@@ -68,7 +68,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         .collect();
     let policy = Policy {
         repo,
-        stacks: setup.stacks.as_ref(),
+        stacks: setup.stacks_on(host),
         adopt: &setup.adopt,
         refused: &BTreeMap::new(),
         after: &after,
@@ -92,9 +92,14 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
         images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
     }
-    let resources =
-        desired.resources.iter().filter(|resource| takes_part(&resource.stack)).map(|resource| resource.id.clone());
-    Ok(Ready { plan, resources: resources.collect(), images, problems: unknown.problems, session })
+    let resources = taking_part(setup, host, desired.resources);
+    Ok(Ready { plan, resources, images, problems: unknown.problems, session })
+}
+
+/// The resources that take part on a host, each with its stack.
+fn taking_part(setup: &Setup, host: &HostName, resources: Vec<Resource>) -> BTreeMap<ResourceId, StackName> {
+    let own = resources.into_iter().filter(|resource| setup.takes_part(host, &resource.stack));
+    own.map(|resource| (resource.id, resource.stack)).collect()
 }
 
 /// The stacks that the repository has for a host.
@@ -112,6 +117,18 @@ async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> 
         return Err(locked(&session.host, &holder));
     }
     heard.lost.map_or(Ok(()), Err)
+}
+
+/// Nothing is changed on a host where something is still half done.
+fn brought_back(session: &Session) -> Result<()> {
+    match session.seen.unfinished.first() {
+        Some(run) => {
+            let what = format!("{}: not all that run {run} left half done could be brought back", session.host);
+            let hint = format!("is a disk full? Its journal is below {}; apply again to try again", session.seen.state);
+            Err(Error::new(Kind::Host, what).hint(hint))
+        }
+        None => Ok(()),
+    }
 }
 
 fn locked(host: &HostName, holder: &str) -> Error {
@@ -133,7 +150,14 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
 /// Carries out the plan of one host and says how each resource ended.
 pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
     let host = ready.plan.host.clone();
-    let mut report = HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), error: None };
+    let mut report = HostReport {
+        host,
+        outcomes: BTreeMap::new(),
+        stacks: ready.resources.clone(),
+        failures: Vec::new(),
+        error: None,
+    };
+    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
@@ -142,7 +166,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, outcome);
         report.error = Some(error);
     }
-    for id in &ready.resources {
+    for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
     report
@@ -264,11 +288,9 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
         Kind::Interrupted => Outcome::Skipped,
         _ => Outcome::Failed,
     };
-    let resources = render(&setup.config, host, None).desired.resources;
-    let takes_part = |stack: &StackName| setup.stacks.as_ref().is_none_or(|stacks| stacks.contains(stack));
-    let own = resources.into_iter().filter(|resource| takes_part(&resource.stack));
-    let outcomes = own.map(|resource| (resource.id, outcome)).collect();
-    HostReport { host: host.clone(), outcomes, failures: Vec::new(), error: Some(error) }
+    let stacks = taking_part(setup, host, render(&setup.config, host, None).desired.resources);
+    let outcomes = stacks.keys().map(|id| (id.clone(), outcome)).collect();
+    HostReport { host: host.clone(), outcomes, stacks, failures: Vec::new(), error: Some(error) }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

@@ -32,8 +32,8 @@ pub struct Setup {
     pub base: Option<Utf8PathBuf>,
     /// The hosts that take part.
     pub hosts: Vec<HostName>,
-    /// The stacks that take part; `None` for all.
-    pub stacks: Option<BTreeSet<StackName>>,
+    /// The stacks that take part on each host; `None` for all.
+    pub stacks: Option<BTreeMap<HostName, BTreeSet<StackName>>>,
     /// Resources that may be taken over.
     pub adopt: BTreeSet<ResourceId>,
     /// The beginning of the digest of the one plan that may do what plans must not do just like that.
@@ -53,6 +53,19 @@ pub struct Setup {
     pub prompt: Arc<dyn Prompt>,
     /// Becomes true when the person wants to stop: no host is begun after that.
     pub interrupted: watch::Receiver<bool>,
+}
+
+impl Setup {
+    /// The stacks that take part on a host; `None` for all.
+    pub fn stacks_on(&self, host: &HostName) -> Option<&BTreeSet<StackName>> {
+        static NONE: BTreeSet<StackName> = BTreeSet::new();
+        self.stacks.as_ref().map(|stacks| stacks.get(host).unwrap_or(&NONE))
+    }
+
+    /// Whether a stack takes part on a host.
+    pub fn takes_part(&self, host: &HostName, stack: &StackName) -> bool {
+        self.stacks_on(host).is_none_or(|stacks| stacks.contains(stack))
+    }
 }
 
 /// The result of planning.

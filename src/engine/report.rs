@@ -56,6 +56,11 @@ impl Outcome {
         }
     }
 
+    /// The outcome that a word means.
+    pub fn parse(word: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+
     /// Whether it counts as a failure of the run.
     pub fn is_failure(self) -> bool {
         matches!(self, Outcome::Failed | Outcome::RolledBack | Outcome::Blocked | Outcome::Unreachable)
@@ -76,6 +81,8 @@ pub struct HostReport {
     pub host: HostName,
     /// How each resource ended.
     pub outcomes: BTreeMap<ResourceId, Outcome>,
+    /// The stack that each of them belongs to.
+    pub stacks: BTreeMap<ResourceId, StackName>,
     /// What failed, for each stack that did not end well.
     pub failures: Vec<StackFailure>,
     /// What kept the host from taking part at all.
@@ -137,6 +144,7 @@ mod tests {
         let host = |(number, outcomes): (usize, &&[Outcome])| HostReport {
             host: HostName::new(format!("h{number}")).unwrap(),
             outcomes: outcomes.iter().enumerate().map(|(n, o)| (format!("file:/{n}").parse().unwrap(), *o)).collect(),
+            stacks: BTreeMap::new(),
             failures: Vec::new(),
             error: None,
         };

@@ -96,6 +96,12 @@ impl Session {
 
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
+        let answer = self.hear(program, request).await?;
+        observation::parse(&answer).map(|seen| self.place.translate(seen))
+    }
+
+    /// Runs a program that only reads, and gives its whole answer.
+    pub async fn hear(&mut self, program: Program, request: &[u8]) -> Result<Vec<u8>> {
         self.exchanges += 1;
         let exchange = program.exchange(request, self.sudo, OBSERVE);
         let output = self.connection.run(exchange, None).await?;
@@ -103,7 +109,7 @@ impl Session {
         if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
             return Err(self.program_failed(&output.stderr));
         }
-        observation::parse(&output.stdout).map(|seen| self.place.translate(seen))
+        Ok(output.stdout)
     }
 
     /// Has the host carry out what `input` says. The answer is heard as it comes; `on_step` learns of each new step.

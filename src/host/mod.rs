@@ -1,6 +1,7 @@
 //! Floor 1: reaching a host and running our programs there.
 
 pub mod archive;
+pub mod discovery;
 pub mod images;
 mod local;
 pub mod observation;

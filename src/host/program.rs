@@ -9,6 +9,7 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
+const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
 /// functions, and calls `main`. What follows on standard input is its data. (The shell's own `read` would do without
@@ -28,6 +29,8 @@ pub enum Program {
     Apply,
     /// Tells a waiting run that its host can still be reached.
     Confirm,
+    /// Says what was set up there by hand.
+    Discover,
 }
 
 impl Program {
@@ -38,6 +41,7 @@ impl Program {
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
             Program::Apply => (&[COMMON, PREFLIGHT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
+            Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts
             .iter()

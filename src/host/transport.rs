@@ -78,17 +78,17 @@ pub type OnStdout = Box<dyn FnMut(&[u8]) + Send>;
 
 /// Asks a person for a passphrase.
 pub trait Prompt: Send + Sync {
-    /// The passphrase of the private key at `key`, or nothing if there is nobody to ask or they decline. `again` says
-    /// that the last answer was wrong. May wait for the person. Several hosts may ask for the same key at the same
-    /// time: it is for the implementation to remember good answers.
-    fn passphrase(&self, key: &Utf8Path, again: bool) -> Option<Secret>;
+    /// The passphrase of the private key at `key`, or nothing if there is nobody to ask or they decline. `wrong` is the
+    /// last answer, if it did not fit. May wait for the person. Several hosts may ask for the same key at the same
+    /// time: it is for the implementation to remember answers.
+    fn passphrase(&self, key: &Utf8Path, wrong: Option<&Secret>) -> Option<Secret>;
 }
 
 /// There is nobody to ask.
 pub struct Nobody;
 
 impl Prompt for Nobody {
-    fn passphrase(&self, _key: &Utf8Path, _again: bool) -> Option<Secret> {
+    fn passphrase(&self, _key: &Utf8Path, _wrong: Option<&Secret>) -> Option<Secret> {
         None
     }
 }

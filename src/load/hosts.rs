@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::base::decode::{self, Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::{HostName, RepoId};
-use crate::base::secret::Secret;
+use crate::base::secret::SecretTree;
 use crate::base::template::{Scope, Templates};
 use crate::host::transport::{SshTarget, Target};
 use crate::load::limits::Given;
@@ -57,7 +57,8 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
         for reader in others {
             match reader.name() {
                 "repo" => repos.push(read_repo(reading, reader)),
-                "secret" => secrets::read(reading, reader, &mut inventory.secrets),
+                "secret" => secrets::read(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
+                "secrets" => secrets::read_files(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
                 "registry" => inventory.registries.extend(Registry::decode(reader, Utf8Path::new("hosts"))),
                 "host" => match read_host(reading, reader, &defaults) {
                     Some(draft) => inventory.complete &= add(reading, &mut drafts, draft),
@@ -65,7 +66,7 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
                 },
                 name => {
                     let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
-                    let known = ["repo", "host", "defaults", "secret", "registry"].into_iter();
+                    let known = ["repo", "host", "defaults", "secret", "secrets", "registry"].into_iter();
                     reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
                 }
             }
@@ -242,7 +243,7 @@ fn fill(
     secrets: &Found,
 ) -> BTreeMap<HostName, Host> {
     // They are known only so that their use can be refused for what it is.
-    let secrets: BTreeMap<String, Secret> =
+    let secrets: BTreeMap<String, SecretTree> =
         secrets.iter().map(|(name, (secret, _))| (name.clone(), secret.clone())).collect();
     let filled = drafts.into_iter().map(|(name, mut draft)| {
         if let Some(templates) = templates {
@@ -257,7 +258,7 @@ fn fill_one(
     reading: &Reading<'_>,
     draft: &Draft,
     templates: &Templates,
-    secrets: &BTreeMap<String, Secret>,
+    secrets: &BTreeMap<String, SecretTree>,
 ) -> Map<String, Value> {
     let host = json!({
         "name": draft.host.name,

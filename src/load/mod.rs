@@ -7,6 +7,7 @@ mod hosts;
 mod limits;
 mod order;
 mod reading;
+pub mod sealed;
 mod secrets;
 mod selection;
 mod selectors;
@@ -16,24 +17,25 @@ mod values;
 mod vars;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problems, Span};
 use crate::base::error::{Error, Result};
 use crate::base::id::{HostName, RepoId, StackName};
-use crate::base::secret::Secret;
+use crate::base::secret::SecretTree;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
 use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
+use crate::sealed::World;
 use reading::Reading;
 
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
+pub use sealed::Sealed;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub templates: Templates,
     /// All files of the repository.
     pub files: BTreeMap<Utf8PathBuf, Arc<[u8]>>,
+    /// The files of the repository that have secrets in them, and in which form.
+    pub sealed: BTreeMap<Utf8PathBuf, Sealed>,
     /// What `hosts` means in templates: all hosts. It is the same for every one of them.
     pub described: minijinja::Value,
 }
@@ -101,7 +105,9 @@ pub struct Stack {
     /// Variables and values for single hosts, laid over `vars` and the host's own.
     pub overrides: BTreeMap<HostName, Vars>,
     /// Secrets by name: those of the stack and those of the whole repository.
-    pub secrets: BTreeMap<String, Secret>,
+    pub secrets: BTreeMap<String, SecretTree>,
+    /// Secrets among the values for single hosts, laid over `secrets`.
+    pub host_secrets: BTreeMap<HostName, BTreeMap<String, SecretTree>>,
     /// How registries are reached: those of the whole repository, then those of the stack.
     pub registries: Vec<Registry>,
     /// What it consists of.
@@ -124,14 +130,13 @@ pub enum Secrets {
 /// Reads the repository whose files are `files`, or reports every problem in it. The problems that come with a config
 /// are warnings.
 ///
-/// `env` and `read_outside` are asked for secrets only: variables of the environment, and files by absolute path.
+/// The world is asked for secrets only: for their values, and for what opens them.
 pub fn load(
     files: &BTreeMap<Utf8PathBuf, Arc<[u8]>>,
-    env: &dyn Fn(&str) -> Option<String>,
-    read_outside: &dyn Fn(&Utf8Path) -> io::Result<Vec<u8>>,
+    world: World<'_>,
     secrets: Secrets,
 ) -> Result<(Config, Problems)> {
-    let reading = Reading::new(files, env, read_outside, secrets);
+    let reading = Reading::new(files, world, secrets);
     let config = read(&reading);
     let problems = sorted(reading.problems.into_inner());
     match config {
@@ -147,6 +152,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
     let stacks = stack::read_all(reading, &inventory);
     order::check(&stacks, &reading.stacks(), &reading.problems);
     reading.warn_of_strays();
+    sealed::refuse_plain_files(reading);
     let described: serde_json::Value = inventory.hosts.values().map(Host::describe).collect();
     Some(Config {
         repo: inventory.repo?,
@@ -155,6 +161,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
         stacks,
         templates: templates?,
         files: reading.files.clone(),
+        sealed: reading.sealed.take(),
     })
 }
 

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 use crate::base::template::Templates;
-use crate::load::Secrets;
+use crate::load::{Sealed, Secrets};
+use crate::sealed::{Identities, World};
 
 /// How much of a name that somebody wrote is repeated in a message.
 const SHOWN: usize = 60;
@@ -17,20 +17,18 @@ const SHOWN: usize = 60;
 /// One loading of one repository.
 pub(super) struct Reading<'a> {
     pub(super) files: &'a BTreeMap<Utf8PathBuf, Arc<[u8]>>,
-    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
-    pub(super) read_outside: &'a dyn Fn(&Utf8Path) -> io::Result<Vec<u8>>,
+    pub(super) world: World<'a>,
+    pub(super) identities: Identities<'a>,
     pub(super) secrets: Secrets,
+    /// The files with secrets in them that were read so far.
+    pub(super) sealed: RefCell<BTreeMap<Utf8PathBuf, Sealed>>,
     pub(super) problems: RefCell<Problems>,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(
-        files: &'a BTreeMap<Utf8PathBuf, Arc<[u8]>>,
-        env: &'a dyn Fn(&str) -> Option<String>,
-        read_outside: &'a dyn Fn(&Utf8Path) -> io::Result<Vec<u8>>,
-        secrets: Secrets,
-    ) -> Self {
-        Reading { files, env, read_outside, secrets, problems: RefCell::default() }
+    pub(super) fn new(files: &'a BTreeMap<Utf8PathBuf, Arc<[u8]>>, world: World<'a>, secrets: Secrets) -> Self {
+        let identities = Identities::new(world);
+        Reading { files, world, identities, secrets, sealed: RefCell::default(), problems: RefCell::default() }
     }
 
     pub(super) fn report(&self, problem: Problem) {

@@ -8,18 +8,22 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{self, Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::id::{HostName, StackName};
+use crate::base::secret::SecretTree;
 use crate::load::Stack;
 use crate::load::hosts::{self, Inventory};
 use crate::load::reading::{Reading, shown, start_of};
 use crate::load::secrets::{self, Found};
 use crate::load::selectors::{Selectors, find, unknown_host};
-use crate::load::values;
+use crate::load::values::{self, Values};
 use crate::load::vars::{self, Vars};
 use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 
 /// The nodes of a stack that are not resources.
-const HEADER: [&str; 8] = ["on", "except", "vars", "values", "host", "secret", "registry", "after"];
+const HEADER: [&str; 9] = ["on", "except", "vars", "values", "host", "secret", "secrets", "registry", "after"];
+
+/// Variables by host, and secrets by host.
+type Overrides = (BTreeMap<HostName, Vars>, BTreeMap<HostName, BTreeMap<String, SecretTree>>);
 
 /// Reads all folders of `stacks/`.
 pub(super) fn read_all(reading: &Reading<'_>, inventory: &Inventory) -> BTreeMap<StackName, Stack> {
@@ -83,8 +87,8 @@ struct Draft<'r, 'a> {
     folder: Utf8PathBuf,
     selectors: Selectors,
     vars: Vars,
-    values: Vars,
-    overrides: Vec<(Text, Vars)>,
+    values: Values,
+    overrides: Vec<(Text, Values)>,
     secrets: Found,
     registries: Vec<Registry>,
     resources: Vec<(Spec, Span)>,
@@ -103,7 +107,7 @@ fn read_stack(
         folder: folder.to_owned(),
         selectors: Selectors::default(),
         vars: Vars::new(),
-        values: Vars::new(),
+        values: Values::default(),
         overrides: Vec::new(),
         secrets: Found::new(),
         registries: inventory.registries.clone(),
@@ -117,17 +121,17 @@ fn read_stack(
     }
     reader.finish();
     let hosts = draft.selectors.select(reading, inventory, &span);
-    let overrides = draft.overrides_on(inventory, |host| hosts.contains(host));
-    let mut secrets = inventory.secrets.clone();
-    secrets.extend(draft.secrets);
-    draft.vars.lay_over(&draft.values);
+    let (overrides, host_secrets) = draft.overrides_on(inventory, |host| hosts.contains(host));
+    let secrets = draft.all_secrets(inventory);
+    draft.vars.lay_over(&draft.values.vars);
     Some(Stack {
         name: name?,
         folder: draft.folder,
         hosts: hosts.into_iter().collect(),
         vars: draft.vars,
         overrides,
-        secrets: secrets.into_iter().map(|(name, (secret, _))| (name, secret)).collect(),
+        secrets,
+        host_secrets,
         registries: draft.registries,
         resources: draft.resources,
         after: draft.after,
@@ -154,7 +158,8 @@ impl Draft<'_, '_> {
             "vars" => vars::read_node(reader, &mut self.vars),
             "values" => self.read_values(reader),
             "host" => self.read_override(reader),
-            "secret" => secrets::read(self.reading, reader, &mut self.secrets),
+            "secret" => secrets::read(self.reading, reader, &self.folder, &mut self.secrets),
+            "secrets" => secrets::read_files(self.reading, reader, &self.folder, &mut self.secrets),
             "registry" => self.registries.extend(Registry::decode(reader, &self.folder)),
             "after" => self.read_after(reader),
             node if Spec::NODES.contains(&node) => {
@@ -180,18 +185,35 @@ impl Draft<'_, '_> {
         let first = reader.required("the name of a YAML file");
         for file in first.into_iter().chain(reader.args()) {
             if let Some(values) = values::read(self.reading, &self.folder, &file) {
-                self.values.lay_over(&values);
+                self.values.lay_over(values);
             }
         }
         reader.finish();
     }
 
+    /// The secrets of the stack over those of the repository. A secret of its own and one among its values cannot have
+    /// the same name.
+    fn all_secrets(&self, inventory: &Inventory) -> BTreeMap<String, SecretTree> {
+        let hosts = self.overrides.iter().map(|(_, values)| &values.secrets);
+        for name in hosts.chain([&self.values.secrets]).flat_map(BTreeMap::keys) {
+            if let Some((_, span)) = self.secrets.get(name) {
+                let problem = Problem::error(format!("the secret {} is one of the values, too", shown(name)));
+                self.reading.report(problem.at(span, "here").hint("give one of the two another name"));
+            }
+        }
+        let named = |(name, (secret, _)): (&String, &(SecretTree, Span))| (name.clone(), secret.clone());
+        let mut all: BTreeMap<String, SecretTree> = inventory.secrets.iter().map(named).collect();
+        all.extend(self.values.secrets.clone());
+        all.extend(self.secrets.iter().map(named));
+        all
+    }
+
     fn read_override(&mut self, mut reader: Reader<'_>) {
         let host = reader.required("the name of a host");
-        let mut vars = vars::read(&mut reader);
+        let mut own = Values { vars: vars::read(&mut reader), ..Values::default() };
         for file in reader.values("values") {
             if let Some(values) = values::read(self.reading, &self.folder, &file) {
-                vars.lay_over(&values);
+                own.lay_over(values);
             }
         }
         reader.finish();
@@ -202,7 +224,7 @@ impl Draft<'_, '_> {
             self.reading.report(problem.hint("put all of it into one"));
             return;
         }
-        self.overrides.push((host, vars));
+        self.overrides.push((host, own));
     }
 
     fn read_after(&mut self, mut reader: Reader<'_>) {
@@ -215,13 +237,14 @@ impl Draft<'_, '_> {
         reader.finish();
     }
 
-    /// The overrides by host. One for a host that the stack is not on is a mistake.
-    fn overrides_on(&self, inventory: &Inventory, is_on: impl Fn(&HostName) -> bool) -> BTreeMap<HostName, Vars> {
-        let mut overrides = BTreeMap::new();
-        for (text, vars) in &self.overrides {
+    /// The overrides by host, and the secrets among them. One for a host that the stack is not on is a mistake.
+    fn overrides_on(&self, inventory: &Inventory, is_on: impl Fn(&HostName) -> bool) -> Overrides {
+        let (mut overrides, mut secrets) = Overrides::default();
+        for (text, values) in &self.overrides {
             match find(&inventory.hosts, &text.raw) {
                 Some(host) if is_on(&host) => {
-                    overrides.insert(host, vars.clone());
+                    secrets.insert(host.clone(), values.secrets.clone());
+                    overrides.insert(host, values.vars.clone());
                 }
                 _ if !inventory.complete => {}
                 Some(host) => {
@@ -231,6 +254,6 @@ impl Draft<'_, '_> {
                 None => self.reading.report(unknown_host(text, &inventory.hosts)),
             }
         }
-        overrides
+        (overrides, secrets)
     }
 }

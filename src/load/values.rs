@@ -1,18 +1,35 @@
-//! Values: YAML files next to a stack, taken as they are.
+//! Values: YAML files next to a stack, taken as they are. What SOPS has encrypted in them becomes secrets.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span};
+use crate::base::secret::{self, SecretTree};
 use crate::load::reading::{Reading, shown, with_known};
+use crate::load::sealed;
 use crate::load::vars::{Vars, unusable};
 use crate::resource::lowering::join_within;
 
+/// What files of values say: values in clear, and secrets.
+#[derive(Default)]
+pub(super) struct Values {
+    pub(super) vars: Vars,
+    pub(super) secrets: BTreeMap<String, SecretTree>,
+}
+
+impl Values {
+    pub(super) fn lay_over(&mut self, over: Values) {
+        self.vars.lay_over(&over.vars);
+        secret::lay_over(&mut self.secrets, over.secrets);
+    }
+}
+
 /// The names of the YAML file that a stack in `folder` calls `name`.
-pub(super) fn read(reading: &Reading<'_>, folder: &camino::Utf8Path, name: &Text) -> Option<Vars> {
+pub(super) fn read(reading: &Reading<'_>, folder: &camino::Utf8Path, name: &Text) -> Option<Values> {
     let Some(path) = join_within(folder, &name.raw) else {
         let problem = Problem::error(format!("{} leads out of the repository", shown(&name.raw)));
         reading.report(problem.at(&name.span, "here").hint("name a file of the repository, relative to the stack"));
@@ -26,7 +43,19 @@ pub(super) fn read(reading: &Reading<'_>, folder: &camino::Utf8Path, name: &Text
         reading.report(with_known(problem, path.as_str(), "YAML files of this stack", near));
         return None;
     }
-    parse(&reading.text(&path)?, &reading.problems).map(Vars::from)
+    let source = reading.text(&path)?;
+    if sealed::refuse_as_values(reading, &path, name) {
+        return None;
+    }
+    let values = parse(&source, &reading.problems)?;
+    match sealed::sops(reading, &path, &values, &name.span) {
+        sealed::Sops::No => {}
+        sealed::Sops::Failed => return None,
+        sealed::Sops::Opened(opened) => {
+            return Some(Values { vars: opened.plain.into(), secrets: opened.secrets });
+        }
+    }
+    Some(Values { vars: values.into(), ..Values::default() })
 }
 
 fn is_yaml(path: &str) -> bool {
@@ -59,13 +88,16 @@ pub(super) fn parse(source: &Arc<Source>, problems: &RefCell<Problems>) -> Optio
             return None;
         }
     };
-    for name in map.keys() {
-        if let Some((why, hint)) = unusable(name) {
-            let problem = Problem::error(format!("a value cannot be called {}: {why}", shown(name)));
-            report(problem.at(&key_place(source, name), "here").hint(hint));
-        }
-    }
+    map.keys().for_each(|name| check_name(name, source, problems));
     Some(map)
+}
+
+/// Reports a name that values cannot have.
+fn check_name(name: &str, source: &Arc<Source>, problems: &RefCell<Problems>) {
+    if let Some((why, hint)) = unusable(name) {
+        let problem = Problem::error(format!("a value cannot be called {}: {why}", shown(name)));
+        problems.borrow_mut().push(problem.at(&key_place(source, name), "here").hint(hint));
+    }
 }
 
 /// What the YAML reader says, as a problem at its place.

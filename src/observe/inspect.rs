@@ -13,7 +13,7 @@ use crate::observe::{Place, Questions};
 use crate::plan::PathChange;
 use crate::plan::compare::{Ownership, path_changes};
 use crate::plan::host::Policy;
-use crate::resource::state::{PathState, Project};
+use crate::resource::state::{PathState, Project, ProjectService};
 use crate::resource::{Action, Desired, Resource};
 
 /// Files larger than this are not fetched to show how they differ.
@@ -100,12 +100,13 @@ fn differs(project: &Project, resource: &Resource, ownership: &Ownership, seen: 
     let claim = ownership.claim(&resource.id, &resource.stack).and_then(|claim| claim.project.as_ref());
     let Some(claim) = claim else { return true };
     let own: Vec<_> = containers.iter().filter(|container| container.project == project.name).collect();
-    let as_recorded = |service: &String| {
-        let recorded = claim.services.get(service);
+    let as_recorded = |(service, runs): (&String, &ProjectService)| {
+        let Some(recorded) = claim.services.get(service).filter(|hash| !hash.is_empty()) else { return false };
         let mut of_service = own.iter().filter(|container| container.service == *service).peekable();
-        of_service.peek().is_some() && recorded.is_some_and(|hash| of_service.all(|container| container.hash == *hash))
+        let borrows = !runs.ties.borrows.is_empty();
+        of_service.peek().is_some() && of_service.all(|container| borrows || container.hash == *recorded)
     };
-    project.running && !project.services.keys().all(as_recorded)
+    project.running && !project.services.iter().all(as_recorded)
 }
 
 impl Inspection {

@@ -157,6 +157,9 @@ pub enum Deed {
         recreate: Vec<String>,
         /// Services whose container exists and is started.
         start: Vec<String>,
+        /// Services whose container is paused and goes on.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unpause: Vec<String>,
         /// Services no longer described, whose containers are removed.
         remove: Vec<String>,
         /// Every image is there by then: Compose pulls nothing.
@@ -269,8 +272,14 @@ impl Deed {
             Deed::Reload { units } => format!("reload {}", list(units)),
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
-            Deed::ComposeUp { create, recreate, start, remove, .. } => {
-                let parts = [("create", create), ("recreate", recreate), ("start", start), ("remove", remove)];
+            Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => {
+                let parts = [
+                    ("create", create),
+                    ("recreate", recreate),
+                    ("start", start),
+                    ("unpause", unpause),
+                    ("remove", remove),
+                ];
                 let parts: Vec<String> = parts
                     .into_iter()
                     .filter(|(_, services)| !services.is_empty())

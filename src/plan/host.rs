@@ -10,6 +10,7 @@ use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
+use crate::plan::containers::with_followers;
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
 use crate::plan::images::former;
@@ -17,7 +18,7 @@ use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
-use crate::resource::state::{Owner, PathState};
+use crate::resource::state::{Owner, PathState, Project};
 use crate::resource::{Check, Desired, Resource};
 
 /// What decides a plan besides what is wanted and seen.
@@ -462,6 +463,21 @@ impl Planner<'_> {
         wanted.is_some_and(|wanted| {
             self.seen.paths.get(path).is_none_or(|seen| !is_as_wanted(wanted, seen, self.with_owner()))
         })
+    }
+
+    fn project(&self, name: &str) -> Option<&Project> {
+        let mut projects = self.desired.resources.iter().filter_map(|resource| resource.state.project.as_ref());
+        projects.find(|project| project.name == name)
+    }
+
+    /// Whether a project is not to run.
+    pub(crate) fn is_stopped(&self, project: &str) -> bool {
+        self.project(project).is_some_and(|project| !project.running)
+    }
+
+    /// The services of a project that are restarted if this one is.
+    pub(crate) fn with_followers(&self, project: &str, service: &str) -> BTreeSet<String> {
+        self.project(project).map_or_else(|| [service.to_string()].into(), |project| with_followers(project, service))
     }
 
     /// The hash that Compose on the host gives to each service of the candidate project.

@@ -4,6 +4,7 @@
 //! choice of its own.
 
 pub mod compare;
+pub(crate) mod containers;
 pub mod effect;
 pub mod guard;
 pub mod host;

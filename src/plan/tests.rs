@@ -27,7 +27,13 @@ pub fn config(hosts: &str, stacks: &[(&str, &str)]) -> Config {
         files.insert(format!("stacks/{name}/stack.kdl").into(), text.as_bytes().into());
     }
     let nothing = |_: &Utf8Path| Err(io::Error::new(io::ErrorKind::NotFound, "no such file"));
-    let loaded = load(&files, &|_| None, &nothing, Secrets::Required);
+    let world = crate::sealed::World {
+        env: &|_| None,
+        read: &nothing,
+        prompt: &crate::host::transport::Nobody,
+        identities: &[],
+    };
+    let loaded = load(&files, world, Secrets::Required);
     loaded.map_or_else(|error| panic!("{:?}", error.problems), |(config, _)| config)
 }
 

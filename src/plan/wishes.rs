@@ -7,9 +7,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
+use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
-use crate::plan::images;
 use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
 use crate::resource::unit_file::{self, Impact};
@@ -185,8 +185,13 @@ impl Wishes {
                 let running = containers(planner, project)
                     .iter()
                     .any(|container| container.service == *service && container.state == "running");
-                if running {
-                    self.container(resource, project, service, signal.as_ref());
+                match signal {
+                    _ if !running || planner.is_stopped(project) => {}
+                    Some(signal) => {
+                        let (project, service, signal) = (project.clone(), service.clone(), signal.clone());
+                        self.other(Deed::ContainerSignal { project, service, signal }, &resource.id);
+                    }
+                    None => self.restart_container(project, planner.with_followers(project, service), &resource.id),
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
@@ -247,76 +252,33 @@ impl Wishes {
             return;
         }
         self.images(planner, resource, claim, project, &there);
-        self.compose_up(resource, claim, project, &there, &hashes, !paths.is_empty());
-    }
-
-    fn compose_up(
-        &mut self,
-        resource: &Resource,
-        claim: Option<&Claim>,
-        project: &Project,
-        there: &[&ContainerSeen],
-        hashes: &BTreeMap<String, String>,
-        files_change: bool,
-    ) {
         let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
-        let (mut create, mut recreate, mut start) = (Vec::new(), Vec::new(), Vec::new());
-        for service in project.services.keys() {
-            let mut own = there.iter().filter(|container| container.service == *service).peekable();
-            if own.peek().is_none() {
-                create.push(service.clone());
-                continue;
+        let wanted = Wanted { project, recorded, hashes: &hashes, files_change: !paths.is_empty() };
+        if let Some(mut deed) = wanted.up(&there) {
+            if let (Deed::ComposeUp { before, .. }, Some(was)) =
+                (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
+            {
+                before.clone_from(&was.files);
             }
-            // Where nothing has changed, the hash recorded when it was started serves as well as Compose's own word.
-            let wanted = hashes.get(service).or_else(|| {
-                let recorded = recorded.and_then(|services| services.get(service));
-                recorded.filter(|hash| !files_change && !hash.is_empty())
-            });
-            let (mut differs, mut idle) = (files_change && wanted.is_none(), false);
-            for container in own {
-                differs |= wanted.is_some_and(|wanted| *wanted != container.hash);
-                idle |= !is_settled(container);
-            }
-            if differs {
-                recreate.push(service.clone());
-            } else if idle {
-                start.push(service.clone());
-            }
+            self.other(deed, &resource.id);
         }
-        let ours = |service: &str| recorded.is_some_and(|services| services.contains_key(service));
-        let remove: BTreeSet<String> = there
-            .iter()
-            .map(|container| &container.service)
-            .filter(|service| !project.services.contains_key(*service) && ours(service))
-            .cloned()
-            .collect();
-        if create.is_empty() && recreate.is_empty() && start.is_empty() && remove.is_empty() {
-            return;
-        }
-        let deed = Deed::ComposeUp {
-            project: project.name.clone(),
-            directory: project.directory.clone(),
-            files: project.files.clone(),
-            profiles: project.profiles.clone(),
-            create,
-            recreate,
-            start,
-            remove: remove.into_iter().collect(),
-            pulled: images::all_pinned(project),
-            before: claim.and_then(|claim| claim.project.as_ref()).map(|was| was.files.clone()).unwrap_or_default(),
-        };
-        self.other(deed, &resource.id);
     }
 
-    /// A container that mounts a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, resource: &Resource, project: &str, service: &str, signal: Option<&String>) {
-        let deed = match signal {
-            Some(signal) => {
-                Deed::ContainerSignal { project: project.into(), service: service.into(), signal: signal.clone() }
+    /// Each container is restarted once, however many of the files it mounts have changed.
+    fn restart_container(&mut self, project: &str, services: BTreeSet<String>, cause: &ResourceId) {
+        for effect in &mut self.others {
+            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
+                && of == project
+            {
+                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
+                if !effect.causes.contains(cause) {
+                    effect.causes.push(cause.clone());
+                }
+                return;
             }
-            None => Deed::ContainerRestart { project: project.into(), services: vec![service.into()] },
-        };
-        self.other(deed, &resource.id);
+        }
+        let services = services.into_iter().collect();
+        self.other(Deed::ContainerRestart { project: project.into(), services }, cause);
     }
 
     // ---- removal
@@ -488,18 +450,14 @@ fn switch(wanted: Option<bool>, seen: &UnitSeen, impact: Option<&Impact>) -> Opt
     }
 }
 
-fn is_active(seen: &UnitSeen) -> bool {
+/// Whether a unit runs.
+pub(crate) fn is_active(seen: &UnitSeen) -> bool {
     matches!(seen.active.as_str(), "active" | "reloading" | "activating" | "refreshing")
 }
 
 /// Whether a path is a drop-in of a unit.
 fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
-}
-
-/// Running, or done with its work.
-fn is_settled(container: &ContainerSeen) -> bool {
-    container.state == "running" || container.status.starts_with("Exited (0)")
 }
 
 fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::diagnostic::{Problem, Problems};
+use crate::base::secret;
 use crate::base::template::Scope;
 use crate::load::{Config, Filled, Host, Stack, Vars};
 
@@ -43,7 +44,9 @@ pub(super) fn of_stack(
     }
     let mut names = repository.clone();
     names.insert("stack".into(), json!({ "name": stack.name }));
-    let mut scope = Scope::new(Map::new(), stack.secrets.clone(), facts.cloned()).with_hosts(config.described.clone());
+    let mut secrets = stack.secrets.clone();
+    secret::lay_over(&mut secrets, stack.host_secrets.get(&host.name).cloned().unwrap_or_default());
+    let mut scope = Scope::new(Map::new(), secrets, facts.cloned()).with_hosts(config.described.clone());
     let failed = vars.fill(&mut names, &mut |text, names| {
         scope.set_names(names.clone());
         match config.templates.render_text(text, &scope) {

@@ -11,8 +11,10 @@ use serde_json::json;
 use super::compare::{ChangeKind, compare};
 use super::*;
 use crate::base::diagnostic::Severity;
+use crate::host::transport::Nobody;
 use crate::load::{Secrets, Selection, load};
 use crate::resource::state::PathState;
+use crate::sealed::World;
 
 const HOSTS: &str = "repo \"test\"\nhost \"web-1\" address=\"203.0.113.1\" { tags \"web\"; vars region=\"fra1\" level=\"host\" }\n\
                      host \"web-2\" { tags \"web\"; vars region=\"nyc1\" }\nsecret \"db\" env=\"DB\"\n";
@@ -22,7 +24,9 @@ fn config(list: &[(&str, &str)]) -> Config {
         list.iter().map(|(path, text)| ((*path).into(), text.as_bytes().into())).collect();
     files.entry("hosts/hosts.kdl".into()).or_insert_with(|| HOSTS.as_bytes().into());
     let nothing = |_: &Utf8Path| Err(io::Error::new(io::ErrorKind::NotFound, "no such file"));
-    match load(&files, &|_| Some("hunter2".into()), &nothing, Secrets::Required) {
+    let env = |_: &str| Some("hunter2".to_string());
+    let world = World { env: &env, read: &nothing, prompt: &Nobody, identities: &[] };
+    match load(&files, world, Secrets::Required) {
         Ok((config, _)) => config,
         Err(error) => panic!("{}", lines(&error.problems).join("\n")),
     }

@@ -26,6 +26,11 @@ impl Access {
         }
     }
 
+    /// Reads `owner` and `group` alone.
+    pub fn decode_owner(reader: &mut Reader<'_>) -> Self {
+        Access { owner: reader.value("owner"), group: reader.value("group"), ..Access::default() }
+    }
+
     /// Reads the same for a file, which may hold a secret: then also `allow-readable`.
     pub fn decode_file(reader: &mut Reader<'_>) -> Self {
         Access { allow_readable: reader.flag("allow-readable"), ..Access::decode(reader) }
@@ -37,7 +42,7 @@ impl Access {
     }
 
     /// Owner and group: the group is the user's namesake only where the user is root or a group is given.
-    fn owner(&self, on: &Lowering<'_>) -> Option<Owner> {
+    pub fn owner(&self, on: &Lowering<'_>) -> Option<Owner> {
         let user = self.owner.as_ref().map_or(Some("root".into()), |owner| value::account(on, owner))?;
         let group = match &self.group {
             Some(group) => value::account(on, group)?,

@@ -8,13 +8,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, ComposeFile, Context};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::health::{self, Health};
 use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
-use crate::resource::state::{Content, Owner, PathState, Project};
+use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
 
 /// A Compose project as a stack describes it.
@@ -28,6 +29,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    access: Access,
     healths: Vec<Health>,
     images: Images,
     origin: Span,
@@ -65,6 +67,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
             origin: reader.span(),
@@ -108,6 +111,12 @@ impl Compose {
         let services = active_services(&read, &profiles, &shipped);
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
         resource.state.paths.extend(shipped.into_paths());
+        let owned_by = self.access.owner(on)?;
+        for state in resource.state.paths.values_mut() {
+            if let PathState::File { owner, .. } = state {
+                owner.clone_from(&owned_by);
+            }
+        }
         resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
         resource.images = self.images.lower(on, &images_used(&read, &profiles))?;
@@ -251,22 +260,22 @@ fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
     file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
 }
 
-/// The services that run with these profiles, each with the managed single files it mounts. A service of several files
-/// is one service.
+/// The services that run with these profiles. A service of several files is one service.
 fn active_services(
     read: &[(ComposeFile, Utf8PathBuf)],
     profiles: &[String],
     shipped: &Shipped<'_>,
-) -> BTreeMap<String, Vec<Utf8PathBuf>> {
-    let mut services: BTreeMap<String, Vec<Utf8PathBuf>> = BTreeMap::new();
+) -> BTreeMap<String, ProjectService> {
+    let mut services: BTreeMap<String, ProjectService> = BTreeMap::new();
     for (file, base) in read {
         for service in file.services.iter().filter(|service| is_active(service, profiles)) {
-            let mounts = services.entry(service.name.clone()).or_default();
+            let ProjectService { mounts, ties } = services.entry(service.name.clone()).or_default();
             for path in service.mounts.iter().filter_map(|mount| shipped.single(mount, base)) {
                 if !mounts.contains(&path) {
                     mounts.push(path);
                 }
             }
+            ties.add(&service.ties);
         }
     }
     services
@@ -308,4 +317,15 @@ fn listens(file: &ComposeFile, profiles: &[String]) -> Vec<Listen> {
 pub(super) fn state(content: Content, mode: u32) -> PathState {
     let mode = if content.secret { 0o600 } else { mode };
     PathState::File { content, mode, owner: Owner::root() }
+}
+
+/// The files beside a Compose file that it mounts or reads, relative to it, as far as that is plainly written.
+pub fn beside(compose_file: &[u8]) -> Vec<Utf8PathBuf> {
+    let source = Source::new("compose.yaml", String::from_utf8_lossy(compose_file));
+    let Ok(root) = yaml::parse(&source, None) else { return Vec::new() };
+    let context = Context { source: &source, instead: None, variables: &BTreeMap::new() };
+    let read = compose_file::read(&root, &context);
+    let written = read.services.iter().flat_map(|service| &service.mounts).chain(&read.reads).chain(&read.includes);
+    let plain = written.filter(|path| !path.starts_with(['/', '~']) && !path.contains('$'));
+    plain.filter_map(|path| join_within(Utf8Path::new(""), path)).filter(|path| !path.as_str().is_empty()).collect()
 }

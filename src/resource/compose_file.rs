@@ -2,10 +2,11 @@
 //!
 //! It is read only to learn from it. Whatever Compose accepts is accepted here: what is not understood is passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::diagnostic::{Source, Span};
+use crate::resource::state::Ties;
 use crate::resource::yaml::Node;
 
 /// A service of a Compose file.
@@ -29,6 +30,8 @@ pub struct Service {
     pub profiles: Vec<String>,
     /// Whether it is asked to run no container at all.
     pub scaled_to_zero: bool,
+    /// The services it needs.
+    pub ties: Ties,
 }
 
 /// A published port.
@@ -94,6 +97,7 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
         let name = used.text().or_else(|| used.get("source").and_then(Node::text));
         mounts.extend(name.and_then(|name| files.get(name)).cloned());
     }
+    let ties = ties(node);
     let replicas = node.get("deploy").and_then(|deploy| deploy.get("replicas")).and_then(Node::text);
     Service {
         name: name.to_string(),
@@ -108,7 +112,29 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
         mounts,
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
         scaled_to_zero: replicas == Some("0") || text("scale").as_deref() == Some("0"),
+        ties,
     }
+}
+
+fn ties(node: &Node) -> Ties {
+    let texts = |key: &str| node.get(key).map(Node::texts).unwrap_or_default();
+    let conditions = node.get("depends_on").map(Node::entries).unwrap_or_default();
+    let restart = |needed: &&(String, Node)| needed.1.get("restart").and_then(Node::text) == Some("true");
+    let modes = ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| node.get(key)?.text());
+    let volumes = texts("volumes_from").into_iter().filter(|from| !from.starts_with("container:"));
+    let borrows = modes.filter_map(|mode| mode.strip_prefix("service:")).chain(volumes.map(before_colon));
+    let borrows: BTreeSet<String> = borrows.map(String::from).collect();
+    let named = texts("depends_on").into_iter().chain(texts("links").into_iter().map(before_colon)).map(String::from);
+    let needs = named.chain(conditions.iter().map(|(name, _)| name.clone())).chain(borrows.iter().cloned());
+    Ties {
+        needs: needs.collect(),
+        borrows,
+        follows: conditions.iter().filter(restart).map(|(name, _)| name.clone()).collect(),
+    }
+}
+
+fn before_colon(text: &str) -> &str {
+    text.split(':').next().unwrap_or(text)
 }
 
 /// The files of the top-level `configs` and `secrets`, by name.

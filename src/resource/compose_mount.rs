@@ -9,7 +9,7 @@ use crate::base::diagnostic::{Problem, Span, did_you_mean};
 use crate::resource::compose::state;
 use crate::resource::compose_file::ComposeFile;
 use crate::resource::lowering::{Lowering, join_within};
-use crate::resource::state::{Content, PathState};
+use crate::resource::state::{Content, PathState, ProjectService};
 use crate::resource::{Action, Reaction, value};
 
 /// How many files of a mounted folder are shipped.
@@ -170,12 +170,12 @@ impl Change {
         changes: &[Change],
         on: &Lowering<'_>,
         project: &str,
-        services: &BTreeMap<String, Vec<Utf8PathBuf>>,
+        services: &BTreeMap<String, ProjectService>,
         shipped: &Shipped<'_>,
     ) -> Option<Vec<Reaction>> {
         let mut deeds: BTreeMap<(Utf8PathBuf, String), Deed> = BTreeMap::new();
-        for (service, paths) in services {
-            deeds.extend(paths.iter().map(|path| ((path.clone(), service.clone()), Deed::Restart)));
+        for (service, runs) in services {
+            deeds.extend(runs.mounts.iter().map(|path| ((path.clone(), service.clone()), Deed::Restart)));
         }
         for change in changes {
             let (path, service, deed) = change.lower(on, services, shipped)?;
@@ -202,7 +202,7 @@ impl Change {
     fn lower(
         &self,
         on: &Lowering<'_>,
-        services: &BTreeMap<String, Vec<Utf8PathBuf>>,
+        services: &BTreeMap<String, ProjectService>,
         shipped: &Shipped<'_>,
     ) -> Option<(Utf8PathBuf, Option<String>, Deed)> {
         let name = on.text(&self.file)?;
@@ -230,7 +230,7 @@ impl Change {
     }
 }
 
-fn known_service(on: &Lowering<'_>, text: &Text, services: &BTreeMap<String, Vec<Utf8PathBuf>>) -> Option<String> {
+fn known_service(on: &Lowering<'_>, text: &Text, services: &BTreeMap<String, ProjectService>) -> Option<String> {
     let name = on.text(text)?;
     if services.contains_key(&name) {
         return Some(name);

@@ -1,6 +1,6 @@
 //! `site`: an nginx server block and its link.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use minijinja::{Value, context};
 
 use crate::base::decode::{Reader, Text};
@@ -14,7 +14,10 @@ use crate::resource::pool::{LoweredPool, Pool};
 use crate::resource::site_file::NginxText;
 use crate::resource::site_header::Header;
 use crate::resource::state::{Content, PathState, UnitState};
-use crate::resource::{Action, Listen, Reaction, Resource, unit, value};
+use crate::resource::{Action, Listen, Reaction, Resource, path, unit, value};
+
+/// Where the files of sites are; nginx reads those that a link leads to.
+const AVAILABLE: &str = "/etc/nginx/sites-available";
 
 /// A site as a stack describes it.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct Site {
     snippets: Vec<Text>,
     healths: Vec<Health>,
     enabled: Option<bool>,
+    path: Option<Text>,
+    link: Option<Text>,
     origin: Span,
 }
 
@@ -58,6 +63,8 @@ impl Site {
             snippets: reader.values("snippet"),
             healths: Health::decode_all(&mut reader),
             enabled: reader.flag("enabled"),
+            path: reader.value("path"),
+            link: reader.value("link"),
             origin: reader.span(),
             body,
         };
@@ -90,12 +97,11 @@ impl Site {
             Some(body) => verbatim(on, body, &mut resource),
             None => self.render(on, &name, &mut resource),
         }?;
-        let path: Utf8PathBuf = format!("/etc/nginx/sites-available/{name}.conf").into();
-        let link: Utf8PathBuf = format!("/etc/nginx/sites-enabled/{name}.conf").into();
+        let path = self.path(on, &name)?;
         resource.state.paths.insert(path.clone(), unit::file(content));
         let mut paths = vec![path.clone()];
-        if self.enabled != Some(false) {
-            resource.state.paths.insert(link.clone(), PathState::Link { target: path.into_string() });
+        if let Some((link, target)) = self.link(on, &path)? {
+            resource.state.paths.insert(link.clone(), PathState::Link { target });
             paths.push(link);
         }
         resource.reactions.push(Reaction { paths, action: Action::Reload("nginx.service".into()) });
@@ -105,6 +111,28 @@ impl Site {
         let host = resource.wiring.serves.first().map(|(name, _)| name.clone());
         resource.checks = health::lower_all(&self.healths, on, base.as_ref(), host.as_deref()).0;
         Some(resource)
+    }
+
+    /// Where its file is.
+    fn path(&self, on: &Lowering<'_>, name: &str) -> Option<Utf8PathBuf> {
+        let Some(text) = &self.path else { return Some(format!("{AVAILABLE}/{name}.conf").into()) };
+        let path = path::lower(on, text)?;
+        if !path.starts_with("/etc/nginx") {
+            let problem = Problem::error(format!("{path} is not below /etc/nginx")).at(&text.span, "here");
+            on.report(problem.hint("nginx reads sites-enabled and conf.d there"));
+            return None;
+        }
+        Some(path)
+    }
+
+    /// The link that makes nginx read it, and its target: for files of sites-available, unless it is not enabled.
+    fn link(&self, on: &Lowering<'_>, path: &Utf8Path) -> Option<Option<(Utf8PathBuf, String)>> {
+        let name = path.strip_prefix(AVAILABLE).ok().filter(|_| self.enabled != Some(false));
+        let target = match &self.link {
+            Some(text) => value::word(on, text)?,
+            None => path.to_string(),
+        };
+        Some(name.map(|name| (Utf8Path::new("/etc/nginx/sites-enabled").join(name), target)))
     }
 
     fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {

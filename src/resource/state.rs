@@ -124,8 +124,8 @@ pub struct Project {
     pub files: Vec<Utf8PathBuf>,
     /// Active profiles.
     pub profiles: Vec<String>,
-    /// The services, with the managed single files each one mounts.
-    pub services: BTreeMap<String, Vec<Utf8PathBuf>>,
+    /// The services that run.
+    pub services: BTreeMap<String, ProjectService>,
     /// Whether it should run. When not, it is stopped, never removed.
     pub running: bool,
     /// The images that are pinned to a digest.
@@ -155,5 +155,35 @@ impl Pin {
     /// The name by which an Engine knows exactly this image.
     pub fn image(&self) -> String {
         format!("{}@{}", self.name, self.digest)
+    }
+}
+
+/// A service of a Compose project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProjectService {
+    /// The managed single files it mounts.
+    pub mounts: Vec<Utf8PathBuf>,
+    /// The other services it needs.
+    pub ties: Ties,
+}
+
+/// What a service of a Compose project has to do with the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// Those that are brought up before it (`depends_on` and the like).
+    pub needs: BTreeSet<String>,
+    /// Those whose network or volumes it uses (`network_mode: service:db`): where their container is replaced, so is its
+    /// own.
+    pub borrows: BTreeSet<String>,
+    /// Those with which it is restarted, or replaced (`depends_on: {db: {restart: true}}`).
+    pub follows: BTreeSet<String>,
+}
+
+impl Ties {
+    /// Adds what another description of the same service says.
+    pub fn add(&mut self, other: &Ties) {
+        self.needs.extend(other.needs.iter().cloned());
+        self.borrows.extend(other.borrows.iter().cloned());
+        self.follows.extend(other.follows.iter().cloned());
     }
 }

@@ -26,6 +26,7 @@ pub struct Unit {
     wanted_by: Vec<Text>,
     enabled: Option<bool>,
     running: Option<bool>,
+    on_demand: bool,
     listens: Vec<Text>,
     healths: Vec<Health>,
     restart_on: Vec<Text>,
@@ -53,6 +54,7 @@ impl Unit {
             wanted_by: reader.values("wanted-by"),
             enabled: reader.flag("enabled"),
             running: reader.flag("running"),
+            on_demand: reader.flag("on-demand").unwrap_or(false),
             listens: reader.values("listen"),
             healths: Health::decode_all(&mut reader),
             restart_on: reader.values("restart-on"),
@@ -77,6 +79,11 @@ impl Unit {
         if self.body.is_none() && !self.service.is_empty() && !self.service.has_exec {
             let problem = Problem::error("this unit has settings but no `exec`").at(&self.origin, "this unit");
             reader.report(problem.hint("add `exec \"/path/to/program\"`; to change a foreign unit, use `drop-in`"));
+            return false;
+        }
+        if self.on_demand && self.running.is_some() {
+            let problem = Problem::error("`on-demand` leaves open whether it runs now, and `running` says it");
+            reader.report(problem.at(&self.origin, "this unit").hint("give one of them"));
             return false;
         }
         let says_nothing = self.body.is_none() && self.service.is_empty() && self.drop_ins.is_empty();
@@ -154,7 +161,7 @@ impl Unit {
         let oneshot = is_oneshot(directives);
         UnitState {
             enabled: self.enabled.or((installable && !pattern).then_some(true)),
-            active: self.running.or((!pattern && !oneshot).then_some(true)),
+            active: self.running.or((!pattern && !oneshot && !self.on_demand).then_some(true)),
         }
     }
 

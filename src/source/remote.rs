@@ -1,6 +1,7 @@
 //! Repositories behind a URL: fetched into a cache, as little as the revision needs.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -45,9 +46,7 @@ pub fn open(url: &str, revision: Option<&str>, cache: &Utf8Path) -> Result<Fetch
     let directory = cache.join(format!("{:.32}", Digest::of(url.as_bytes())));
     let lock = lock(cache, &directory, url)?;
     let repository = open_cache(&directory)?;
-    if let Some(id) = revision.and_then(full_id)
-        && repository.find_commit(id).and_then(|commit| commit.tree()).is_ok()
-    {
+    if let Some(id) = revision.and_then(full_id).and_then(|id| in_cache(&repository, id)) {
         return Ok(Fetched { local: Local::whole(repository), id, branch: None });
     }
     let (done, result) = mpsc::channel();
@@ -81,6 +80,12 @@ pub fn open(url: &str, revision: Option<&str>, cache: &Utf8Path) -> Result<Fetch
 
 fn full_id(revision: &str) -> Option<git2::Oid> {
     (revision.len() == 40).then(|| git2::Oid::from_str(revision).ok()).flatten()
+}
+
+/// The commit that `id` is, or is a tag of, if it has been fetched before.
+fn in_cache(repository: &Repository, id: git2::Oid) -> Option<git2::Oid> {
+    let commit = repository.find_object(id, None).and_then(|object| object.peel_to_commit()).ok()?;
+    commit.tree().is_ok().then(|| commit.id())
 }
 
 fn open_cache(directory: &Utf8Path) -> Result<Repository> {
@@ -121,12 +126,17 @@ struct Fetch {
     until: Instant,
 }
 
+/// The names that a remote has, and what they stand for.
+type Heads = BTreeMap<String, git2::Oid>;
+
 /// What is to be fetched.
 struct Want {
     refspecs: Vec<String>,
     branch: Option<String>,
     /// Only this commit, without its history.
     shallow: bool,
+    /// What the remote says it is.
+    id: Option<git2::Oid>,
 }
 
 impl Fetch {
@@ -137,11 +147,11 @@ impl Fetch {
         let connection = remote
             .connect_auth(Direction::Fetch, Some(access.callbacks(self.until)), Some(proxy()))
             .map_err(|cause| self.failed(&access, cause))?;
-        let heads: Vec<String> = connection
+        let heads: Heads = connection
             .list()
             .map_err(|cause| self.failed(&access, cause))?
             .iter()
-            .map(|head| head.name().to_string())
+            .map(|head| (head.name().to_string(), head.oid()))
             .collect();
         let default = connection.default_branch().ok().and_then(|name| name.as_str().ok().map(String::from));
         drop(connection);
@@ -150,8 +160,11 @@ impl Fetch {
             repository.set_head(default).map_err(|cause| self.failed(&access, cause))?;
         }
         let want = self.want(&heads, default.as_deref())?;
+        if let Some(id) = want.id.and_then(|id| in_cache(repository, id)) {
+            return Ok((id, want.branch));
+        }
         let fetched = self.fetch(&mut remote, &access, &want);
-        let whole = || Want { refspecs: everything(), branch: None, shallow: false };
+        let whole = || Want { refspecs: everything(), branch: None, shallow: false, id: None };
         match fetched {
             // Not every server hands out a commit by its id: then it must be on a branch.
             Err(_) if self.revision.as_deref().and_then(full_id).is_some() => {
@@ -168,12 +181,15 @@ impl Fetch {
     }
 
     /// What to ask for, seeing the names that the remote has.
-    fn want(&self, heads: &[String], default: Option<&str>) -> Result<Want> {
-        let branch_of = |name: &str| name.strip_prefix("refs/heads/").map(String::from);
-        let one =
-            |name: &str| Want { refspecs: vec![format!("+{name}:{FETCHED}")], branch: branch_of(name), shallow: true };
+    fn want(&self, heads: &Heads, default: Option<&str>) -> Result<Want> {
+        let one = |name: &str| Want {
+            refspecs: vec![format!("+{name}:{FETCHED}")],
+            branch: name.strip_prefix("refs/heads/").map(String::from),
+            shallow: true,
+            id: heads.get(name).copied(),
+        };
         let Some(revision) = &self.revision else {
-            let name = default.or_else(|| heads.iter().any(|name| name == "HEAD").then_some("HEAD"));
+            let name = default.or_else(|| heads.contains_key("HEAD").then_some("HEAD"));
             return name.map(one).ok_or_else(|| {
                 Error::new(Kind::Usage, format!("{} has no default branch", self.shown)).hint("name one: URL@BRANCH")
             });
@@ -182,10 +198,10 @@ impl Fetch {
             return Ok(one(revision));
         }
         let candidates = [revision.clone(), format!("refs/tags/{revision}"), format!("refs/heads/{revision}")];
-        match candidates.iter().find(|name| heads.contains(name)) {
+        match candidates.iter().find(|name| heads.contains_key(*name)) {
             Some(name) => Ok(one(name)),
             // `main~2`, a short id: only the whole history can tell.
-            None => Ok(Want { refspecs: everything(), branch: None, shallow: false }),
+            None => Ok(Want { refspecs: everything(), branch: None, shallow: false, id: None }),
         }
     }
 
@@ -209,7 +225,10 @@ impl Fetch {
             (git2::ErrorCode::Auth, _) => {
                 (Kind::Auth, "an SSH agent, a key file or a Git credential helper lets us in")
             }
-            (git2::ErrorCode::Certificate, _) => (Kind::HostKey, "its certificate is not trusted here"),
+            _ if cause.message().contains("certificate") => (
+                Kind::HostKey,
+                "SSL_CERT_FILE names a file with the certificates that are trusted instead of the system's",
+            ),
             (git2::ErrorCode::NotFound, _) | (_, git2::ErrorClass::Repository) => {
                 (Kind::Usage, "is the URL right, and may you read it?")
             }

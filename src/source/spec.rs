@@ -60,6 +60,18 @@ impl Spec {
     }
 }
 
+/// For people: never with a password. A directory is shown from the root on, where there is one.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Directory(directory) => {
+                f.write_str(directory.canonicalize_utf8().as_deref().unwrap_or(directory).as_str())
+            }
+            Place::Url(url) => f.write_str(&without_password(url)),
+        }
+    }
+}
+
 /// For people: never with a password.
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use crate::source::git::{Commit, Dirty};
 use crate::source::view::{Entry, View};
 
 /// What is read of a repository. The rest is nobody's business here, unless a link leads to it.
-pub const AREAS: [&str; 4] = ["hosts", "reconcile.kdl", "stacks", "templates"];
+pub const AREAS: [&str; 5] = ["hosts", "reconcile.kdl", "secrets", "stacks", "templates"];
 /// How large one file may be.
 pub const MAX_FILE: u64 = 8 << 20;
 /// How many files a tree may have.

@@ -5,14 +5,18 @@
 mod kit;
 
 mod bounded;
+mod compose_is_apply;
 mod crash;
 mod expect;
 mod extent;
 mod fleet;
+mod full;
 mod hostile;
+mod matrix;
 mod older;
 mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod scale;
 mod secrets;

@@ -1,4 +1,4 @@
-//! 4, on Debian 12: older systemd, nginx and Docker do as well.
+//! 4, with everything at once, on Debian 13 and on Debian 12: older systemd, nginx and Docker do as well.
 
 use crate::kit::{Host, Repo, alone};
 
@@ -61,9 +61,17 @@ fn serves(host: &Host, value: &str) {
 }
 
 #[test]
-fn g04_an_older_host_too() {
-    let host = alone("deb12-1");
-    let mut repo = Repo::new("g04-older", &[&host]);
+fn g04_everything_at_once() {
+    everything_at_once(&alone("lab-2"));
+}
+
+#[test]
+fn g04_everything_at_once_on_an_older_host_too() {
+    everything_at_once(&alone("deb12-1"));
+}
+
+fn everything_at_once(host: &Host) {
+    let mut repo = Repo::new("g04-older", &[host]);
     host.sh("systemctl disable --now --quiet cloudflared; rm -rf /etc/cloudflared /etc/systemd/system/cloudflared.service; systemctl daemon-reload");
     let program = include_str!("../lab/apps/cloudflared");
     host.sh(&format!("mkdir -p /srv/g04-older-bin; cd /srv/g04-older-bin; cat >cloudflared <<'END'\n{program}\nEND\nchmod 755 cloudflared"));
@@ -74,10 +82,13 @@ fn g04_an_older_host_too() {
         repo.write("stacks/kinds/index.html", value);
         repo.apply();
         repo.is_settled();
-        serves(&host, value);
+        serves(host, value);
     }
     // The sudo user sees the same, and can do the same.
-    repo.write("hosts/deb12-1.kdl", host.kdl().replace(" user=\"root\"", " user=\"deploy\" sudo=#true"));
+    repo.write(
+        &format!("hosts/{}.kdl", host.name),
+        host.kdl().replace(" user=\"root\"", " user=\"deploy\" sudo=#true"),
+    );
     repo.is_settled();
     // While Docker is down, nobody can tell which containers there are to remove.
     repo.drop_stack("kinds");

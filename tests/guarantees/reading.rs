@@ -6,6 +6,9 @@ use crate::kit::{Repo, alone, lab, shared};
 
 const COMPOSE: &str = "services:\n  one:\n    image: lab/busybox:1\n    command: [sleep, \"9999\"]\n    environment:\n      A: \"1\"\n  two:\n    image: lab/busybox:1\n    command: [sleep, \"9999\"]\n";
 
+/// A service of which everything changes: its image, its environment, and a file that it mounts.
+const MOUNTS: &str = "services:\n  one:\n    image: lab/busybox:${TAG}\n    init: true\n    command: [sleep, \"9999\"]\n    env_file: [env]\n    volumes: [\"./conf:/conf\"]\n";
+
 /// Something of every kind that needs no engine.
 fn every_kind(value: &str) -> String {
     format!(
@@ -110,16 +113,24 @@ fn writes(trace: &str) -> Vec<String> {
 fn g02_a_plan_with_changes_writes_nothing() {
     let host = alone("lab-3");
     let repo = Repo::new("g02", &[&host]);
+    let app = |value: &str| {
+        repo.write("stacks/app/compose.yaml", MOUNTS);
+        repo.write("stacks/app/env", format!("A={value}\n"));
+        repo.write("stacks/app/conf", value);
+        repo.stack("app", &format!("compose \"ID-app\" {{ file \"compose.yaml\"\nenv TAG=\"{value}\" }}"));
+    };
     repo.stack("kinds", &every_kind("one"));
+    app("1");
     repo.apply();
     repo.stack("kinds", &every_kind("two"));
+    app("2");
     repo.stack("new", "unit \"ID-new\" exec=\"/usr/bin/sleep 1\"\nsite \"ID-new.test\" { listen \"127.0.0.1:7502\"\nroot \"/srv/ID\" }");
-    // Times of change tell of every write. What sshd, systemd and the journal write for any session is left out.
+    // Times of change tell of every write. What sshd, systemd, the journal and containerd write by themselves is left out.
     let all = || {
         host.sh(
             "find / \\( -path /proc -o -path /sys -o -path /dev -o -path /run/log -o -path /var/log/journal -o -path /run/user \
                 -o -path /var/log/wtmp -o -path /var/log/lastlog -o -path /var/log/btmp -o -path /run/utmp -o -path /run/systemd \
-                -o -path /tmp/g02 -o -path /run/motd.dynamic -o -path /var/lib/systemd -o -path /var/log/wtmp.db -o -path /var/lib/wtmpdb -o -path /var/lib/lastlog \\) -prune \
+                -o -path /tmp/g02 -o -path /run/motd.dynamic -o -path /var/lib/systemd -o -path /var/log/wtmp.db -o -path /var/lib/wtmpdb -o -path /var/lib/lastlog -o -path /var/lib/containerd -o -path /run/containerd -o -path /run/docker \\) -prune \
                 -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\\n' | grep -v -e '^/tmp d' -e '^/run d' | sort",
         )
     };
@@ -128,6 +139,7 @@ fn g02_a_plan_with_changes_writes_nothing() {
     let before = all();
     let plan = repo.plan();
     let (was, is) = (before, all());
+    assert!(plan.effects().contains("container recreate one"), "{:?}", plan.effects());
     host.sh("kill -INT $(pgrep -x strace)");
     _ = strace.wait();
     assert!(

@@ -1,45 +1,80 @@
 //! 11: secrets stay in their lane.
 
+use std::time::Duration;
+
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::kit::{Ran, Repo, shared};
+use crate::kit::{Host, Ran, Repo, finish, shared};
 
-/// Whether a text holds a secret: as it is, or in base64 as contents travel.
-fn holds(text: &str, secret: &str) -> bool {
-    let decoded = |word: &str| {
-        let whole = word.get(..word.len() / 4 * 4).unwrap_or_default();
-        base64::engine::general_purpose::STANDARD.decode(whole).unwrap_or_default()
-    };
-    let inside = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-    let base64 = |c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c));
-    let unescaped = text.replace("\\n", "\n");
-    inside(text.as_bytes())
-        || unescaped.split(base64).filter(|word| word.len() >= 16).any(|word| inside(&decoded(word)))
+/// What all planted secrets have in common.
+const MARK: &str = "hush-";
+/// What SOPS has encrypted in `secrets.sops.yaml`.
+const SOPS: &str = "hush-Sops/0123456789+x";
+const COMPOSE: &str = "services:\n  one: { image: \"lab/busybox:1\", init: true, command: [sleep, \"9998\"], environment: { TOKEN: \"${TOKEN}\" } }\n  \
+    two: { image: \"lab/busybox:1\", init: true, command: [sleep, \"9998\"] }\n";
+
+/// A secret in all the ways in which it could be seen: as it is, percent-encoded, escaped in JSON, in hexadecimal digits, and
+/// as a part of something in base64.
+fn forms(secret: &str) -> Vec<String> {
+    let percent: String = secret
+        .bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || byte == b'-' {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect();
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms =
+        vec![secret.to_string(), percent.to_lowercase(), percent, secret.replace('/', "\\/"), hex.to_uppercase(), hex];
+    for before in 0..3 {
+        let whole = STANDARD_NO_PAD.encode([&vec![0; before][..], secret.as_bytes()].concat());
+        // The first and the last digits depend on what stands beside the secret.
+        let inner = whole[[0, 2, 3][before]..whole.len() - 2].to_string();
+        forms.extend([inner.replace('+', "-").replace('/', "_"), inner]);
+    }
+    forms
+}
+
+/// The form in which a text holds a secret.
+fn holds(text: &str, secret: &str) -> Option<String> {
+    forms(secret).into_iter().find(|form| text.contains(form.as_str()))
 }
 
 #[test]
-fn g11_secrets_are_seen_nowhere_but_in_their_file() {
-    let host = shared("lab-2");
-    let mut repo = Repo::new("g11", &[&host]);
-    let secrets = ["hush-Env-0123456789", "hush-File-0123456789", "hush-Next-0123456789"];
-    repo.env("G11_ENV", secrets[0]);
-    repo.write("secret.txt", format!("{}\n", secrets[1]));
-    let body = |more: &str, mode: &str| {
-        format!(
-            "secret \"env\" env=\"G11_ENV\"\nsecret \"file\" file=\"~/secret.txt\"
-            file \"/srv/ID/secret\" content=\"a={{{{ secret.env }}}} b={{{{ secret.file }}}}\" {mode}
-            file \"/srv/ID/open\" content=\"nothing {more}\"
-            unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv TOKEN=\"{{{{ secret.file }}}}\" MORE=\"{more}\" }}"
-        )
-    };
-    let said = |ran: Ran, what: &str| {
-        for secret in secrets {
-            assert!(!holds(&ran.out, secret), "{what}: on standard output\n{}", ran.out);
-            assert!(!holds(&ran.err, secret), "{what}: on standard error\n{}", ran.err);
+fn g11_a_secret_is_recognised_in_every_form() {
+    let secret = "hush-A/0123456789+x y";
+    for text in ["token=hush-A/0123456789+x y;", "?t=hush-A%2F0123456789%2Bx%20y", "hush-A\\/0123456789+x y"] {
+        assert!(holds(text, secret).is_some(), "{text}");
+    }
+    for before in ["", "a", "ab", "abc"] {
+        let encoded = STANDARD_NO_PAD.encode(format!("{before}{secret} and more"));
+        assert!(holds(&encoded, secret).is_some(), "{encoded}");
+    }
+    assert!(holds("nothing of the kind", secret).is_none());
+}
+
+/// A look at everything that a host and the control side keep, while secrets come and go.
+struct Watched<'a> {
+    host: &'a Host,
+    secrets: Vec<String>,
+}
+
+impl Watched<'_> {
+    fn said(&self, ran: Ran, what: &str) -> Ran {
+        for secret in &self.secrets {
+            for text in [&ran.out, &ran.err] {
+                assert_eq!(holds(text, secret), None, "{what}:\n{text}");
+            }
         }
         ran
-    };
-    let all = |when: &str| {
+    }
+
+    /// Every command that only reads, telling everything that it can tell.
+    fn all(&self, repo: &Repo, when: &str) {
         for command in [
             &["check"][..],
             &["render"],
@@ -50,53 +85,170 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
             &["status"],
             &["drift", "--full"],
             &["drift", "--json"],
+            &["secret", "rekey", "--json", "--identity", "/nowhere"],
         ] {
-            for loud in [&[][..], &["-vvv"]] {
-                said(repo.run(&[command, loud].concat()), &format!("{command:?} {loud:?} {when}"));
-            }
+            self.said(repo.run(&[command, &["-vvv"]].concat()), &format!("{command:?} {when}"));
         }
+    }
+
+    /// Files of the host that hold a secret and are not where one belongs, or that somebody else may read.
+    fn on_the_host(&self, id: &str, when: &str) {
+        let places = format!("/srv/{id}* /etc /var/lib/reconcile /var/log /var/tmp /tmp /run /root");
+        let found = self.host.sh(&format!(
+            "grep -rlF --devices=skip --exclude='*.journal' --exclude-dir=rootfs -e {MARK} {places} 2>/dev/null | while IFS= read -r file; do
+                dir=$(dirname \"$file\"); inner=no
+                while [ \"$dir\" != / ]; do [ \"$(stat -c %a \"$dir\")\" != 700 ] || inner=yes; dir=$(dirname \"$dir\"); done
+                echo \"$(stat -c %a \"$file\") $inner $file\"; done"
+        ));
+        for line in found.lines().filter(|line| !line.contains("/g11-watch")) {
+            let [mode, inner, path] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert!(mode == "600" || inner == "yes", "{when}: others may read {line}");
+            let own = path.starts_with(&format!("/srv/{id}")) || path.starts_with(&format!("/etc/systemd/system/{id}"));
+            assert!(own || path.contains("/.reconcile-") || inner == "yes", "{when}: {line}");
+        }
+    }
+}
+
+#[test]
+fn g11_secrets_are_seen_nowhere_but_in_their_file() {
+    let host = shared("lab-1");
+    let mut repo = Repo::new("g11", &[&host]);
+    let temporary = tempfile::tempdir().expect("a directory for temporary files");
+    let names =
+        ["hush-Env/0123456789+x", "hush-File/0123456789+x", "hush-Age/0123456789+x y", "hush-Next/0123456789+x", SOPS];
+    let watched = Watched { host: &host, secrets: names.map(String::from).to_vec() };
+    repo.env("G11_ENV", names[0]);
+    repo.env("TMPDIR", temporary.path().to_str().expect("UTF-8"));
+    // Both names under which logs are usually turned on.
+    repo.env("RUST_LOG", "trace");
+    repo.env("RECONCILE_LOG", "trace");
+    repo.env("RECONCILE_AGE_IDENTITY", include_str!("../../src/sealed/tests/keys/identity"));
+    repo.write("secret.txt", format!("{}\n", names[1]));
+    let recipient = include_str!("../../src/sealed/tests/keys/identity")
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
+    repo.write("secrets/recipients", recipient.expect("it is written there"));
+    repo.write("stacks/one/values.sops.yaml", include_str!("secrets.sops.yaml"));
+    repo.write("stacks/one/compose.yaml", COMPOSE);
+    let rotate = |value: &str| {
+        let file = temporary.path().join("value");
+        std::fs::write(&file, value).expect("a file");
+        let target = repo.path().join("stacks/one/secrets.yaml");
+        let from = file.to_str().expect("UTF-8");
+        let ran =
+            watched.said(repo.run(&["secret", "encrypt", target.as_str(), "age", "--from", from, "-vvv"]), "encrypt");
+        assert_eq!(ran.code, 0, "{ran:?}");
+        std::fs::remove_file(file).expect("it was there");
     };
-    // Whoever looks at the processes of the host, all the while.
-    let watch = host.begin("rm -f /tmp/g11-stop; until [ -e /tmp/g11-stop ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; done; true");
+    rotate(names[2]);
+    let body = |more: &str, exec: &str| {
+        format!(
+            "secret \"env\" env=\"G11_ENV\"\nsecret \"file\" file=\"~/secret.txt\"\nsecrets \"secrets.yaml\"\nvalues \"values.sops.yaml\"
+            file \"/srv/ID/secret\" content=\"a={{{{ secret.env }}}} b={{{{ secret.file }}}} c={{{{ secret.age }}}} d={{{{ secret.mail.password }}}}\"
+            file \"/srv/ID/raw\" secret=\"mail.password\"
+            file \"/srv/ID/open\" content=\"{{{{ open }}}} {more}\"
+            unit \"ID-a\" {{ exec \"{exec}\"\nenv TOKEN=\"{{{{ secret.age }}}}\" MORE=\"{more}\" }}
+            unit \"ID-b\" {{ exec \"/usr/bin/sleep 9999\"\nrestart-on \"/srv/ID/secret\" }}
+            unit \"ID-theirs\" {{ drop-in \"more\" content=\"[Service]\\nEnvironment=X_ID={{{{ secret.mail.password }}}}\\n\" }}
+            compose \"ID-app\" {{ file \"compose.yaml\"\nenv TOKEN=\"{{{{ secret.age }}}}\" }}"
+        )
+    };
+    let sleeps = "/usr/bin/sleep 9999";
+    host.sh("printf '[Service]\\nExecStart=/usr/bin/sleep 9999\\n' >/etc/systemd/system/g11-theirs.service; systemctl daemon-reload; systemctl start g11-theirs");
+    // Whoever looks at the processes of the host, all the while: arguments, and whose environment has a secret in it.
+    let watch = host.begin(&format!(
+        "rm -f /tmp/g11-stop; until [ -e /tmp/g11-stop ]; do
+            cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; echo
+            grep -lF {MARK} /proc/[0-9]*/environ 2>/dev/null | while IFS= read -r file; do
+                echo \"ENVIRON $(tr '\\0' ' ' <\"${{file%environ}}cmdline\" 2>/dev/null)\"; done; done; true"
+    ));
+    let cursor = host.now();
     let apply = |when: &str| {
-        let ran = said(repo.run(&["apply", "--yes", "-vvv"]), &format!("apply {when}"));
+        let ran = watched.said(repo.run(&["apply", "--yes", "-vvv"]), &format!("apply {when}"));
         assert_eq!(ran.code, 0, "{when}: {ran:?}");
-        let left =
-            host.sh("grep -rlF hush- /var/lib/reconcile /var/log /run/log /tmp 2>/dev/null | grep -v journal; true");
+        watched.on_the_host("g11", when);
+        let left = host.sh(&format!("grep -rlF --devices=skip --exclude='*.journal' --exclude-dir=containerd --exclude-dir=docker -e {MARK} /var/lib/reconcile /var/log /tmp /run 2>/dev/null; true"));
         assert_eq!(left, "", "{when}: in our state on the host");
     };
-    repo.stack("one", &body("one", ""));
-    all("before");
+    repo.stack("one", &body("one", sleeps));
+    watched.all(&repo, "before");
     apply("first");
-    let modes = || host.sh("stat -c '%a %U %n' /srv/g11/secret /etc/systemd/system/g11-a.service");
-    assert_eq!(modes(), "600 root /srv/g11/secret\n600 root /etc/systemd/system/g11-a.service\n");
-    assert_eq!(host.sh("cat /srv/g11/secret"), format!("a={} b={}", secrets[0], secrets[1]));
+    let files = "/srv/g11/secret /srv/g11/raw /srv/g11-app/.env /etc/systemd/system/g11-a.service /etc/systemd/system/g11-theirs.service.d/*";
+    let modes = || host.sh(&format!("stat -c '%a %U' {files} | sort -u"));
+    assert_eq!(modes(), "600 root\n");
+    assert_eq!(host.sh("cat /srv/g11/secret"), format!("a={} b={} c={} d={SOPS}", names[0], names[1], names[2]));
+    assert_eq!(host.sh("cat /srv/g11/raw /srv/g11/open"), format!("{SOPS}not secret one"));
     repo.is_settled();
-    // What is beside a secret changes, and the secret itself.
-    repo.stack("one", &body("two", ""));
-    all("beside a change");
+    // What is beside a secret changes, and the secret itself: then whoever has it is started anew.
+    repo.stack("one", &body("two", sleeps));
+    watched.said(repo.run(&["plan", "--full", "-vvv"]), "beside a change");
     apply("beside a change");
-    repo.write("secret.txt", secrets[2]);
-    all("with a new secret");
+    let started = || {
+        let one = host.sh("docker inspect -f '{{.State.StartedAt}}' $(docker ps -q --filter name=g11-app-one)");
+        let two = host.sh("docker inspect -f '{{.State.StartedAt}}' $(docker ps -q --filter name=g11-app-two)");
+        [host.invocation("g11-a"), host.invocation("g11-b"), one, two]
+    };
+    let before = started();
+    rotate(names[3]);
+    watched.all(&repo, "with a new secret");
     apply("with a new secret");
+    let after = started();
+    let anew: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert_eq!(anew, [true, true, true, false], "the users of the secret, and nobody else");
+    assert_eq!(
+        host.sh("docker exec $(docker ps -q --filter name=g11-app-one) printenv TOKEN"),
+        format!("{}\n", names[3])
+    );
     // By hand, readable for everyone.
-    host.sh("chmod 644 /srv/g11/secret; echo \"more hush-Next-0123456789\" >>/srv/g11/secret");
-    all("after drift");
+    host.sh("chmod 644 /srv/g11/secret; echo \"more hush-Next/0123456789+x\" >>/srv/g11/secret");
+    watched.said(repo.run(&["plan", "--full", "-vvv"]), "after drift");
     apply("after drift");
-    assert_eq!(host.sh("stat -c %a /srv/g11/secret"), "600\n");
+    assert_eq!(modes(), "600 root\n");
+    // A run that is taken back, and one that is killed on the host in the middle.
+    repo.stack("one", &body("three", "/bin/false"));
+    let ran = watched.said(repo.run(&["apply", "--yes", "-vvv"]), "a run that is taken back");
+    assert!(ran.code == 1 && ran.out.contains("rolled-back"), "{ran:?}");
+    watched.on_the_host("g11", "after a rollback");
+    repo.stack("one", &body("four", sleeps).replace("MORE=\"four\"", "MORE=\"four\"\nexec-pre \"/usr/bin/sleep 5\""));
+    let run = repo.begin(&["apply", "--yes", "-vvv", "--confirm", "3"]);
+    host.until("[ \"$(cat /srv/g11/open)\" = 'not secret four' ]");
+    watched.on_the_host("g11", "in the middle of a run");
+    host.sh("for fd in $(find /proc/[0-9]*/fd -lname /var/lib/reconcile/g11/lock 2>/dev/null); do
+        pid=${fd#/proc/}; kill -9 ${pid%%/*} 2>/dev/null; done; true");
+    watched.said(finish(run, Duration::from_mins(1)), "a run that is killed");
+    assert_ne!(host.sh("ls /var/lib/reconcile/g11/run"), "", "its journal is left");
+    watched.on_the_host("g11", "after a run that was killed");
+    watched.all(&repo, "after a run that was killed");
+    repo.stack("one", &body("five", sleeps));
+    apply("after a run that was killed");
     // The place of the secret becomes an ordinary file: the former content is still nobody's business.
-    repo.stack("one", "file \"/srv/ID/secret\" content=\"nothing\"");
-    all("when the secret goes");
+    repo.stack("one", "values \"values.sops.yaml\"\nfile \"/srv/ID/secret\" content=\"nothing\"");
+    watched.said(repo.run(&["plan", "--full", "-vvv"]), "when the secret goes");
     apply("when the secret goes");
     host.sh("touch /tmp/g11-stop");
     let seen = watch.wait_with_output().expect("it ends");
-    assert!(seen.stdout.len() > 1000);
-    assert!(!String::from_utf8_lossy(&seen.stdout).contains("hush-"), "in an argument of a process");
+    let seen = String::from_utf8_lossy(&seen.stdout);
+    assert!(seen.len() > 1000);
+    let (environ, arguments): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| line.starts_with("ENVIRON"));
+    assert!(!arguments.iter().any(|line| line.contains(MARK)), "in an argument of a process");
+    // The processes that are to have it, and those that become them.
+    let users = ["sleep", "runc", "docker-init", "/sbin/docker-init", "/bin/false", "(sleep)", "(false)"];
+    let others = environ.iter().filter(|line| {
+        let program = line.split(' ').nth(1).unwrap_or_default();
+        !program.is_empty() && !users.contains(&program.rsplit_once('/').map_or(program, |(_, name)| name))
+    });
+    assert_eq!(others.collect::<Vec<_>>(), Vec::<&&str>::new(), "in the environment of others");
+    let journal = host.since(&cursor).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for secret in &watched.secrets {
+        assert_eq!(holds(&journal, secret), None, "in the journal");
+    }
+    let control = std::fs::read_dir(temporary.path()).expect("it is there").count();
+    assert_eq!(control, 0, "temporary files of the control side");
 }
 
 #[test]
 fn g11_a_missing_secret_stops_a_plan_but_no_check() {
-    let host = shared("lab-2");
+    let host = shared("lab-1");
     let repo = Repo::new("g11-missing", &[&host]);
     repo.stack("one", "secret \"x\" env=\"G11_NOT_SET\"\nfile \"/srv/ID/x\" content=\"{{ secret.x }}\"");
     assert_eq!(repo.run(&["check"]).code, 0);

@@ -4,6 +4,9 @@
 //! an earlier run left is swept away first.
 #![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
+pub mod seesaw;
+pub mod stop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -122,12 +125,12 @@ impl Host {
             fi
             [ -z "$units" ] || systemctl daemon-reload
             systemctl reset-failed '{id}*' 2>/dev/null
-            for mount in $(grep -o ' /srv/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
+            for mount in $(grep -oE ' /(srv|var/lib/reconcile)/{id}[^ ]*' /proc/mounts); do umount "$mount"; done
             if ls -d /srv/{id}*/compose.yaml >/dev/null 2>&1; then
-                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 >/dev/null 2>&1; done
+                for dir in /srv/{id}*/compose.yaml; do docker compose -f "$dir" down -t 0 --remove-orphans >/dev/null 2>&1; done
             fi
             cat /var/lib/reconcile/{id}/run/*/stages 2>/dev/null | xargs -r rm -rf
-            rm -rf /srv/{id}* /etc/{id}* /var/lib/reconcile/{id} /home/deploy/{id}*
+            rm -rf /srv/{id}* /etc/{id} /etc/{id}[.-]* /var/lib/reconcile/{id} /home/deploy/{id}*
             "#
         ));
     }
@@ -273,7 +276,7 @@ impl Repo {
         command.args(["--repo", self.path().as_str()]).args(args).stdin(Stdio::null());
         // Nothing of the person who runs the tests takes part.
         command.env("HOME", self.path()).env("NO_COLOR", "1").env_remove("SSH_AUTH_SOCK").env_remove("RUST_LOG");
-        command.envs(self.env.iter().cloned());
+        command.env("RECONCILE_STATE_DIR", self.path().join(".state")).envs(self.env.iter().cloned());
         command
     }
 
@@ -427,12 +430,17 @@ impl Plan {
         self.change(id)["refused"]["why"].as_str().unwrap_or_default().into()
     }
 
-    /// Every effect on one unit as `restart a.service`, and `daemon-reload`.
+    /// Every effect on one unit as `restart a.service`, every one on the containers of a service as `container recreate
+    /// web`, and `daemon-reload`.
     pub fn effects(&self) -> BTreeSet<String> {
         let effects = self.stacks().flat_map(|stack| stack["effects"].as_array().into_iter().flatten());
         let mut all = BTreeSet::new();
         for effect in effects {
             let deed = effect["deed"].as_str().unwrap_or_default();
+            if !effect["project"].is_null() {
+                all.extend(on_containers(deed, effect));
+                continue;
+            }
             let units: Vec<&Value> = match effect["unit"] {
                 Value::Null => effect["units"].as_array().into_iter().flatten().collect(),
                 ref unit => vec![unit],
@@ -450,6 +458,29 @@ impl Plan {
         let paths = self.changes().flat_map(|change| change["paths"].as_array().into_iter().flatten());
         paths.map(|path| path["path"].as_str().unwrap_or_default().to_string()).collect()
     }
+}
+
+/// What an effect on a Compose project does to the containers of its services.
+fn on_containers(deed: &str, effect: &Value) -> Vec<String> {
+    let verbs = match deed {
+        "compose-up" => &["create", "recreate", "start", "unpause", "remove"][..],
+        "compose-down" => &["services"],
+        "compose-stop" => return vec!["container stop all".into()],
+        "container-restart" => &["services"],
+        _ => &["service"],
+    };
+    let mut all = Vec::new();
+    for field in verbs {
+        let verb = match deed {
+            "compose-up" => field,
+            "compose-down" => "remove",
+            "container-restart" => "restart",
+            _ => "signal",
+        };
+        let list = effect[*field].as_array().into_iter().flatten().chain(Some(&effect[*field]));
+        all.extend(list.filter_map(Value::as_str).map(|service| format!("container {verb} {service}")));
+    }
+    all
 }
 
 /// Waits for a process that was begun, but not forever.

@@ -24,10 +24,10 @@ impl Repository {
     /// A copy of the repository at `from`, or an empty one; committed.
     pub fn new(from: Option<&Path>) -> Repository {
         let repository = Repository { directory: tempfile::tempdir().unwrap() };
-        for part in ["hosts", "stacks", "templates"] {
+        for part in ["hosts", "secrets", "stacks", "templates"] {
             match from.map(|from| from.join(part)).filter(|from| from.is_dir()) {
                 Some(from) => copy(&from, &repository.path(part)),
-                None if part == "templates" => {}
+                None if ["secrets", "templates"].contains(&part) => {}
                 None => fs::create_dir(repository.path(part)).unwrap(),
             }
         }
@@ -71,6 +71,9 @@ impl Repository {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
         command.current_dir(self.directory.path()).args(arguments).stdin(Stdio::null());
         command.env_remove("RECONCILE_REPO").env("HOME", self.path("home"));
+        let identity = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/secrets/demo-identity");
+        command.env("RECONCILE_AGE_IDENTITY_FILE", identity);
+        command.env("RECONCILE_STATE_DIR", self.path("state"));
         command.env("SHOP_DB_PASSWORD", SECRET).env("MAILER_SMTP_PASSWORD", SECRET);
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

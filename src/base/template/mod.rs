@@ -17,7 +17,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
-use crate::base::secret::Secret;
+use crate::base::secret::SecretTree;
 use names::{Facts, Secrets, Watch};
 
 pub use filter::{nginx as quote_nginx, shell as quote_shell, systemd as quote_systemd};
@@ -50,7 +50,7 @@ pub struct Scope {
     /// All hosts, as `hosts`; undefined where there is no such name.
     hosts: Value,
     /// Secrets, as `secret.NAME`.
-    secrets: BTreeMap<String, Secret>,
+    secrets: BTreeMap<String, SecretTree>,
     /// Facts about the host, as `facts.NAME`; `None` while they are not known yet.
     facts: Option<serde_json::Value>,
     /// `names` and `hosts` as the library wants them, from the first rendering on.
@@ -61,7 +61,7 @@ impl Scope {
     /// What names mean: variables and the like, secrets, and facts, as far as they are known.
     pub fn new(
         names: serde_json::Map<String, serde_json::Value>,
-        secrets: BTreeMap<String, Secret>,
+        secrets: BTreeMap<String, SecretTree>,
         facts: Option<serde_json::Value>,
     ) -> Self {
         Scope { names, secrets, facts, ..Scope::default() }
@@ -73,6 +73,16 @@ impl Scope {
         self.hosts = hosts;
         self.converted = OnceLock::new();
         self
+    }
+
+    /// The secret called `name`, or what is below that name.
+    pub fn secret(&self, name: &str) -> Option<&SecretTree> {
+        self.secrets.get(name)
+    }
+
+    /// The names of all secrets.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.keys().map(String::as_str)
     }
 
     /// Other variables and the like.
@@ -241,6 +251,10 @@ fn environment() -> Environment<'static> {
 
 /// Writes a value as configuration files want it: `true`, not `True`, and nothing at all for none.
 fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    if value.downcast_object_ref::<Secrets>().is_some() {
+        let why = "there are several secrets below this name: write the name of one of them after it";
+        return Err(Error::new(ErrorKind::InvalidOperation, why));
+    }
     match value.kind() {
         ValueKind::None => Err(Error::new(
             ErrorKind::InvalidOperation,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value};
+use minijinja::{Error, ErrorKind};
 
-use crate::base::secret::{MASK, Secret};
+use crate::base::secret::{MASK, Secret, SecretTree};
 use crate::base::template::Scope;
 
 /// What one rendering has touched.
@@ -28,15 +29,41 @@ impl Watch {
     }
 }
 
-/// `secret`: handing out a secret marks the rendering.
+/// `secret`, and every map of secrets below it: handing out a secret marks the rendering.
 pub(super) struct Secrets {
-    secrets: BTreeMap<String, Secret>,
+    secrets: BTreeMap<String, SecretTree>,
     watch: Watch,
 }
 
 impl Secrets {
     pub(super) fn new(scope: &Scope, watch: &Watch) -> Self {
         Secrets { secrets: scope.secrets.clone(), watch: watch.clone() }
+    }
+
+    fn value(&self, tree: &SecretTree) -> Value {
+        match tree {
+            SecretTree::One(secret) => {
+                self.watch.0.0.store(true, Ordering::Relaxed);
+                plain(secret)
+            }
+            SecretTree::List(items) => items.iter().map(|item| self.value(item)).collect(),
+            SecretTree::Map(map) => Value::from_object(Secrets { secrets: map.clone(), watch: self.watch.clone() }),
+        }
+    }
+}
+
+/// A secret as the library wants it: text, a number or a truth value.
+fn plain(secret: &Secret) -> Value {
+    match secret.text() {
+        Some(text) if secret.is_scalar() => {
+            let value = serde_json::from_str::<serde_json::Value>(text).ok();
+            value.map_or_else(|| Value::from(text), |value| Value::from(Serde(&value)))
+        }
+        Some(text) => Value::from(text),
+        None => {
+            let why = "this secret is not text: only `file … secret=\"NAME\"` can write it";
+            Value::from(Error::new(ErrorKind::InvalidOperation, why))
+        }
     }
 }
 
@@ -48,9 +75,7 @@ impl fmt::Debug for Secrets {
 
 impl Object for Secrets {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let secret = self.secrets.get(key.as_str()?)?;
-        self.watch.0.0.store(true, Ordering::Relaxed);
-        Some(Value::from(secret.expose()))
+        self.secrets.get(key.as_str()?).map(|tree| self.value(tree))
     }
 
     // Not enumerable: nobody writes out all secrets by accident.

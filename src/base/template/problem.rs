@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind};
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
-use crate::base::secret::MASK;
+use crate::base::secret::{MASK, Secret, SecretTree};
 use crate::base::template::Scope;
 
 /// A failed rendering and what is needed to explain it.
@@ -56,7 +56,8 @@ impl Found<'_> {
     }
 
     fn masked(&self, text: &str) -> String {
-        let values = self.scope.secrets.values().map(crate::base::secret::Secret::expose);
+        let leaves = self.scope.secrets.values().flat_map(SecretTree::leaves);
+        let values = leaves.filter_map(Secret::text);
         values.filter(|value| !value.is_empty()).fold(text.to_string(), |text, value| text.replace(value, MASK))
     }
 
@@ -69,18 +70,48 @@ impl Found<'_> {
             return ("a value in this template is not defined".into(), None);
         };
         if !self.known.iter().any(|name| name == root) {
+            if self.is_secret(&path) {
+                return (format!("`{path}` is not defined"), Some(format!("it is a secret: write `secret.{path}`")));
+            }
             let hint = suggestion(root, self.known.iter().map(String::as_str));
             return (format!("`{root}` is not defined"), hint);
         }
         let next = parts.next().unwrap_or_default();
         if root == "secret" {
-            let hint = suggestion(next, self.scope.secrets.keys().map(String::as_str));
-            return (format!("there is no secret called `{next}`"), hint);
+            return self.no_secret(next, parts);
         }
         let here = if root == "facts" { self.scope.facts.as_ref() } else { self.scope.names.get(root) };
         let (missing, within) = descend(here, next, parts);
+        if self.is_secret(&path) {
+            return (format!("`{path}` is not defined"), Some(format!("it is a secret: write `secret.{path}`")));
+        }
         let hint = suggestion(&missing, within.iter().map(String::as_str));
         (format!("`{path}` is not defined"), hint)
+    }
+
+    /// Whether `secret.PATH` is a secret, or a name above some.
+    fn is_secret(&self, path: &str) -> bool {
+        let mut parts = path.split('.');
+        let first = parts.next().and_then(|name| self.scope.secrets.get(name));
+        parts.try_fold(first, |tree, name| tree.map(|tree| tree.get(name))).flatten().is_some()
+    }
+
+    /// Which part of `secret.FIRST.REST` there is not, and what is known in its place.
+    fn no_secret<'p>(&self, first: &'p str, rest: impl Iterator<Item = &'p str>) -> (String, Option<String>) {
+        let Some(mut here) = self.scope.secrets.get(first) else {
+            let known = self.scope.secrets.keys().map(String::as_str);
+            return (format!("there is no secret called `{first}`"), suggestion(first, known));
+        };
+        let mut path = first.to_string();
+        for part in rest {
+            path = format!("{path}.{part}");
+            let Some(below) = here.get(part) else {
+                let hint = suggestion(part, here.names().into_iter());
+                return (format!("there is no secret called `{path}`"), hint);
+            };
+            here = below;
+        }
+        (format!("`secret.{path}` is not defined"), None)
     }
 }
 

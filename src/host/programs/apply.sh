@@ -2,11 +2,11 @@
 # (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # apply.sh: makes a host what a plan says. The only program that writes.
 #
-# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
-# files, staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and
-# the run's own folder STATE/REPO/run/RUN with the instructions:
+# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. Among the lines are the staging
+# directories, which are on the disk as `stages` before the first of them is made, so that they are always found again.
+# The archive brings the new files, staged in directories `.reconcile-RUN` beside the places they are for (so that a
+# rename puts them there), and the run's own folder STATE/REPO/run/RUN with the instructions:
 #
-#   stages        the staging directories, so that they can be removed
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
 #   T/needs       transactions that must have gone well before T
@@ -22,15 +22,17 @@
 # staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
 # Once everything is received the program no longer needs the link: it goes on to a whole end by itself.
 
+# (Where a redirection fails, as on a full disk, `:` would end the whole program and `true` only fails.)
+
 # A line for the control side, kept in a file too for when nobody listens any more. Never fails.
 say() {
   printf '%s\n' "$*" >&4 2>/dev/null || :
   printf '%s\n' "$*" >>"$state/$repo/report" 2>/dev/null || :
 }
 
-# A file written whole or not at all.
+# A file written whole or not at all. What may be left of a try goes with the run.
 write_whole() {
-  cat >"$1.new" && sync "$1.new" && mv -f "$1.new" "$1" && sync "${1%/*}"
+  cat >"$run_dir/new" && sync "$run_dir/new" && mv -f "$run_dir/new" "$1" && sync "${1%/*}"
 }
 
 show_output() {
@@ -52,7 +54,17 @@ lock() {
 
 # ---- staging
 
+# Staging directories are listed, on the disk, before one is made: whatever happens then, the next run finds them.
+list_stages() {
+  mkdir -- "$run_dir" && printf '%s' "$stages" >"$run_dir/stages" &&
+    sync "$run_dir/stages" "$run_dir" "${run_dir%/*}"
+}
+
 receive() {
+  if ! list_stages >"$state/$repo/receive" 2>&1; then
+    say "broken the run cannot be set up"
+    return 1
+  fi
   umask 022
   tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
     say "broken the archive did not arrive whole"
@@ -94,7 +106,7 @@ last_phase() {
 # All that a revert or the end of transaction $1 will need is on the disk before anything changes.
 save_plan() {
   dir=$run_dir/$1
-  set -- "$run_dir/order" "$run_dir/extent" "$run_dir/stages" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
+  set -- "$run_dir/order" "$run_dir/extent" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
     "$dir/ledger.path" "$dir/ledger.before" "$dir/ledger.after"
   if [ -f "$ledger" ]; then
     cp -- "$ledger" "$dir/ledger.was" || return 1
@@ -112,7 +124,8 @@ put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
 run_command() {
   deadline=$1
   shift
-  timeout "$deadline" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-
+  # We ignore TERM, and what we start would too. Who ignores it by itself is killed ten seconds later.
+  (trap - TERM && exec timeout -k 10 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 9>&-
 }
 
 # Notes that units run with older files than they should, and which run that was: if this program dies before the
@@ -180,7 +193,10 @@ do_step() {
 
 # ---- checks
 
-now() { date +%s; }
+# Seconds of a clock that nobody sets.
+now() {
+  if IFS=. read -r seconds _ </proc/uptime; then printf '%s\n' "$seconds"; else date +%s; fi 2>/dev/null
+}
 
 check() {
   limit=$(($(now) + $1))
@@ -207,7 +223,7 @@ check_http() {
 check_tcp() {
   if have bash; then
     # shellcheck disable=SC2016 # expanded by bash
-    timeout 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2"
+    timeout -s KILL 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2"
   elif have nc; then
     nc -w 5 "$1" "$2"
   else
@@ -215,7 +231,7 @@ check_tcp() {
   fi
 }
 
-check_command() { timeout 30 "$@"; }
+check_command() { (trap - TERM && exec timeout -k 10 30 "$@"); }
 
 # The units are active, and a moment later still under the same invocation: a service that dies at once and is
 # started again by systemd does not pass.
@@ -254,11 +270,14 @@ transaction() {
     return 1
   fi
   IFS= read -r ledger <"$run_dir/$1/ledger.path"
-  save_plan "$1" || return 1
-  phase "$1" switching || return 1
-  put_ledger "$1" ledger.before || return 1
+  if ! { save_plan "$1" && phase "$1" switching && put_ledger "$1" ledger.before; } 2>"$run_dir/output"; then
+    say "failed the journal could not be written: is the disk full?"
+    show_output
+    outcome "$1" rolled-back
+    return 1
+  fi
   for step in $(cat "$run_dir/$1/steps"); do
-    : >"$run_dir/output"
+    true >"$run_dir/output"
     if ! do_step "$step"; then
       say "failed $step"
       show_output
@@ -266,7 +285,11 @@ transaction() {
       return 1
     fi
   done
-  phase "$1" "done"
+  if ! phase "$1" "done"; then
+    say "failed the journal could not be written: is the disk full?"
+    revert "$1"
+    return 1
+  fi
   # A stack that owns nothing any more has no ledger.
   if [ -s "$run_dir/$1/ledger.after" ]; then put_ledger "$1" ledger.after; else rm -f -- "$ledger"; fi
   outcome "$1" applied
@@ -277,29 +300,38 @@ outcome() { say "outcome $1 $2"; }
 # Brings back what a transaction changed: files first, then running state.
 revert() {
   say "reverting $1"
-  reverted=rolled-back
+  reverted=rolled-back back=yes
   # What was started may never have come up: that it cannot be stopped is no failure of the way back.
   for step in $(cat "$run_dir/$1/unmake"); do do_step "$step" || :; done
   backwards=''
   for step in $(cat "$run_dir/$1/steps"); do backwards="$step$nl$backwards"; done
-  for step in $backwards; do undo_step "$step" || reverted=failed; done
+  for step in $backwards; do
+    if ! undo_step "$step" >"$run_dir/output" 2>&1; then
+      # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
+      back=''
+      show_output
+    fi
+  done
   for step in $(cat "$run_dir/$1/undo"); do
-    : >"$run_dir/output"
+    true >"$run_dir/output"
     if ! do_step "$step"; then
       reverted=failed
       show_output
     fi
   done
-  settle_debts "$1" "$reverted"
-  phase "$1" reverted
+  if [ "$reverted$back" = rolled-backyes ] && ! settle_debts "$1"; then back=''; fi
+  if [ -n "$back" ]; then phase "$1" reverted; else reverted=failed stuck=yes; fi
   outcome "$1" "$reverted"
 }
 
 # Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.
 settle_debts() {
-  [ "$2" = rolled-back ] || return 0
   IFS= read -r ledger <"$run_dir/$1/ledger.path"
-  if [ -f "$run_dir/$1/ledger.was" ]; then write_whole "$ledger" <"$run_dir/$1/ledger.was"; else rm -f -- "$ledger"; fi
+  if [ -f "$run_dir/$1/ledger.was" ]; then
+    write_whole "$ledger" <"$run_dir/$1/ledger.was"
+  else
+    rm -f -- "$ledger"
+  fi || return 1
   for step in $(cat "$run_dir/$1/steps"); do
     case $step in
       owe"$tab"*)
@@ -356,6 +388,7 @@ take_away() {
 # ---- the run
 
 # Transactions of runs that died: reverted, unless they were done and needed neither a confirmation nor each other.
+# Those of a run that had come to its end are in `over`, and stay.
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
@@ -365,12 +398,13 @@ recover() {
     say "recovering $run"
     unconfirmed=''
     find_extent
-    if { [ -p "$run_dir/confirmed" ] || [ "$extent" = host ]; } && [ ! -e "$run_dir/ended" ]; then unconfirmed=yes; fi
+    if [ -p "$run_dir/confirmed" ] || [ "$extent" = host ]; then unconfirmed=yes; fi
     for name in $(backwards_order); do
       last_phase "$name"
       case $at$unconfirmed in switching* | doneyes) revert "$name" ;; esac
     done
-    clean_up
+    [ -n "$stuck" ] || clean_up
+    stuck=''
     set +f
   done
   set -f
@@ -382,9 +416,11 @@ backwards_order() {
   printf '%s' "$backwards_names"
 }
 
+# The end of a run: its transactions stay as they are now, and nothing is kept any more.
 clean_up() {
-  # The list of stages travels first, so it is there even where the rest is not. It goes last, and only once all in it
-  # is gone: the next run finishes what was cut off. It is read without a process that could be killed by itself.
+  if [ -f "$run_dir/order" ]; then mv -f -- "$run_dir/order" "$run_dir/over" && sync "$run_dir" || return 1; fi
+  # The list of stages was there first. It goes last, and only once all in it is gone: the next run finishes what was
+  # cut off. It is read without a process that could be killed by itself.
   stages=''
   if [ -f "$run_dir/stages" ]; then
     while IFS= read -r stage; do stages=$stages$stage$nl; done <"$run_dir/stages"
@@ -398,7 +434,7 @@ clean_up() {
 # What nobody wants any more of the directories goes away where it is empty. That shows only now: until here a
 # transaction could still go back.
 remove_emptied() {
-  for name in $(cat "$run_dir/order" 2>/dev/null); do
+  for name in $(cat "$run_dir/over" 2>/dev/null); do
     last_phase "$name"
     [ "$at" = "done" ] || continue
     for step in $(cat "$run_dir/$name/steps"); do
@@ -449,7 +485,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0
+  state='' repo='' run='' who='' wait=0 confirm=0 stages='' stuck=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -458,6 +494,7 @@ apply() {
       'who '*) who=${line#who } ;;
       'wait '*) wait=${line#wait } ;;
       'confirm '*) confirm=${line#confirm } ;;
+      'stage '*) stages=$stages${line#stage }$nl ;;
       recover | tar) break ;;
     esac
   done
@@ -471,7 +508,7 @@ apply() {
     return 0
   fi
   run_dir=$state/$repo/run/$run
-  : >"$state/$repo/report"
+  true >"$state/$repo/report"
   receive || { clean_up; return 0; }
   # From here on a lost link changes nothing.
   trap '' HUP PIPE INT TERM
@@ -489,7 +526,7 @@ apply() {
     give_up "$name"
     break
   done
-  if await_confirmation; then : >"$run_dir/ended"; else revert_run; fi
-  clean_up
+  if await_confirmation; then rm -f -- "$run_dir/confirmed"; else revert_run; fi
+  [ -n "$stuck" ] || clean_up
   say end
 }

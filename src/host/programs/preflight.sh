@@ -103,13 +103,20 @@ preflight_compose() {
   IFS=$nl
   project=$1 directory=$2
   shift 2
-  options=''
-  while [ "$1" != -- ]; do options="$options-f$nl$1$nl" && shift; done
+  files='' profiles=''
+  while [ "$1" != -- ]; do files="$files-f$nl$1$nl" && shift; done
   shift
-  for profile; do options="$options--profile$nl$profile$nl"; done
+  for profile; do profiles="$profiles--profile$nl$profile$nl"; done
+  preflight_report "compose $project" compose_hashes
+}
+
+# Asked about the files, Compose leaves out what `env_file` says; asked about its own answer, in which every reference is
+# resolved, it hashes just what `up` does (docker/compose#14001).
+compose_hashes() {
   # shellcheck disable=SC2086
-  preflight_report "compose $project" \
-    timeout 60 docker compose -p "$project" --project-directory "$directory" $options config --hash '*'
+  set -- docker compose -p "$project" --project-directory "$directory" $profiles
+  # shellcheck disable=SC2086
+  resolved=$(timeout 60 "$@" $files config) && printf '%s\n' "$resolved" | timeout 60 "$@" -f - config --hash '*'
 }
 
 fill_from_archive() { tar -x -p -f - -C "$1"; }

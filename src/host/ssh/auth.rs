@@ -145,20 +145,20 @@ impl Login<'_> {
     }
 
     fn with_passphrase(&mut self, file: &KeyFile) -> Result<bool> {
-        let mut again = false;
+        let mut wrong = None;
         for _ in 0..PASSPHRASE_TRIES {
-            let answer = self.clock.pause(|| self.prompt.passphrase(&file.path, again));
+            let answer = self.clock.pause(|| self.prompt.passphrase(&file.path, wrong.as_ref()));
             let Some(passphrase) = answer else {
-                self.tried.push(format!("{}: needs a passphrase, and nobody gave one", file.path));
+                let why = if wrong.is_some() { "wrong passphrase" } else { "needs a passphrase, and nobody gave one" };
+                self.tried.push(format!("{}: {why}", file.path));
                 return Ok(false);
             };
             // A wrong passphrase is found out here, before the server counts it as a try.
             match unlock(file, passphrase.expose()) {
                 Unlocked::Key(text) => return self.with_text(file, &text),
                 Unlocked::NotOurs => return self.with_file(file, Some(passphrase.expose())),
-                Unlocked::Wrong => {}
+                Unlocked::Wrong => wrong = Some(passphrase),
             }
-            again = true;
         }
         self.tried.push(format!("{}: wrong passphrase", file.path));
         Ok(false)

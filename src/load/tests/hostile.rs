@@ -9,7 +9,7 @@ use super::*;
 
 fn load_bytes(list: &[(&str, &[u8])]) -> Result<(Config, Problems)> {
     let tree = list.iter().map(|(path, bytes)| ((*path).into(), Arc::from(*bytes))).collect();
-    load(&tree, &env, &outside, Secrets::Required)
+    load(&tree, WORLD, Secrets::Required)
 }
 
 #[test]

@@ -12,6 +12,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::*;
 use crate::base::diagnostic::{Problem, Severity};
+use crate::base::secret::SecretTree;
+use crate::host::transport::Nobody;
+use crate::sealed::World;
 
 const REPO: (&str, &str) = ("hosts/repo.kdl", "repo \"test\"");
 const WEB: (&str, &str) =
@@ -39,8 +42,10 @@ fn outside(path: &Utf8Path) -> io::Result<Vec<u8>> {
     }
 }
 
+const WORLD: World<'static> = World { env: &env, read: &outside, prompt: &Nobody, identities: &[] };
+
 fn load_files(list: &[(&str, &str)]) -> Result<(Config, Problems)> {
-    load(&files(list), &env, &outside, Secrets::Required)
+    load(&files(list), WORLD, Secrets::Required)
 }
 
 /// The config of a repository that must be without errors.

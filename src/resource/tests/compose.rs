@@ -58,8 +58,15 @@ fn summary(outcome: &Outcome) -> String {
         "{} in {}, {:?}, profiles {:?}",
         project.name, project.directory, project.files, project.profiles
     );
-    for (service, mounts) in &project.services {
-        let _ = writeln!(text, "service {service} {mounts:?}");
+    for (service, runs) in &project.services {
+        let _ = write!(text, "service {service} {:?}", runs.mounts);
+        let ties = &runs.ties;
+        for (word, services) in [("needs", &ties.needs), ("borrows", &ties.borrows), ("follows", &ties.follows)] {
+            if !services.is_empty() {
+                let _ = write!(text, " {word} {services:?}");
+            }
+        }
+        text.push('\n');
     }
     for reaction in &resource.reactions {
         let _ = writeln!(text, "on {:?} {:?}", reaction.paths, reaction.action);

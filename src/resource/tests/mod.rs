@@ -82,7 +82,7 @@ pub fn lower(stack: &str) -> Outcome {
 
 fn scope() -> Scope {
     let names = serde_json::json!({ "domain": "example.org", "replicas": 3, "tls": true, "nested": { "port": 8080 } });
-    let secrets = [("db".to_string(), Secret::new("hunter2 50%".into()))].into();
+    let secrets = [("db".to_string(), Secret::new("hunter2 50%".into()).into())].into();
     Scope::new(names.as_object().cloned().unwrap_or_default(), secrets, None)
 }
 

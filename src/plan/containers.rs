@@ -1,0 +1,224 @@
+//! What `docker compose up` does to the containers of a project, service by service, and nothing that it does besides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::host::observation::ContainerSeen;
+use crate::plan::effect::Deed;
+use crate::plan::images::all_pinned;
+use crate::resource::state::{Project, ProjectService};
+
+/// A project that should run, and what is known of it.
+pub(crate) struct Wanted<'a> {
+    pub project: &'a Project,
+    /// The hash each service was last started with, where the project is ours.
+    pub recorded: Option<&'a BTreeMap<String, String>>,
+    /// The hash Compose gives to each service as it should be, where it was asked.
+    pub hashes: &'a BTreeMap<String, String>,
+    pub files_change: bool,
+}
+
+/// What happens to the containers of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Create,
+    Recreate,
+    Start,
+    Unpause,
+}
+
+type Fates<'a> = BTreeMap<&'a str, Fate>;
+
+impl<'a> Wanted<'a> {
+    /// What brings the project up, if anything has to be done.
+    pub(crate) fn up(&self, there: &[&ContainerSeen]) -> Option<Deed> {
+        let mut fates: Fates<'_> = BTreeMap::new();
+        for (name, service) in &self.project.services {
+            let own: Vec<&ContainerSeen> = there.iter().copied().filter(|seen| seen.service == *name).collect();
+            if let Some(fate) = self.fate(name, service, &own) {
+                fates.insert(name, fate);
+            }
+        }
+        self.spread(&mut fates, there);
+        let remove: BTreeSet<&String> = there.iter().map(|seen| &seen.service).filter(|name| self.goes(name)).collect();
+        if fates.is_empty() && remove.is_empty() {
+            return None;
+        }
+        let all =
+            |fate: Fate| fates.iter().filter(|(_, is)| **is == fate).map(|(name, _)| (*name).to_string()).collect();
+        Some(Deed::ComposeUp {
+            project: self.project.name.clone(),
+            directory: self.project.directory.clone(),
+            files: self.project.files.clone(),
+            profiles: self.project.profiles.clone(),
+            create: all(Fate::Create),
+            recreate: all(Fate::Recreate),
+            start: all(Fate::Start),
+            unpause: all(Fate::Unpause),
+            remove: remove.into_iter().cloned().collect(),
+            pulled: all_pinned(self.project),
+            before: Vec::new(),
+        })
+    }
+
+    /// A service that is ours and no longer described.
+    fn goes(&self, name: &str) -> bool {
+        !self.project.services.contains_key(name) && self.recorded.is_some_and(|services| services.contains_key(name))
+    }
+
+    /// What a service's own description and containers ask for.
+    fn fate(&self, name: &str, service: &ProjectService, own: &[&ContainerSeen]) -> Option<Fate> {
+        if own.is_empty() {
+            return Some(Fate::Create);
+        }
+        let recorded = self.recorded.and_then(|services| services.get(name)).filter(|hash| !hash.is_empty());
+        // Where nothing has changed, the hash recorded when it was started serves as well as Compose's own word.
+        let wanted = self.hashes.get(name).or(recorded.filter(|_| !self.files_change));
+        let differs = match wanted {
+            None => self.files_change,
+            // The id of the other service's container is part of what Compose has hashed: it must not be compared.
+            Some(wanted) if !service.ties.borrows.is_empty() => recorded != Some(wanted),
+            Some(wanted) => own.iter().any(|seen| seen.hash != *wanted),
+        };
+        // `up` would try to start a paused container, and fail.
+        let paused = || own.iter().any(|seen| seen.state == "paused");
+        let idle = || own.iter().any(|seen| !is_settled(seen));
+        match () {
+            () if differs => Some(Fate::Recreate),
+            () if paused() => Some(Fate::Unpause),
+            () => idle().then_some(Fate::Start),
+        }
+    }
+
+    /// What follows for other services.
+    fn spread(&self, fates: &mut Fates<'a>, there: &[&ContainerSeen]) {
+        let services = || self.project.services.iter().map(|(name, service)| (name.as_str(), &service.ties));
+        let has = |fates: &Fates<'_>, others: &BTreeSet<String>, all: &[Fate]| {
+            others.iter().any(|other| fates.get(other.as_str()).is_some_and(|fate| all.contains(fate)))
+        };
+        // Those that follow the followers as well.
+        while let Some((name, _)) = services().find(|(name, ties)| {
+            let replaced = has(fates, &ties.borrows, &[Fate::Create, Fate::Recreate])
+                || has(fates, &ties.follows, &[Fate::Recreate]);
+            replaced && !matches!(fates.get(name), Some(Fate::Create | Fate::Recreate))
+        }) {
+            fates.insert(name, Fate::Recreate);
+        }
+        // What is needed comes up before; what was done with its work does it again.
+        let done = |name: &str| there.iter().any(|seen| seen.service == name && seen.state != "running");
+        while let Some((name, _)) = services().find(|(name, _)| {
+            let needed = services().any(|(other, ties)| fates.contains_key(other) && ties.needs.contains(*name));
+            needed && done(name) && !fates.contains_key(name)
+        }) {
+            fates.insert(name, Fate::Start);
+        }
+    }
+}
+
+/// Running, or done with its work.
+fn is_settled(container: &ContainerSeen) -> bool {
+    container.state == "running" || container.status.starts_with("Exited (0)")
+}
+
+/// A service, and those that Compose restarts whenever it restarts this one.
+pub(crate) fn with_followers(project: &Project, service: &str) -> BTreeSet<String> {
+    let mut all = BTreeSet::from([service.to_string()]);
+    while let Some((name, _)) =
+        project.services.iter().find(|(name, service)| !all.contains(*name) && !service.ties.follows.is_disjoint(&all))
+    {
+        all.insert(name.clone());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::state::Ties;
+
+    fn words(list: &str) -> BTreeSet<String> {
+        list.split_whitespace().map(String::from).collect()
+    }
+
+    /// `app` needs `migrate` and follows `db`; `side` borrows from `db`, `last` from `side`.
+    fn project() -> Project {
+        let ties = |needs: &str, borrows: &str, follows: &str| ProjectService {
+            ties: Ties { needs: words(needs), borrows: words(borrows), follows: words(follows) },
+            ..ProjectService::default()
+        };
+        let services = [
+            ("app", ties("db migrate", "", "db")),
+            ("db", ties("", "", "")),
+            ("last", ties("side", "side", "")),
+            ("migrate", ties("", "", "")),
+            ("side", ties("db", "db", "")),
+        ];
+        Project {
+            name: "p".into(),
+            directory: "/srv/p".into(),
+            files: Vec::new(),
+            profiles: Vec::new(),
+            services: services.map(|(name, service)| (name.to_string(), service)).into(),
+            running: true,
+            pins: Vec::new(),
+            keep: 2,
+        }
+    }
+
+    #[test]
+    fn what_happens_to_one_service_happens_to_those_that_are_tied_to_it() {
+        let table = [
+            // What is not as it was when all was well, and what is done.
+            ("", "nothing"),
+            ("app=gone", "create app; start migrate"),
+            ("app=exited", "start app, migrate"),
+            ("app=paused", "start migrate; unpause app"),
+            ("app=new", "recreate app; start migrate"),
+            ("migrate=new", "recreate migrate"),
+            ("db=new", "recreate app, db, last, side; start migrate"),
+            ("db=gone", "create db; recreate last, side"),
+            ("side=new", "recreate last, side"),
+            ("other=ours", "remove other"),
+            ("other=theirs", "nothing"),
+        ];
+        for (differs, done) in table {
+            let project = project();
+            let is = |name: &str, what: &str| differs == format!("{name}={what}");
+            let mut hashes: BTreeMap<String, String> =
+                project.services.keys().map(|name| (name.clone(), format!("hash of {name}"))).collect();
+            let mut recorded = hashes.clone();
+            let mut there: Vec<ContainerSeen> = Vec::new();
+            for name in project.services.keys().map(String::as_str).chain(["other"]) {
+                let other = name == "other";
+                if is(name, "gone") || (other && !is(name, "ours") && !is(name, "theirs")) {
+                    continue;
+                }
+                if is(name, "ours") {
+                    recorded.insert(name.into(), String::new());
+                }
+                if is(name, "new") {
+                    hashes.insert(name.into(), "another".into());
+                }
+                let (state, status) = match () {
+                    () if is(name, "paused") => ("paused", "Up (Paused)"),
+                    () if is(name, "exited") => ("exited", "Exited (137)"),
+                    () if name == "migrate" => ("exited", "Exited (0)"),
+                    () => ("running", "Up"),
+                };
+                // The hash of one that borrows is made with the id of another container.
+                let hash = if ["side", "last"].contains(&name) { "odd".into() } else { format!("hash of {name}") };
+                there.push(ContainerSeen {
+                    project: "p".into(),
+                    service: name.into(),
+                    hash,
+                    state: state.into(),
+                    status: status.into(),
+                    id: String::new(),
+                    image: String::new(),
+                });
+            }
+            let wanted = Wanted { project: &project, recorded: Some(&recorded), hashes: &hashes, files_change: false };
+            let deed = wanted.up(&there.iter().collect::<Vec<_>>());
+            assert_eq!(deed.map_or("nothing".into(), |deed| deed.words()), done, "{differs}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A host that goes back and forth between two states, and what must hold whatever interrupts it on the way.
+//!
+//! By default only some of the points of a matrix are tried, the same each time. `RECONCILE_MATRIX=all` tries all of
+//! them; a number N tries every Nth.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::kit::{Host, Ran, Repo};
+
+/// The points to try, of so many, where `few` are enough by default.
+pub fn points(count: usize, few: usize) -> impl Iterator<Item = usize> {
+    let stride = match std::env::var("RECONCILE_MATRIX").as_deref() {
+        Ok("all") => 1,
+        Ok(number) => number.parse().expect("RECONCILE_MATRIX is `all` or a number"),
+        Err(_) => count.div_ceil(few),
+    };
+    (1..=count).rev().step_by(stride)
+}
+
+/// Tries all points, also after one that goes wrong, and fails in the end if one did.
+pub fn each(what: String, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for number in points {
+        tried += 1;
+        match catch_unwind(AssertUnwindSafe(|| point(number))) {
+            Ok(when) => println!("{what}: {when}"),
+            Err(_) => wrong.push(number),
+        }
+    }
+    println!("{what}: {tried} points, {} wrong", wrong.len());
+    assert!(wrong.is_empty(), "{what}: wrong at {wrong:?} of {tried}");
+}
+
+/// A host that goes back and forth between two states. Each way brings a new directory, file and unit, a changed file,
+/// mode, link, unit and site, and takes away a directory, a file and a unit.
+pub struct Seesaw<'a> {
+    host: &'a Host,
+    pub repo: Repo,
+    is: &'static str,
+    states: BTreeMap<&'static str, BTreeMap<String, String>>,
+}
+
+impl<'a> Seesaw<'a> {
+    /// Both states are known once it has been in both. `before` runs on the host first.
+    pub fn new(host: &'a Host, id: &str, before: &str) -> Seesaw<'a> {
+        let repo = Repo::new(id, &[host]);
+        // Nothing that an earlier test may have left counts.
+        host.sh("find / -xdev -name '.reconcile-*' -prune -exec rm -rf {} +");
+        host.sh(before);
+        let mut saw = Seesaw { host, repo, is: "first", states: BTreeMap::new() };
+        for _ in 0..2 {
+            saw.tip();
+            saw.repo.apply();
+            saw.states.insert(saw.is, saw.files());
+        }
+        saw
+    }
+
+    /// Wants the other state.
+    pub fn tip(&mut self) {
+        self.is = if self.is == "first" { "again" } else { "first" };
+        let word = self.is;
+        let mode = if word == "first" { "0640" } else { "0600" };
+        self.repo.stack(
+            "one",
+            &format!(
+                "directory \"/srv/ID/{word}\" mode=\"0750\"
+            file \"/srv/ID/{word}/new\" content=\"{word}\"
+            file \"/srv/ID/changed\" content=\"{}\" owner=\"www-data\" mode=\"0640\"
+            file \"/srv/ID/mode\" content=\"the same\" mode=\"{mode}\"
+            file \"/srv/ID/link\" link=\"/srv/ID/{word}\"
+            unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}
+            unit \"ID-{word}\" exec=\"/usr/bin/sleep 9999\"
+            site \"ID.test\" {{ listen \"127.0.0.1:7601\"\nsnippet \"location / {{ return 200 {word}; }}\" }}",
+                word.repeat(900)
+            ),
+        );
+    }
+
+    pub fn files(&self) -> BTreeMap<String, String> {
+        let id = &self.repo.id;
+        self.host.files(&format!(
+            "/srv/{id} /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/nginx/sites-*/{id}*"
+        ))
+    }
+
+    /// Every path is as in one of the two states: whole, and with its mode and owner.
+    pub fn is_whole(&self, when: &str) {
+        let files = self.files();
+        let paths = files.keys().chain(self.states.values().flat_map(BTreeMap::keys));
+        for path in paths.filter(|path| !path.contains("/.reconcile-")) {
+            let is = files.get(path);
+            // A new directory is nobody's for a moment.
+            let being_made = is.is_some_and(|is| is == "d 700 root:root ");
+            assert!(being_made || self.states.values().any(|state| state.get(path) == is), "{when}: {path} is {is:?}");
+        }
+    }
+
+    /// One more apply and all is as wanted, what runs too; nothing is left over.
+    pub fn repairs(&self, when: &str) {
+        let (id, word) = (&self.repo.id, self.is);
+        let ran = self.repo.run(&["apply", "--yes", "--json", "--confirm", "0", "--lock-wait", "30"]);
+        assert_eq!(ran.code, 0, "{when}: {ran:?}");
+        let plan = self.repo.plan();
+        assert!(plan.is_empty(), "{when}: {:#}", plan.0["hosts"]);
+        assert!(self.files() == self.states[word], "{when}: {:#?}", self.files());
+        let said = self.host.sh(&format!(
+            "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {id}-a)/environ | grep ^A=
+            systemctl is-active {id}-{word}
+            curl -s -H 'Host: {id}.test' http://127.0.0.1:7601/; echo
+            ls -A /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :
+            find / -xdev -name '.reconcile-*'; true"
+        ));
+        assert_eq!(said, format!("A={word}\nactive\n{word}\n\n"), "{when}");
+    }
+
+    /// Nothing of a try is left.
+    pub fn is_back(&self, when: &str) {
+        let before = if self.is == "first" { "again" } else { "first" };
+        assert!(self.files() == self.states[before], "{when}: {:#?}", self.files());
+    }
+
+    /// A report is never better than what is there.
+    pub fn reports(&self, ran: &Ran, when: &str) {
+        assert!([0, 1].contains(&ran.code), "{when}: {ran:?}");
+        if ran.code == 0 {
+            assert!(self.files() == self.states[self.is], "{when}: not as reported: {:#?}", self.files());
+        }
+    }
+}
