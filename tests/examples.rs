@@ -150,7 +150,11 @@ fn without_stacks_nothing_is_left_on_the_hosts() {
             fs::remove_dir_all(repository.path("stacks").join(stack)).unwrap();
         }
         repository.commit();
-        repository.must(&["apply", "--yes"]);
+        // That much goes only by an override of this very plan.
+        let refused = repository.run(&["apply", "--yes"]);
+        assert_eq!(refused.code, 1, "{}", refused.all());
+        let plan: serde_json::Value = serde_json::from_str(&repository.run(&["plan", "--json"]).stdout).unwrap();
+        repository.must(&["apply", "--override", plan["digest"].as_str().unwrap()]);
         repository.assert_nothing_to_do();
         assert!(written(&repository).is_empty(), "{}: {:?}", place.display(), written(&repository).keys());
         for host in fs::read_dir(repository.path(".sandbox")).unwrap() {

@@ -3,7 +3,7 @@
 //! What is tried begins with the files of this repository, broken in a few places. A case that once went wrong is kept
 //! in `tests/fuzz.regressions`, and tried first. `PROPTEST_CASES` sets how many there are; each takes about a
 //! millisecond.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::format_push_string)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use reconcile::base::diagnostic::{Problem, Source, Span};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::{Kind, ResourceId};
 use reconcile::host::observation::{self, Observation, Owed, PathSeen, Seen, Thing, UnitSeen};
+use reconcile::host::transport::Nobody;
 use reconcile::ledger::{Claim, Ledger, ProjectClaim, Written};
 use reconcile::load::{self, Secrets};
 use reconcile::resource::state::{Owner, UnitState};
@@ -288,7 +289,8 @@ fn load(hosts: &str, stack: &str, values: &str) {
     .map(|(path, text)| (path.into(), Arc::from(text.as_bytes())))
     .into();
     let outside = |_: &Utf8Path| Err(std::io::ErrorKind::NotFound.into());
-    match load::load(&files, &|_| None, &outside, Secrets::Required) {
+    let world = reconcile::sealed::World { env: &|_| None, read: &outside, prompt: &Nobody, identities: &[] };
+    match load::load(&files, world, Secrets::Required) {
         Ok((config, problems)) => {
             problems.0.iter().for_each(is_shown);
             for host in config.hosts.keys() {

@@ -29,6 +29,22 @@ async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
 }
 
 #[tokio::test]
+async fn every_shell_finds_the_same() {
+    let target = Target::Local { root: None, sudo: false };
+    let connection = Connection::connect(&target, Arc::new(Nobody), Duration::from_secs(5)).await.unwrap();
+    let mut answers = Vec::new();
+    for shell in SHELLS {
+        let mut exchange = Program::Discover.exchange(b"", false, Duration::from_secs(20));
+        exchange.command = exchange.command.replacen("sh -c", shell, 1);
+        let output = connection.run(exchange, None).await.unwrap();
+        assert_eq!((output.status, String::from_utf8_lossy(&output.stderr).as_ref()), (Ok(0), ""), "{shell}");
+        assert!(output.stdout.ends_with(b"[end]\n"), "{shell}");
+        answers.push(output.stdout);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
 async fn every_shell_sees_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
@@ -89,5 +105,72 @@ async fn ten_thousand_paths_are_one_exchange() {
             (1, Seen::Absent) => {}
             (_, other) => panic!("{path}: {other:?}"),
         }
+    }
+}
+
+/// Runs functions of `apply.sh` as the program itself does: with TERM ignored, and IFS a newline.
+fn in_apply(shell: &str, script: &str) -> (String, Duration) {
+    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs");
+    let dir = tempfile::tempdir().unwrap();
+    // Its own `timeout`, where the shell is busybox's.
+    if shell.starts_with("busybox") {
+        symlink("/bin/busybox", dir.path().join("timeout")).unwrap();
+    }
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let script = format!(
+        ". {programs}/common.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
+        dir.path().display()
+    );
+    let begun = std::time::Instant::now();
+    let mut words = shell.split(' ');
+    let mut command = std::process::Command::new(words.next().unwrap());
+    let output = command.args(words).arg(script).env("PATH", path).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), begun.elapsed())
+}
+
+#[test]
+fn a_command_ends_at_its_deadline_whatever_it_ignores() {
+    let tries = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            let (said, took) = in_apply(shell, "run_command 1 sleep 60 || printf 'ended\\n'");
+            assert_eq!(said, "ended\n", "{shell}");
+            assert!(
+                took < Duration::from_secs(5),
+                "{shell}: TERM reaches what we start, though we ignore it: {took:?}"
+            );
+            let stubborn = "trap '' TERM; while :; do sleep 1; done";
+            let (said, took) = in_apply(shell, &format!("run_command 1 sh -c \"{stubborn}\" || printf 'ended\\n'"));
+            assert_eq!(said, "ended\n", "{shell}");
+            assert!(took < Duration::from_secs(30), "{shell}: {took:?}");
+            let (said, _) =
+                in_apply(shell, "run_command 5 false && printf 'well\\n'; run_command 5 true && printf 'well\\n'");
+            assert_eq!(said, "well\n", "{shell}: what it ends with is heard");
+        })
+    });
+    for shell in tries {
+        shell.join().unwrap();
+    }
+}
+
+#[test]
+fn deadlines_go_by_a_clock_that_nobody_sets() {
+    for shell in SHELLS {
+        // Whoever sets the clock changes what `date` says.
+        let (said, _) = in_apply(shell, "date() { printf '99999999999\\n'; }; now");
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+        let now: u64 = said.trim().parse().unwrap();
+        assert!(now <= uptime && now + 60 > uptime, "{shell}: {now}, {uptime}");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_a_command_and_does_not_end_the_program() {
+    for shell in SHELLS {
+        let (said, _) = in_apply(shell, "run_dir=/nowhere; true >\"$run_dir/output\"; printf 'goes on\\n'");
+        assert_eq!(said, "goes on\n", "{shell}");
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs/apply.sh")).unwrap();
+        let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));
+        assert_eq!(ends, None, "where a redirection fails, `:` ends a shell");
     }
 }

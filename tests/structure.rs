@@ -93,7 +93,7 @@ fn modules_use_only_floors_below() {
     for (file, lines) in sources() {
         let Some(own) = module(&file) else { continue };
         // Tests may set up what they like, as long as they do not reach for the floors above the stages.
-        let highest = if file.contains("/tests") { Some((3, usize::MAX)) } else { place(own) };
+        let highest = if file.contains("/tests") { place(own).max(Some((3, usize::MAX))) } else { place(own) };
         for (number, line) in &lines {
             assert!(
                 !line.contains("crate::{"),

@@ -92,5 +92,5 @@ fn beside(
 }
 
 fn is_env(path: &Utf8Path) -> bool {
-    path.file_name().is_some_and(|name| name.starts_with(".env") || name.ends_with(".env"))
+    path.file_name().is_some_and(|name| name.starts_with(".env")) || path.extension() == Some("env")
 }

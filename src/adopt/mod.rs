@@ -8,6 +8,7 @@ mod compose;
 mod found;
 mod kdl;
 mod nginx;
+mod suspicion;
 mod systemd;
 mod trial;
 
@@ -54,7 +55,7 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    fn leave_out(&mut self, what: impl ToString, why: impl Into<String>) {
+    fn leave_out(&mut self, what: &dyn ToString, why: impl Into<String>) {
         self.left_out.push(LeftOut { what: what.to_string(), why: why.into() });
     }
 }
@@ -66,20 +67,27 @@ pub fn sort(found: &Found, known: &BTreeMap<String, String>) -> Sorted {
     systemd::sort(found, known, &mut sorted);
     compose::sort(found, known, &mut sorted);
     nginx::sort(found, known, &mut sorted);
+    for candidate in &mut sorted.candidates {
+        for (path, bytes) in &candidate.files {
+            let lines = suspicion::lines(bytes).into_iter().map(|line| {
+                format!("{path}:{line} looks like a secret: read it before you commit, and give it as `{{{{ secret.NAME }}}}`")
+            });
+            candidate.notes.extend(lines);
+        }
+    }
     sorted
 }
 
 /// The text of `stack.kdl`.
 pub fn stack_text(stack: &StackName, host: &HostName, candidates: &[Candidate]) -> String {
-    let mut text = format!("// What ran on {host} when it was adopted, as it was there.\n");
-    text += &format!("stack {} {{\n    on {}\n", kdl::string(stack.as_str()), kdl::string(host.as_str()));
+    let mut body = vec![format!("on {}", kdl::string(host.as_str()))];
     for candidate in candidates {
-        text.push('\n');
-        for line in &candidate.lines {
-            text += &format!("    {line}\n");
-        }
+        body.push(String::new());
+        body.extend(candidate.lines.iter().cloned());
     }
-    text + "}\n"
+    let mut lines = vec![format!("// What ran on {host} when it was adopted, as it was there.")];
+    lines.extend(kdl::node(format!("stack {}", kdl::string(stack.as_str())), body));
+    lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 /// All files of a stack, by their path in the repository.

@@ -23,13 +23,13 @@ pub fn sort(found: &Found, known: &BTreeMap<String, String>, sorted: &mut Sorted
         if found.named.packages.contains_key(path) {
             sorted.of_packages += 1;
         } else if let Some(who) = known.get(path.as_str()) {
-            sorted.leave_out(path, who.as_str());
+            sorted.leave_out(&path, who.as_str());
         } else if !runs {
-            sorted.leave_out(path, "nginx does not run there, and a site wants it to");
+            sorted.leave_out(&path, "nginx does not run there, and a site wants it to");
         } else {
             match candidate(found, path, &mut names) {
                 Ok(candidate) => sorted.candidates.push(candidate),
-                Err(why) => sorted.leave_out(path, why),
+                Err(why) => sorted.leave_out(&path, why),
             }
         }
     }

@@ -30,10 +30,11 @@ pub fn sort(found: &Found, known: &BTreeMap<String, String>, sorted: &mut Sorted
         if !SUFFIXES.contains(&Utf8Path::new(unit).extension().unwrap_or_default()) {
             continue;
         }
-        if found.named.packages.contains_key(path) {
+        // snapd writes its own units there, and keeps no list that dpkg would know.
+        if found.named.packages.contains_key(path) || unit.starts_with("snap-") || unit.starts_with("snap.") {
             sorted.of_packages += 1;
         } else if let Some(who) = known.get(path.as_str()) {
-            sorted.leave_out(path, who.as_str());
+            sorted.leave_out(&path, who.as_str());
         } else if below.as_str() == unit {
             units.insert(unit.into());
         } else {
@@ -45,7 +46,7 @@ pub fn sort(found: &Found, known: &BTreeMap<String, String>, sorted: &mut Sorted
         let own = drop_ins.remove(&name).unwrap_or_default();
         match candidate(found, &name, units.contains(&name), &own) {
             Ok(candidate) => sorted.candidates.extend(candidate),
-            Err((what, why)) => sorted.leave_out(what, why),
+            Err((what, why)) => sorted.leave_out(&what, why),
         }
     }
 }
@@ -76,7 +77,7 @@ fn candidate(
         let path = Utf8Path::new(FOLDER).join(name);
         let bytes = found.bytes(&path).map_err(|missing| (path.clone(), missing.words()))?;
         let copy = Utf8PathBuf::from("systemd").join(name);
-        head += &format!(" file={}", kdl::string(copy.as_str()));
+        head = format!("{head} file={}", kdl::string(copy.as_str()));
         let unseen = UnitSeen::default();
         let seen = found.seen.units.get(name).unwrap_or(&unseen);
         body.extend(state(name, bytes, seen, found.named.on_demand.contains(name)));

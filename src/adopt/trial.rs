@@ -11,9 +11,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::adopt::{Candidate, LeftOut, stack_files};
 use crate::base::error::{Error, Result};
 use crate::base::id::{HostName, ResourceId, StackName};
+use crate::host::observation::Seen;
 use crate::load::{self, Config, Secrets};
-use crate::plan::{Action, Change, HostPlan, Transaction};
+use crate::plan::{Action, Change, HostPlan, PathChange, Transaction};
 use crate::render::render;
+use crate::resource::state::PathState;
 use crate::source::Files;
 
 /// A stack on its way into a repository.
@@ -79,13 +81,25 @@ pub fn with_files(files: &Files, more: BTreeMap<Utf8PathBuf, Vec<u8>>) -> Files 
     files
 }
 
+/// How a path is not as its kind has it: what is in it is the same.
+fn difference(path: &PathChange) -> String {
+    let (Seen::Present(seen), Some(PathState::File { mode, owner, .. })) = (&path.before, &path.after) else {
+        return "it is none that can be described".into();
+    };
+    let is = format!("{:04o} {}:{}", seen.mode, seen.owner.user, seen.owner.group);
+    format!(
+        "it is {is} there, and such files are {mode:04o} {}:{}. `chmod` or `chown` it first",
+        owner.user, owner.group
+    )
+}
+
 /// What a change would do besides giving its resource an owner.
 fn reason(transaction: &Transaction, change: &Change) -> Option<String> {
     if let Some(refusal) = &change.refused {
         return Some(format!("{}: {}", refusal.why, refusal.hint));
     }
     if let Some(path) = change.paths.first() {
-        return Some(format!("{} would be changed: its mode, owner or target is none that can be said", path.path));
+        return Some(format!("{} would be changed: {}", path.path, difference(path)));
     }
     if let Some(effect) = transaction.effects.iter().find(|effect| effect.causes.contains(&change.id)) {
         return Some(format!("to adopt it would {}: mend that first", effect.deed.words()));

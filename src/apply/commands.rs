@@ -52,6 +52,12 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ContainerRestart { project, services } => {
             vec![Command::new(180, &["docker", "compose", "-p", project, "restart"], services)]
         }
+        Deed::ContainerRecreate { services, .. } => {
+            let mut words = compose(deed);
+            words.extend(["up", "-d", "--no-deps", "--force-recreate"].map(String::from));
+            words.extend(services.iter().cloned());
+            vec![Command { seconds: 300, words }]
+        }
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
         }
@@ -84,6 +90,7 @@ fn install(packages: &[String]) -> Vec<Command> {
 /// `docker compose` for the project of a deed, told where its files are.
 fn compose(deed: &Deed) -> Vec<String> {
     let (Deed::ComposeUp { project, directory, files, profiles, .. }
+    | Deed::ContainerRecreate { project, directory, files, profiles, .. }
     | Deed::ComposeDown { project, directory, files, profiles, .. }) = deed
     else {
         return Vec::new();
@@ -127,9 +134,11 @@ pub fn unmake(deed: &Deed) -> Vec<Command> {
 /// What brings running state back once the former files are.
 pub fn undo(deed: &Deed) -> Vec<Command> {
     match deed {
-        Deed::DaemonReload | Deed::Reload { .. } | Deed::Restart { .. } | Deed::ContainerRestart { .. } => {
-            commands(deed)
-        }
+        Deed::DaemonReload
+        | Deed::Reload { .. }
+        | Deed::Restart { .. }
+        | Deed::ContainerRestart { .. }
+        | Deed::ContainerRecreate { .. } => commands(deed),
         Deed::Stop { units } => vec![Command::systemctl(120, "start", units)],
         Deed::Disable { units } => vec![Command::switch("enable", units)],
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],

@@ -15,6 +15,9 @@ use crate::plan::{PathChange, Transaction};
 use crate::resource::state::{Owner, PathState};
 use crate::resource::{Check, Probe};
 
+/// The unit whose reload is looked after.
+const NGINX: &str = "nginx.service";
+
 /// Everything `apply.sh` needs for one transaction.
 #[derive(Debug, Default)]
 pub struct Script {
@@ -113,8 +116,17 @@ impl Writer<'_> {
                     script.steps.push(listed(&["calm"], &failed)?);
                 }
             }
+            // nginx takes a reload without a word, and stays with its old configuration where the new one cannot work.
+            let nginx = matches!(&effect.deed, Deed::Reload { units } if units.iter().any(|unit| unit == NGINX));
+            if nginx {
+                script.steps.push(line(&["workers"])?);
+            }
             for command in commands(&effect.deed) {
                 self.numbered(script, effect.deed.words(), "run", &command)?;
+            }
+            if nginx {
+                let check = Command { seconds: 10, words: vec!["reloaded".into()] };
+                self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)?;
             }
             if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
                 for unit in units {
@@ -126,7 +138,8 @@ impl Writer<'_> {
             }
         }
         if phase == Phase::After {
-            // Once the files are back: first what systemd reads, then what runs, in the order of the plan.
+            // Once the files are back: first links, then what systemd reads (which asks for it once links have changed),
+            // then what runs, in the order of the plan.
             for effect in &transaction.effects {
                 let commands = undo(&effect.deed);
                 if !commands.is_empty() && !effect.deed.units().is_empty() {
@@ -136,7 +149,11 @@ impl Writer<'_> {
                     script.undo.push(run_line(&command)?);
                 }
             }
-            script.undo.sort_by_key(|line| !line.contains("daemon-reload"));
+            script.undo.sort_by_key(|line| match line {
+                line if line.contains("\t--no-reload\t") => 0,
+                line if line.contains("daemon-reload") => 1,
+                _ => 2,
+            });
         }
         Ok(())
     }

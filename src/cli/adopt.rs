@@ -43,7 +43,7 @@ pub fn run(call: &Call, options: &Adopt) -> Result<u8> {
         if !nothing {
             write(&work.directory, &files)?;
         }
-        let apply = work.apply(options, &sorted.candidates, digest);
+        let apply = Work::apply(options, &sorted.candidates, digest);
         let next = format!("reconcile apply --host {} --stack {}{}", work.host, work.stack, adopts(&apply));
         if call.common.json {
             let written: Vec<&Utf8PathBuf> = if nothing { Vec::new() } else { files.keys().collect() };
@@ -142,7 +142,7 @@ impl Work {
     }
 
     /// How it is taken over: with exactly the plan that was tried, unless a person says yes to another.
-    fn apply(&self, options: &Adopt, candidates: &[Candidate], digest: String) -> Apply {
+    fn apply(options: &Adopt, candidates: &[Candidate], digest: String) -> Apply {
         Apply {
             yes: options.yes,
             expect: options.yes.then_some(digest),

@@ -243,7 +243,7 @@ pub struct Adopt {
     #[arg(long, value_name = "KIND:NAME")]
     pub only: Vec<ResourceId>,
     /// Take over without asking
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "json")]
     pub yes: bool,
 }
 

@@ -154,7 +154,93 @@ fn when(time: Timestamp) -> String {
 fn style(ending: Ending) -> anstyle::Style {
     match ending {
         Ending::Done => ADD,
-        Ending::Partly | Ending::Failed | Ending::Interrupted => REMOVE,
+        Ending::Partly | Ending::Failed | Ending::RolledBack | Ending::Interrupted => REMOVE,
         Ending::Refused | Ending::AtWork => CHANGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::engine::report::Outcome;
+    use crate::store::{Asked, Beginning, Failure};
+
+    fn part(stack: &str, unchanged: Option<usize>, outcomes: &[(&str, Outcome)], effects: &[&str]) -> Part {
+        Part {
+            host: "web-1".into(),
+            stack: stack.into(),
+            unchanged,
+            outcomes: outcomes.iter().map(|(name, outcome)| ((*name).to_string(), *outcome)).collect(),
+            effects: effects.iter().map(|effect| (*effect).to_string()).collect(),
+        }
+    }
+
+    fn some(id: &str, ending: Ending, parts: Vec<Part>) -> Run {
+        let beginning = Beginning {
+            id: id.into(),
+            repo: "infra".into(),
+            source: "https://git.example.org/infra".into(),
+            commit: Some("4f2c91d8aa0b1c2d3e4f".into()),
+            branch: Some("main".into()),
+            author: Some("Alice <alice@example.org>".into()),
+            signer: Some("alice".into()),
+            dirty: 0,
+            plan: "7c1d0e5f00112233445566".into(),
+            who: "alice@desk".into(),
+            asked: Asked { hosts: vec!["web-1".into()], ..Asked::default() },
+            whole: true,
+            before: None,
+        };
+        let begun: Timestamp = "2026-03-04T05:06:07Z".parse().unwrap();
+        let ended = Some(begun + jiff::SignedDuration::from_secs(3));
+        Run { beginning, begun, ended, ending, error: None, parts, failures: Vec::new() }
+    }
+
+    /// Runs of all sorts, the last one first.
+    fn all() -> Vec<Run> {
+        let applied = [("unit:go-api", Outcome::Applied)];
+        let mut failed = some(
+            "20260304T050607Z-2f",
+            Ending::Failed,
+            vec![
+                part("web", Some(2), &[("unit:go-api", Outcome::RolledBack)], &["daemon-reload", "restart go-api"]),
+                part("site", Some(7), &[], &[]),
+            ],
+        );
+        let output = vec!["panic: \u{1b}[31mno such port".to_string()];
+        let what = "restart go-api".to_string();
+        failed.failures.push(Failure { host: "web-1".into(), stack: Some("web".into()), what, output });
+        let (host, what) = ("web-2".to_string(), "no route to host".to_string());
+        failed.failures.push(Failure { host, stack: None, what, output: vec!["is it switched on?".into()] });
+        let mut killed =
+            some("20260304T050607Z-3", Ending::Interrupted, vec![part("web", None, &[], &["restart go-api"])]);
+        killed.ended = None;
+        killed.beginning.before = Some("20260304T050607Z-2f".into());
+        let mut refused = some("20260304T050607Z-4", Ending::Refused, Vec::new());
+        refused.error = Some("this is no longer plan 7c1d0e".into());
+        refused.beginning.dirty = 2;
+        let done = some("20260304T050607Z-1", Ending::Done, vec![part("web", Some(3), &applied, &[])]);
+        vec![refused, killed, failed, done]
+    }
+
+    #[test]
+    fn runs_are_listed() {
+        insta::assert_snapshot!(list_text(&all()).plain());
+        assert_eq!(list_text(&[]).plain(), "no run is recorded here\n");
+    }
+
+    #[test]
+    fn a_run_in_full() {
+        let all: Vec<String> = all().iter().map(|run| run_text(run).plain()).collect();
+        insta::assert_snapshot!(all.join("----\n"));
+    }
+
+    #[test]
+    fn a_run_as_json() {
+        insta::assert_json_snapshot!(run_value(&all()[2]));
+        let counts = BTreeMap::from([(Outcome::Unchanged, 9), (Outcome::RolledBack, 1)]);
+        assert_eq!(all()[2].counts(), counts);
     }
 }

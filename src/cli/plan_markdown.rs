@@ -37,7 +37,7 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
     if !planned.plan.is_empty() {
         let digest = words::short_digest(&planned.plan);
         let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());
-        let _ = match words::override_hint(&planned.plan) {
+        let _ = match words::override_hint(&planned.plan, "apply") {
             Some(command) => writeln!(text, "What is refused is not done. To do it all the same: `{command}`"),
             None => writeln!(text, "Exactly this: `reconcile apply --expect {digest}`"),
         };

@@ -300,7 +300,7 @@ fn summary(page: &mut Page, planned: &Planned, command: &str) {
     }
     page.put(BOLD, &Totals::of(&planned.plan).words()).end();
     let digest = words::short_digest(&planned.plan);
-    if let Some(command) = words::override_hint(&planned.plan) {
+    if let Some(command) = words::override_hint(&planned.plan, command) {
         page.put(DIM, &format!("plan {digest} · with what is refused for a host: ")).put(PLAIN, &command).end();
         return;
     }

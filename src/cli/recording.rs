@@ -1,5 +1,7 @@
 //! Writing a run into the history. A history that cannot be written never fails a run: it is a warning.
 
+use std::collections::BTreeMap;
+
 use crate::base::error::{Error, Result};
 use crate::base::secret::{Secret, SecretTree};
 use crate::cli::Call;
@@ -8,7 +10,8 @@ use crate::cli::page::{CHANGE, PLAIN, Page};
 use crate::cli::plan::Planning;
 use crate::engine::Setup;
 use crate::engine::report::Report;
-use crate::store::{self, Asked, AtWork, Beginning, Ending, Store};
+use crate::plan::Plan;
+use crate::store::{self, Asked, AtWork, Beginning, Ending, Part, Store};
 
 /// The record of one run, while it is made.
 pub struct Recording<'a> {
@@ -23,7 +26,7 @@ impl<'a> Recording<'a> {
     pub fn begin(call: &'a Call<'a>, planning: &Planning, run: &'a str) -> Self {
         let begin = || {
             let mut store = Store::open(&store::default_directory())?;
-            let at_work = store.begin(&beginning(call, planning, run), &planning.planned.plan)?;
+            let at_work = store.begin(&beginning(call, planning, run), &parts(&planning.planned.plan))?;
             Ok((store, at_work))
         };
         Recording { call, run, open: said(call, begin()) }
@@ -40,8 +43,9 @@ impl<'a> Recording<'a> {
         let ending = match report.exit_code() {
             _ if *setup.interrupted.borrow() => Ending::Interrupted,
             0 => Ending::Done,
-            1 => Ending::Failed,
-            _ => Ending::Partly,
+            3 => Ending::Partly,
+            4 => Ending::RolledBack,
+            _ => Ending::Failed,
         };
         if let Some((store, _)) = &mut self.open {
             said(self.call, store.end(self.run, report, ending, &secrets));
@@ -54,6 +58,19 @@ impl<'a> Recording<'a> {
             said(self.call, store.refuse(self.run, why));
         }
     }
+}
+
+/// What a plan is about to do.
+fn parts(plan: &Plan) -> Vec<Part> {
+    let all = plan.hosts.iter().flat_map(|host| host.carried_out().map(move |each| (host.host.to_string(), each)));
+    all.map(|(host, each)| Part {
+        host,
+        stack: each.stack.to_string(),
+        unchanged: None,
+        outcomes: BTreeMap::new(),
+        effects: each.effects.iter().map(|effect| effect.deed.words()).collect(),
+    })
+    .collect()
 }
 
 fn beginning(call: &Call, planning: &Planning, run: &str) -> Beginning {

@@ -55,7 +55,11 @@ pub fn effects_of<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl 
 
 /// The sign in front of a change, and its colour.
 pub fn sign(transaction: &Transaction, change: &Change) -> (&'static str, Style) {
-    let recreates = |effect: &Effect| matches!(&effect.deed, Deed::ComposeUp { recreate, .. } if !recreate.is_empty());
+    let recreates = |effect: &Effect| match &effect.deed {
+        Deed::ComposeUp { recreate, .. } => !recreate.is_empty(),
+        Deed::ContainerRecreate { .. } => true,
+        _ => false,
+    };
     match change.action {
         _ if change.refused.is_some() => ("✗", REMOVE),
         Action::Create => ("+", ADD),
@@ -122,10 +126,10 @@ pub fn hazard(hazard: &Hazard) -> String {
     }
 }
 
-/// How a person says that a plan is to be done all the same; nothing where no host is held.
-pub fn override_hint(plan: &Plan) -> Option<String> {
+/// How a person who calls `command` says that a plan is to be done all the same; nothing where no host is held.
+pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
-    held.then(|| format!("reconcile apply --override {}", short_digest(plan)))
+    held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.
@@ -293,6 +297,7 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Bring { units } => vec![("reload or start", units.len())],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => vec![("signal", 1)],
         Deed::ContainerRestart { services, .. } => vec![("restart", services.len())],
+        Deed::ContainerRecreate { services, .. } => vec![("recreate", services.len())],
         Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => vec![
             ("creation", create.len()),
             ("recreate", recreate.len()),
@@ -306,7 +311,10 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
 pub fn effect_style(effect: &Effect) -> Style {
     match effect.deed {
         Deed::Stop { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => REMOVE,
-        Deed::Restart { .. } | Deed::ComposeUp { .. } | Deed::ContainerRestart { .. } => EFFECT,
+        Deed::Restart { .. }
+        | Deed::ComposeUp { .. }
+        | Deed::ContainerRestart { .. }
+        | Deed::ContainerRecreate { .. } => EFFECT,
         _ => PLAIN,
     }
 }

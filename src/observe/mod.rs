@@ -94,7 +94,7 @@ impl Questions {
                     | Action::ByDirective(unit) => {
                         questions.units.insert(unit.clone());
                     }
-                    Action::Container { .. } => questions.docker = true,
+                    Action::Container { .. } | Action::Recreate { .. } => questions.docker = true,
                 }
             }
         }

@@ -176,6 +176,19 @@ pub enum Deed {
         /// The services.
         services: Vec<String>,
     },
+    /// Containers are replaced by new ones of the same configuration, because files they mount have changed.
+    ContainerRecreate {
+        /// The project.
+        project: String,
+        /// Its directory on the host.
+        directory: Utf8PathBuf,
+        /// Its compose files on the host.
+        files: Vec<Utf8PathBuf>,
+        /// Its active profiles.
+        profiles: Vec<String>,
+        /// The services.
+        services: Vec<String>,
+    },
     /// Containers get a signal.
     ContainerSignal {
         /// The project.
@@ -289,6 +302,9 @@ impl Deed {
             }
             Deed::ContainerRestart { project, services } => {
                 format!("restart {} of {project}", services.join(", "))
+            }
+            Deed::ContainerRecreate { project, services, .. } => {
+                format!("recreate {} of {project}", services.join(", "))
             }
             Deed::ContainerSignal { project, service, signal } => {
                 format!("send {signal} to {service} of {project}")

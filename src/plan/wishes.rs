@@ -85,10 +85,11 @@ impl Wishes {
             self.unit(planner, resource, claim, unit, *wanted, impact);
         }
         for reaction in &resource.reactions {
-            let asked = paths.iter().any(|change| reaction.paths.contains(&change.path))
-                || Self::reacts_to_others(planner, resource, &reaction.paths);
-            if asked {
-                self.reaction(planner, resource, &reaction.action);
+            let changed: Vec<&Utf8Path> = paths.iter().map(|change| change.path.as_path()).collect();
+            let changed: Vec<&Utf8Path> =
+                changed.into_iter().filter(|path| reaction.paths.iter().any(|watched| watched == path)).collect();
+            if !changed.is_empty() || Self::reacts_to_others(planner, resource, &reaction.paths) {
+                self.reaction(planner, resource, &reaction.action, &changed);
             }
         }
         if let Some(project) = &resource.state.project {
@@ -173,7 +174,7 @@ impl Wishes {
         }
     }
 
-    fn reaction(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action) {
+    fn reaction(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
         let active = |unit: &str| planner.seen.units.get(unit).is_some_and(is_active);
         match action {
             Action::Reload(unit) if active(unit) => self.strengthen(unit, &resource.id, Verb::Reload),
@@ -181,17 +182,10 @@ impl Wishes {
             Action::Signal { unit, signal } if active(unit) => {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
-            Action::Container { project, service, signal } => {
-                let running = containers(planner, project)
-                    .iter()
-                    .any(|container| container.service == *service && container.state == "running");
-                match signal {
-                    _ if !running || planner.is_stopped(project) => {}
-                    Some(signal) => {
-                        let (project, service, signal) = (project.clone(), service.clone(), signal.clone());
-                        self.other(Deed::ContainerSignal { project, service, signal }, &resource.id);
-                    }
-                    None => self.restart_container(project, planner.with_followers(project, service), &resource.id),
+            Action::Container { project, service, .. } | Action::Recreate { project, service } => {
+                let is = |container: &&ContainerSeen| container.service == *service && container.state == "running";
+                if !planner.is_stopped(project) && containers(planner, project).iter().any(is) {
+                    self.container(planner, resource, action, changed);
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
@@ -264,11 +258,42 @@ impl Wishes {
         }
     }
 
-    /// Each container is restarted once, however many of the files it mounts have changed.
-    fn restart_container(&mut self, project: &str, services: BTreeSet<String>, cause: &ResourceId) {
+    /// A container that uses a changed file; one that is replaced anyway needs nothing more.
+    fn container(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
+        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
+        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
+        let deed = match (action, &resource.state.project) {
+            (Action::Container { project, service, signal: Some(signal) }, _) => {
+                Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
+            }
+            (Action::Container { project, service, signal: None }, _) => {
+                let services = planner.with_followers(project, service);
+                return self.restart_container(project, services, &resource.id, why);
+            }
+            (Action::Recreate { service, .. }, Some(project)) => Deed::ContainerRecreate {
+                project: project.name.clone(),
+                directory: project.directory.clone(),
+                files: project.files.clone(),
+                profiles: project.profiles.clone(),
+                services: vec![service.clone()],
+            },
+            _ => return,
+        };
+        self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
+    }
+
+    /// Each container is restarted once, however many of the files it uses have changed.
+    fn restart_container(
+        &mut self,
+        project: &str,
+        services: BTreeSet<String>,
+        cause: &ResourceId,
+        why: Option<String>,
+    ) {
         for effect in &mut self.others {
             if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
                 && of == project
+                && effect.why == why
             {
                 others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
                 if !effect.causes.contains(cause) {
@@ -277,8 +302,8 @@ impl Wishes {
                 return;
             }
         }
-        let services = services.into_iter().collect();
-        self.other(Deed::ContainerRestart { project: project.into(), services }, cause);
+        let deed = Deed::ContainerRestart { project: project.into(), services: services.into_iter().collect() };
+        self.others.push(Effect { why, ..Effect::new(deed, vec![cause.clone()]) });
     }
 
     // ---- removal
@@ -410,7 +435,7 @@ impl Wishes {
             .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
             .collect();
         self.others.retain(|effect| match &effect.deed {
-            Deed::ContainerRestart { project, services } => {
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
                 !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
             }
             Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),

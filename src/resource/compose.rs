@@ -108,8 +108,10 @@ impl Compose {
         }
         let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
         let profiles = profiles.filter(|_| shipped_all)?;
-        let services = active_services(&read, &profiles, &shipped);
-        resource.reactions = Change::reactions(&self.changes, on, &name, &services, &shipped)?;
+        let single = |mount: &str, base: &Utf8Path| shipped.single(mount, base).into_iter().collect();
+        let services = active_services(&read, &profiles, &single);
+        let folders = active_services(&read, &profiles, &|mount, base| shipped.below(mount, base));
+        resource.reactions = Change::reactions(&self.changes, on, &name, &services, &folders, &shipped)?;
         resource.state.paths.extend(shipped.into_paths());
         let owned_by = self.access.owner(on)?;
         for state in resource.state.paths.values_mut() {
@@ -260,17 +262,18 @@ fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
     file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
 }
 
-/// The services that run with these profiles. A service of several files is one service.
+/// The services that run with these profiles, each with the managed files that `mounted` finds for its mounts. A service
+/// of several files is one service.
 fn active_services(
     read: &[(ComposeFile, Utf8PathBuf)],
     profiles: &[String],
-    shipped: &Shipped<'_>,
+    mounted: &dyn Fn(&str, &Utf8Path) -> Vec<Utf8PathBuf>,
 ) -> BTreeMap<String, ProjectService> {
     let mut services: BTreeMap<String, ProjectService> = BTreeMap::new();
     for (file, base) in read {
         for service in file.services.iter().filter(|service| is_active(service, profiles)) {
             let ProjectService { mounts, ties } = services.entry(service.name.clone()).or_default();
-            for path in service.mounts.iter().filter_map(|mount| shipped.single(mount, base)) {
+            for path in service.mounts.iter().flat_map(|mount| mounted(mount, base)) {
                 if !mounts.contains(&path) {
                     mounts.push(path);
                 }

@@ -1,6 +1,6 @@
 //! Files that go along with a Compose file, and what happens to containers when they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -118,10 +118,18 @@ impl<'a> Shipped<'a> {
         self.paths.contains_key(&path).then_some(path)
     }
 
-    /// The path on the host of a file named in the stack.
-    fn find(&self, name: &str) -> Option<Utf8PathBuf> {
-        let path = self.directory.join(name.strip_prefix("./").unwrap_or(name));
-        self.paths.contains_key(&path).then_some(path)
+    /// The paths on the host of a file named in the stack, or of all files of a folder.
+    fn find(&self, name: &str) -> Vec<Utf8PathBuf> {
+        let path = self.directory.join(name.strip_prefix("./").unwrap_or(name).trim_end_matches('/'));
+        self.paths.keys().filter(|shipped| shipped.starts_with(&path)).cloned().collect()
+    }
+
+    /// The files of a mounted folder, where they are shipped.
+    pub fn below(&self, written: &str, base: &Utf8Path) -> Vec<Utf8PathBuf> {
+        let inside = join_within(base, written).filter(|_| !written.starts_with('/'));
+        let folder = inside.and_then(|path| Some(self.directory.join(path.strip_prefix(&self.base).ok()?)));
+        let Some(folder) = folder else { return Vec::new() };
+        self.paths.keys().filter(|shipped| shipped.starts_with(&folder) && **shipped != folder).cloned().collect()
     }
 
     /// All of it.
@@ -142,6 +150,7 @@ pub struct Change {
 #[derive(Debug, Clone)]
 enum Deed {
     Restart,
+    Recreate,
     Signal(String),
     Nothing,
 }
@@ -171,6 +180,7 @@ impl Change {
         on: &Lowering<'_>,
         project: &str,
         services: &BTreeMap<String, ProjectService>,
+        folders: &BTreeMap<String, ProjectService>,
         shipped: &Shipped<'_>,
     ) -> Option<Vec<Reaction>> {
         let mut deeds: BTreeMap<(Utf8PathBuf, String), Deed> = BTreeMap::new();
@@ -178,19 +188,30 @@ impl Change {
             deeds.extend(runs.mounts.iter().map(|path| ((path.clone(), service.clone()), Deed::Restart)));
         }
         for change in changes {
-            let (path, service, deed) = change.lower(on, services, shipped)?;
-            let mounting = deeds.keys().filter(|(known, _)| *known == path).map(|(_, service)| service.clone());
-            let chosen: Vec<String> = service.map_or_else(|| mounting.collect(), |service| vec![service]);
-            deeds.extend(chosen.into_iter().map(|service| ((path.clone(), service), deed.clone())));
+            let (paths, service, deed) = change.lower(on, services, shipped)?;
+            let mut chosen: Vec<(Utf8PathBuf, String)> = Vec::new();
+            for path in &paths {
+                let mounting = services.iter().chain(folders).filter(|(_, runs)| runs.mounts.contains(path));
+                let mounting = mounting.map(|(service, _)| service).collect::<BTreeSet<_>>().into_iter().cloned();
+                let by = service.clone().map_or_else(|| mounting.collect::<Vec<_>>(), |service| vec![service]);
+                chosen.extend(by.into_iter().map(|service| (path.clone(), service)));
+            }
+            if chosen.is_empty() && !matches!(deed, Deed::Nothing) {
+                let problem = Problem::error("no service mounts this").at(&change.file.span, "here");
+                on.report(problem.hint("say which one is meant: `service=\"web\"`"));
+                return None;
+            }
+            deeds.extend(chosen.into_iter().map(|key| (key, deed.clone())));
         }
         let mut reactions: Vec<Reaction> = Vec::new();
         for ((path, service), deed) in deeds {
-            let signal = match deed {
+            let project = project.to_string();
+            let action = match deed {
                 Deed::Nothing => continue,
-                Deed::Restart => None,
-                Deed::Signal(signal) => Some(signal),
+                Deed::Recreate => Action::Recreate { project, service },
+                Deed::Restart => Action::Container { project, service, signal: None },
+                Deed::Signal(signal) => Action::Container { project, service, signal: Some(signal) },
             };
-            let action = Action::Container { project: project.to_string(), service, signal };
             match reactions.iter_mut().find(|reaction| reaction.action == action) {
                 Some(reaction) => reaction.paths.push(path),
                 None => reactions.push(Reaction { paths: vec![path], action }),
@@ -204,9 +225,10 @@ impl Change {
         on: &Lowering<'_>,
         services: &BTreeMap<String, ProjectService>,
         shipped: &Shipped<'_>,
-    ) -> Option<(Utf8PathBuf, Option<String>, Deed)> {
+    ) -> Option<(Vec<Utf8PathBuf>, Option<String>, Deed)> {
         let name = on.text(&self.file)?;
-        let Some(path) = shipped.find(&name) else {
+        let paths = shipped.find(&name);
+        if paths.is_empty() {
             let problem = Problem::error(format!("`{name}` is not shipped with this project"));
             on.report(
                 problem
@@ -214,10 +236,11 @@ impl Change {
                     .hint("name a file of the stack's folder that the Compose file mounts, or that `mount` names"),
             );
             return None;
-        };
-        let what = "one of restart, reload, signal:NAME and none";
+        }
+        let what = "one of restart, recreate, reload, signal:NAME and none";
         let deed = on.parsed(&self.changes, what, |word| match word {
             "restart" => Some(Deed::Restart),
+            "recreate" => Some(Deed::Recreate),
             "reload" => Some(Deed::Signal("HUP".into())),
             "none" => Some(Deed::Nothing),
             word => value::parse_signal(word.strip_prefix("signal:")?).map(Deed::Signal),
@@ -226,7 +249,7 @@ impl Change {
             Some(text) => Some(known_service(on, text, services)?),
             None => None,
         };
-        Some((path, service, deed))
+        Some((paths, service, deed))
     }
 }
 

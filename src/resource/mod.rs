@@ -139,6 +139,13 @@ pub enum Action {
         /// The signal; `None` restarts the container.
         signal: Option<String>,
     },
+    /// A container of a Compose project that is replaced by a new one of the same configuration.
+    Recreate {
+        /// The Compose project.
+        project: String,
+        /// The service in it.
+        service: String,
+    },
 }
 
 /// A proof that a resource works, to be had within some time.

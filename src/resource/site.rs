@@ -100,7 +100,11 @@ impl Site {
         let path = self.path(on, &name)?;
         resource.state.paths.insert(path.clone(), unit::file(content));
         let mut paths = vec![path.clone()];
-        if let Some((link, target)) = self.link(on, &path)? {
+        if let Some(link) = self.link(&path) {
+            let target = match &self.link {
+                Some(text) => value::word(on, text)?,
+                None => path.to_string(),
+            };
             resource.state.paths.insert(link.clone(), PathState::Link { target });
             paths.push(link);
         }
@@ -125,14 +129,10 @@ impl Site {
         Some(path)
     }
 
-    /// The link that makes nginx read it, and its target: for files of sites-available, unless it is not enabled.
-    fn link(&self, on: &Lowering<'_>, path: &Utf8Path) -> Option<Option<(Utf8PathBuf, String)>> {
-        let name = path.strip_prefix(AVAILABLE).ok().filter(|_| self.enabled != Some(false));
-        let target = match &self.link {
-            Some(text) => value::word(on, text)?,
-            None => path.to_string(),
-        };
-        Some(name.map(|name| (Utf8Path::new("/etc/nginx/sites-enabled").join(name), target)))
+    /// The link that makes nginx read it: for files of sites-available, unless it is not enabled.
+    fn link(&self, path: &Utf8Path) -> Option<Utf8PathBuf> {
+        let name = path.strip_prefix(AVAILABLE).ok().filter(|_| self.enabled != Some(false))?;
+        Some(Utf8Path::new("/etc/nginx/sites-enabled").join(name))
     }
 
     fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {

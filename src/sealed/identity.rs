@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use zeroize::Zeroizing;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::secret::Secret;
 use crate::host::transport::Prompt;
 use crate::sealed::Locked;
 use crate::sealed::header::{self, Stanza};
@@ -246,13 +247,15 @@ fn named(text: &str) -> String {
 
 impl LockedKey {
     fn unlock(&self, prompt: &dyn Prompt) -> Result<Box<dyn age::Identity>, String> {
-        for again in 0..PASSPHRASE_TRIES {
-            let Some(answer) = prompt.passphrase(&self.path, again > 0) else {
+        let mut wrong: Option<Secret> = None;
+        for _ in 0..PASSPHRASE_TRIES {
+            let Some(answer) = prompt.passphrase(&self.path, wrong.as_ref()) else {
                 return Err("needs a passphrase, and nobody gave one".into());
             };
             if let Ok(key) = self.key.decrypt(SecretString::from(answer.expose().to_string())) {
                 return Ok(Box::new(age::ssh::Identity::Unencrypted(key)));
             }
+            wrong = Some(answer);
         }
         Err("wrong passphrase".into())
     }

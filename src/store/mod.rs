@@ -1,6 +1,6 @@
 //! The history of runs, on the machine that reconcile runs on.
 //!
-//! One SQLite file, `history.db`, in a directory of the user's own. What belongs to the hosts is recorded on the hosts
+//! One `SQLite` file, `history.db`, in a directory of the user's own. What belongs to the hosts is recorded on the hosts
 //! (see [`crate::ledger`]); the history is for people, and for `rollback`, which asks it for commits. It holds names, times
 //! and words: no content of a file and no difference, so nothing of it is secret.
 //!

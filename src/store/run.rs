@@ -60,6 +60,8 @@ pub enum Ending {
     Partly,
     /// No host went well.
     Failed,
+    /// No host went well, and all that went wrong was brought back.
+    RolledBack,
     /// It was refused as a whole; nothing was changed.
     Refused,
     /// It was stopped, or it was killed: then what its hosts did is not known here.
@@ -70,7 +72,8 @@ pub enum Ending {
 
 impl Ending {
     /// Every ending that can be written down.
-    const WRITTEN: [Ending; 5] = [Ending::Done, Ending::Partly, Ending::Failed, Ending::Refused, Ending::Interrupted];
+    const WRITTEN: [Ending; 6] =
+        [Ending::Done, Ending::Partly, Ending::Failed, Ending::RolledBack, Ending::Refused, Ending::Interrupted];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -78,6 +81,7 @@ impl Ending {
             Ending::Done => "done",
             Ending::Partly => "partly",
             Ending::Failed => "failed",
+            Ending::RolledBack => "rolled-back",
             Ending::Refused => "refused",
             Ending::Interrupted => "interrupted",
             Ending::AtWork => "at-work",

@@ -1,19 +1,15 @@
 //! The history, written and read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
 use super::*;
 use crate::base::error::Error;
-use crate::base::id::{HostName, RepoId, StackName};
+use crate::base::id::{HostName, StackName};
 use crate::base::secret::Secret;
 use crate::engine::report::{HostReport, Outcome, Report, StackFailure};
-use crate::ledger::Ledger;
-use crate::load::Extent;
-use crate::plan::effect::{Deed, Effect};
-use crate::plan::{HostPlan, Plan, Transaction};
 
 fn directory() -> (TempDir, Utf8PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -39,31 +35,10 @@ fn beginning(id: &str, commit: &str) -> Beginning {
     }
 }
 
-/// A plan that restarts something of the stack `web` on `web-1`.
-fn plan() -> Plan {
-    let restart = Effect::new(Deed::Restart { units: vec!["go-api.service".into()] }, vec![]);
-    let transaction = Transaction {
-        stack: StackName::new("web").unwrap(),
-        needs: BTreeSet::new(),
-        changes: Vec::new(),
-        effects: vec![restart],
-        checks: Vec::new(),
-        ledger_seen: None,
-        ledger_before: Ledger::default(),
-        ledger_after: Ledger::default(),
-    };
-    let host = HostPlan {
-        host: HostName::new("web-1").unwrap(),
-        transactions: vec![transaction],
-        unchanged: 0,
-        notes: Vec::new(),
-        unfinished: Vec::new(),
-        offline: false,
-        extent: Extent::Stack,
-        hazards: Vec::new(),
-        salt: String::new(),
-    };
-    Plan { repo: RepoId::new("infra").unwrap(), hosts: vec![host] }
+/// What is to be done: a restart for the stack `web` on `web-1`.
+fn plan() -> [Part; 1] {
+    let (host, stack, effects) = ("web-1".into(), "web".into(), vec!["restart go-api".into()]);
+    [Part { host, stack, unchanged: None, outcomes: BTreeMap::new(), effects }]
 }
 
 /// `("a", "web", Outcome::Applied)`: how the files of stacks on `web-1` ended.
@@ -241,7 +216,9 @@ fn many_write_at_once() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     assert_eq!(ids(&Store::open(&path).unwrap()).len(), 40);
 }
 

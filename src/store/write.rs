@@ -1,34 +1,31 @@
 //! Writing runs down.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use crate::base::error::{Error, Result};
 use crate::base::secret::{MASK, Secret};
 use crate::engine::report::{HostReport, Outcome, Report};
-use crate::plan::Plan;
 use crate::store::at_work::AtWork;
-use crate::store::run::{Beginning, Ending, name};
+use crate::store::run::{Beginning, Ending, Part, name};
 use crate::store::{KEPT, Store, broken, unusable};
 
 impl Store {
     /// Writes down that a run begins, and what it is about to do. The run is at work until the result is dropped.
-    pub fn begin(&mut self, beginning: &Beginning, plan: &Plan) -> Result<AtWork> {
+    pub fn begin(&mut self, beginning: &Beginning, parts: &[Part]) -> Result<AtWork> {
         // Before the row is there: nobody must take the run for one that was killed.
         let at_work = AtWork::mark(&self.directory, &beginning.id);
         let at_work = at_work.map_err(|cause| unusable(&self.directory).because(cause))?;
         self.transact(|transaction| {
             insert(transaction, beginning)?;
-            for host in &plan.hosts {
-                for each in host.transactions.iter().filter(|each| each.refusal().is_none()) {
-                    let part = "INSERT INTO part SELECT number, ?2, ?3, NULL FROM run WHERE id = ?1";
-                    let (host, stack) = (host.host.as_str(), each.stack.as_str());
-                    transaction.execute(part, params![beginning.id, host, stack])?;
-                    for (position, effect) in each.effects.iter().enumerate() {
-                        let sql = "INSERT INTO effect SELECT number, ?2, ?3, ?4, ?5 FROM run WHERE id = ?1";
-                        let words = effect.deed.words();
-                        transaction.execute(sql, params![beginning.id, host, stack, position, words])?;
-                    }
+            for Part { host, stack, effects, .. } in parts {
+                let part = "INSERT INTO part SELECT number, ?2, ?3, NULL FROM run WHERE id = ?1";
+                transaction.execute(part, params![beginning.id, host, stack])?;
+                for (position, effect) in effects.iter().enumerate() {
+                    let sql = "INSERT INTO effect SELECT number, ?2, ?3, ?4, ?5 FROM run WHERE id = ?1";
+                    transaction.execute(sql, params![beginning.id, host, stack, position, effect])?;
                 }
             }
             Ok(())
@@ -89,18 +86,22 @@ fn insert(transaction: &Transaction<'_>, of: &Beginning) -> rusqlite::Result<()>
 }
 
 fn outcomes(transaction: &Transaction<'_>, id: &str, report: &HostReport) -> rusqlite::Result<()> {
-    let part = "INSERT INTO part SELECT number, ?2, ?3, ?4 FROM run WHERE id = ?1
-                ON CONFLICT DO UPDATE SET unchanged = unchanged + excluded.unchanged";
+    let part = "INSERT INTO part SELECT number, ?2, ?3, ?4 FROM run WHERE id = ?1";
     let other = "INSERT INTO outcome SELECT number, ?2, ?3, ?4, ?5 FROM run WHERE id = ?1";
     let (mut part, mut other) = (transaction.prepare_cached(part)?, transaction.prepare_cached(other)?);
     let host = report.host.as_str();
+    let mut unchanged: BTreeMap<&str, usize> = BTreeMap::new();
     for (resource, stack) in &report.stacks {
         let Some(outcome) = report.outcomes.get(resource) else { continue };
-        let unchanged = *outcome == Outcome::Unchanged;
-        part.execute(params![id, host, stack.as_str(), u8::from(unchanged)])?;
-        if !unchanged {
+        let count = unchanged.entry(stack.as_str()).or_default();
+        if *outcome == Outcome::Unchanged {
+            *count += 1;
+        } else {
             other.execute(params![id, host, stack.as_str(), name(resource), outcome.as_str()])?;
         }
+    }
+    for (stack, count) in unchanged {
+        part.execute(params![id, host, stack, count])?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::kit::{Host, Repo, finish, lab, shared};
+use crate::kit::{Host, Repo, alone, finish, lab, shared};
 
 /// Far longer than anything takes: on a machine with much else to do as well.
 const LONG: Duration = Duration::from_mins(5);
@@ -142,8 +142,22 @@ fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
 }
 
 #[test]
+fn g12_one_repository_writes_to_a_host_at_a_time() {
+    let host = alone("lab-1");
+    let (slow, other) = (Repo::new("g12-slow", &[&host]), Repo::new("g12-other", &[&host]));
+    slow.stack("one", "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 3\" }");
+    other.stack("one", "file \"/srv/ID/x\" content=\"x\"");
+    let run = slow.begin(&["apply", "--yes", "--json"]);
+    host.until("[ \"$(systemctl show -P SubState g12-slow-a)\" = start-pre ]");
+    let ran = other.run(&["apply", "--yes", "--json", "--lock-wait", "0"]);
+    assert!(ran.code == 1 && ran.out.contains("(repository g12-slow)"), "{ran:?}");
+    other.apply();
+    assert_eq!(finish(run, LONG).code, 0);
+}
+
+#[test]
 fn g12_two_runs_at_once_are_one_after_the_other() {
-    let host = shared("lab-1");
+    let host = alone("lab-1");
     let repo = Repo::new("g12", &[&host]);
     let other = repo.copy();
     let body =
@@ -151,7 +165,7 @@ fn g12_two_runs_at_once_are_one_after_the_other() {
     for round in 0..20 {
         repo.stack("one", &body(&format!("a{round}")));
         other.stack("one", &body(&format!("b{round}")));
-        let wait = if round % 2 == 0 { "20" } else { "0" };
+        let wait = if round % 2 == 0 { "60" } else { "0" };
         let args = ["apply", "--yes", "--json", "--lock-wait", wait];
         let runs = [repo.begin(&args), other.begin(&args)];
         let ran = runs.map(|run| finish(run, LONG));

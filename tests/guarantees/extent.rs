@@ -64,7 +64,7 @@ fn g06_a_run_that_died_half_way_goes_back_as_a_whole() {
     let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "0"]);
     host.until("grep -q ^done /var/lib/reconcile/g06-whole/run/*/one/phase && [ \"$(systemctl show -P SubState g06-whole-b)\" = start-pre ]");
     host.sh(&kill_there("g06-whole"));
-    assert_eq!(finish(run, Duration::from_mins(1)).code, 1);
+    assert_eq!(finish(run, Duration::from_mins(5)).code, 1);
     repo.drop_stack("two");
     repo.stack("one", ONE);
     repo.apply();

@@ -48,7 +48,7 @@ fn at_each_write(host: &Host, id: &str, place: &str, few: usize) {
         while attempt(enough).0 {
             enough *= 2;
         }
-        each(format!("full {place}"), points(enough, few), |left| attempt(left - 1).1);
+        each(&format!("full {place}"), points(enough, few), |left| attempt(left - 1).1);
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod adoption;
 mod bounded;
 mod compose_is_apply;
 mod crash;
@@ -11,6 +12,7 @@ mod expect;
 mod extent;
 mod fleet;
 mod full;
+mod going_back;
 mod hostile;
 mod matrix;
 mod older;
@@ -18,5 +20,6 @@ mod ownership;
 mod plan_is_apply;
 mod reading;
 mod revert;
+mod rollback;
 mod scale;
 mod secrets;

@@ -9,7 +9,7 @@ use crate::kit::seesaw::{Seesaw, each, points};
 use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, alone, finish, lab};
 
-const MINUTE: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_mins(5);
 
 /// Kills the program of the host at commands of one kind of apply.
 fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
@@ -24,7 +24,7 @@ fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
         saw.repo.apply_with(&["--confirm", confirm]);
         count = count.max(stop.release().0);
     }
-    each("--confirm ".to_string() + confirm, points(count, few), |number| {
+    each(&format!("--confirm {confirm}"), points(count, few), |number| {
         saw.tip();
         stop.at(number, "*", How::Kill);
         let ran = saw.repo.run(&args);
@@ -49,6 +49,28 @@ fn g06_the_host_program_is_killed_at_each_command_of_a_confirmed_run() {
     kill_at_each(&host, "g06-confirmed", "10", 4);
 }
 
+#[test]
+fn g06_a_way_back_that_is_killed_is_gone_again() {
+    let host = alone("lab-2");
+    let mut saw = Seesaw::new(&host, "g06-twice", "");
+    let stop = Stop::on(&host);
+    let kill = |saw: &Seesaw, pattern: &str| {
+        stop.at(1, pattern, How::Kill);
+        assert_eq!(saw.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]).code, 1);
+        let (_, place) = stop.release();
+        assert_ne!(place, "", "{pattern} was not reached");
+        saw.is_whole(&place);
+    };
+    saw.tip();
+    kill(&saw, "make_directories*");
+    saw.repairs("everything was kept, and nothing replaced");
+    saw.tip();
+    kill(&saw, "phase * \"done\"");
+    // What it puts back at first is killed right before it is in its place.
+    kill(&saw, "mv -f -- *back/*");
+    saw.repairs("the way back was cut off");
+}
+
 /// What happens at the beginning of a step.
 #[derive(Clone, Copy)]
 enum Fault {
@@ -67,7 +89,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
     let (count, _) = stop.release();
     assert!(count > 10, "{count} steps");
     let journal_gone = format!("[ -z \"$(ls /var/lib/reconcile/{id}/run)\" ]");
-    each(format!("{id}"), points(count, few), |number| {
+    each(id, points(count, few), |number| {
         saw.tip();
         let stop = Stop::on(host);
         stop.at(number, "do_step*", How::Hold);
@@ -77,7 +99,7 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
         match fault {
             Fault::ControlSideDies => {
                 run.kill().expect("it can be killed");
-                finish(run, MINUTE);
+                finish(run, LONG);
                 stop.release();
                 host.until(&journal_gone);
                 saw.is_back(&format!("step {number}"));
@@ -87,15 +109,15 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
                 stop.release();
                 host.until(&journal_gone);
                 lab(&["mend", &host.name]);
-                let ran = finish(run, MINUTE);
+                let ran = finish(run, LONG);
                 saw.is_back(&format!("step {number}: {ran:?}"));
-                assert_eq!(ran.code, 1, "{ran:?}");
+                assert_eq!(ran.code, 4, "{ran:?}");
                 assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
             }
             Fault::PowerGoes => {
                 lab(&["kill", &host.name]);
                 lab(&["start", &host.name]);
-                let ran = finish(run, MINUTE);
+                let ran = finish(run, LONG);
                 assert_eq!(ran.code, 1, "step {number}: {ran:?}");
             }
         }

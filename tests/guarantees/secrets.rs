@@ -215,7 +215,7 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     watched.on_the_host("g11", "in the middle of a run");
     host.sh("for fd in $(find /proc/[0-9]*/fd -lname /var/lib/reconcile/g11/lock 2>/dev/null); do
         pid=${fd#/proc/}; kill -9 ${pid%%/*} 2>/dev/null; done; true");
-    watched.said(finish(run, Duration::from_mins(1)), "a run that is killed");
+    watched.said(finish(run, Duration::from_mins(5)), "a run that is killed");
     assert_ne!(host.sh("ls /var/lib/reconcile/g11/run"), "", "its journal is left");
     watched.on_the_host("g11", "after a run that was killed");
     watched.all(&repo, "after a run that was killed");

@@ -19,7 +19,8 @@ pub fn points(count: usize, few: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Tries all points, also after one that goes wrong, and fails in the end if one did.
-pub fn each(what: String, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
+#[expect(clippy::print_stdout, reason = "what a matrix has tried is wanted with --nocapture")]
+pub fn each(what: &str, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
     let (mut tried, mut wrong) = (0, Vec::new());
     for number in points {
         tried += 1;
@@ -123,7 +124,7 @@ impl<'a> Seesaw<'a> {
 
     /// A report is never better than what is there.
     pub fn reports(&self, ran: &Ran, when: &str) {
-        assert!([0, 1].contains(&ran.code), "{when}: {ran:?}");
+        assert!([0, 1, 4].contains(&ran.code), "{when}: {ran:?}");
         if ran.code == 0 {
             assert!(self.files() == self.states[self.is], "{when}: not as reported: {:#?}", self.files());
         }

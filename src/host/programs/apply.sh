@@ -44,12 +44,18 @@ lock() {
     [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
   done
   chmod 700 "$state" "$state/$repo" || return 1
-  exec 9>>"$state/$repo/lock" || return 1
+  # One writer for the whole host. The repository's own lock tells whether its runs are alive; older versions take no other.
+  exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
+  if ! flock -w "$wait" 8; then
+    say "locked $(cat "$state/lease" 2>/dev/null)"
+    return 1
+  fi
   if ! flock -w "$wait" 9; then
     say "locked $(cat "$state/$repo/lease" 2>/dev/null)"
     return 1
   fi
   printf '%s\n' "$who" >"$state/$repo/lease"
+  printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
 # ---- staging
@@ -124,8 +130,8 @@ put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
 run_command() {
   deadline=$1
   shift
-  # We ignore TERM, and what we start would too. Who ignores it by itself is killed ten seconds later.
-  (trap - TERM && exec timeout -k 10 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 9>&-
+  # We ignore TERM, and what we start would too. Who ignores it by itself is killed five seconds later.
+  (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
 }
 
 # Notes that units run with older files than they should, and which run that was: if this program dies before the
@@ -184,6 +190,7 @@ do_step() {
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) rm -f -- "$state/$repo/owed/$1" ;;
+    workers) workers >"$run_dir/workers" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
     check) number=$1 && shift && say "step $number" && check "$@" ;;
     preflight) preflight_staged "$1" ;;
@@ -202,7 +209,7 @@ check() {
   limit=$(($(now) + $1))
   kind=$2
   shift 2
-  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 9>&-; do
+  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
     # 2: it will not get better by waiting.
     if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
     sleep 0.2 2>/dev/null || sleep 1
@@ -231,7 +238,7 @@ check_tcp() {
   fi
 }
 
-check_command() { (trap - TERM && exec timeout -k 10 30 "$@"); }
+check_command() { (trap - TERM && exec timeout -k 5 30 "$@"); }
 
 # The units are active, and a moment later still under the same invocation: a service that dies at once and is
 # started again by systemd does not pass.
@@ -250,6 +257,29 @@ all_active() {
   for line in $1; do
     case $line in ActiveState=active) ;; ActiveState=*) return 1 ;; esac
   done
+}
+
+# The processes of nginx that serve requests, one on a line; none where the kernel does not say.
+workers() {
+  pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
+  children=''
+  if IFS= read -r children <"/proc/$pid/task/$pid/children" || [ -n "$children" ]; then
+    IFS=' '
+    # shellcheck disable=SC2086
+    printf '%s\n' $children
+    IFS=$nl
+  fi 2>/dev/null
+}
+
+# nginx has taken its new configuration when it has started new workers for it.
+check_reloaded() {
+  [ -s "$run_dir/workers" ] || return 0
+  before=$nl$(cat "$run_dir/workers")$nl
+  for pid in $(workers); do
+    case $before in *"$nl$pid$nl"*) ;; *) return 0 ;; esac
+  done
+  tail -n 5 /var/log/nginx/error.log 2>/dev/null
+  return 1
 }
 
 # ---- transactions
@@ -366,8 +396,13 @@ put_back() {
   for path; do
     old=$kept/${path##*/}
     [ -e "$old" ] || [ -L "$old" ] || continue
-    if [ ! -L "$old" ] && [ "$old" -ef "$path" ]; then continue; fi
-    mkdir -p "$kept/back"
+    if [ -L "$old" ]; then
+      # Not moved yet. (`mv` takes two links to one symbolic link for a mistake, and `-ef` would follow it.)
+      if [ -L "$path" ] && [ "$(readlink -- "$old")" = "$(readlink -- "$path")" ]; then continue; fi
+    elif [ "$old" -ef "$path" ]; then
+      continue
+    fi
+    mkdir -p "$kept/back" && rm -f -- "$kept/back/${path##*/}" || return 1
     ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
     mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
     rm -f -- "$kept/back/${path##*/}"

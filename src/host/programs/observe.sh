@@ -80,6 +80,18 @@ look_at_content() {
 
 look_at_units() {
   printf '[units]\n'
+  shown=$(show_units "$1")
+  # While systemd reads its files for somebody else, it says for a moment that it should.
+  case $shown in
+    *NeedDaemonReload=yes*)
+      sleep 0.5 2>/dev/null || sleep 1
+      shown=$(show_units "$1")
+      ;;
+  esac
+  printf '%s\n' "$shown"
+}
+
+show_units() {
   # shellcheck disable=SC2086
   systemctl show --no-pager \
     --property=Names,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,NeedDaemonReload,InvocationID,Type \

@@ -108,7 +108,7 @@ fn emptied_stacks(done: &[&Transaction], desired: &Desired, policy: &Policy<'_>)
 fn too_many_restarts(done: &[&Transaction], policy: &Policy<'_>) -> Option<Hazard> {
     let restarts = done.iter().flat_map(|each| &each.effects).map(|effect| match &effect.deed {
         Deed::Restart { units } => units.len(),
-        Deed::ContainerRestart { services, .. } => services.len(),
+        Deed::ContainerRestart { services, .. } | Deed::ContainerRecreate { services, .. } => services.len(),
         Deed::ComposeUp { recreate, .. } => recreate.len(),
         _ => 0,
     });

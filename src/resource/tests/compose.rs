@@ -113,6 +113,26 @@ fn reactions_environment_and_profiles() {
 }
 
 #[test]
+fn a_mounted_folder_has_the_action_that_is_declared() {
+    let files = [
+        ("compose.yaml", "services:\n  web: {image: a, volumes: ['./conf:/etc/conf:ro']}\n  other: {image: b}\n"),
+        ("conf/a.conf", "a"),
+        ("conf/sub/b.conf", "b"),
+    ];
+    let with = |when: &str| lower_with(&format!("compose \"app\" {{ file \"compose.yaml\"\n{when}\n}}"), &files);
+    assert_eq!(with("").one().reactions, [], "a folder is seen through as it is");
+    let outcome = with("when \"conf\" changes=\"recreate\"");
+    let [reaction] = &outcome.one().reactions[..] else { panic!("one reaction") };
+    assert_eq!(reaction.action, Action::Recreate { project: "app".into(), service: "web".into() });
+    assert_eq!(reaction.paths, ["/srv/app/conf/a.conf", "/srv/app/conf/sub/b.conf"]);
+    let outcome = with("when \"conf/sub/b.conf\" changes=\"signal:USR1\" service=\"other\"");
+    let signal = Action::Container { project: "app".into(), service: "other".into(), signal: Some("USR1".into()) };
+    assert_eq!(outcome.one().reactions[0].action, signal);
+    let nobody = with("mount \"conf\"\nwhen \"compose.yaml\" changes=\"restart\"");
+    assert!(!nobody.problems.is_empty());
+}
+
+#[test]
 fn whatever_compose_accepts_is_accepted() {
     let odd = "name: x\nversion: 3.10\nx-any: &any {restart: always}\ninclude:\n  - other.yaml\nservices:\n  a:\n    <<: *any\n    build: .\n    \
                ports: !override\n      - \"${PORT:?set it}:80\"\n      - \"3000-3001:3000-3001\"\n      - \"[::1]:81:81\"\n    extends: {file: base.yaml, service: z}\n  \

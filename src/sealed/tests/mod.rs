@@ -18,7 +18,7 @@ use crate::host::transport::Prompt;
 struct Person(&'static str, AtomicU32);
 
 impl Prompt for Person {
-    fn passphrase(&self, _key: &Utf8Path, _again: bool) -> Option<Secret> {
+    fn passphrase(&self, _key: &Utf8Path, _wrong: Option<&Secret>) -> Option<Secret> {
         self.1.fetch_add(1, Ordering::SeqCst);
         (!self.0.is_empty()).then(|| Secret::new(self.0.into()))
     }
