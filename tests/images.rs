@@ -58,6 +58,8 @@ fn an_image_is_followed_by_its_digest() {
     assert!(pull["bytes"].as_u64().expect("known") <= size);
     let ran = repo.run(&["apply", "--yes", "-vv"]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    let free = ran.err.lines().filter_map(|line| line.strip_prefix("free ")?.trim().parse::<u64>().ok());
+    assert!(free.max() > Some(0), "the host tells how much room there is: {}", ran.err);
     // In no form, nowhere.
     for word in [PASSWORD, "cHVsbGVyOmFhPn4/cHVsbC9zZWNyZXQ", "YWE-fj9wdWxsL3NlY3JldA"] {
         assert!(!ran.out.contains(word) && !ran.err.contains(word), "{word}");

@@ -122,9 +122,7 @@ look_at_images() {
   engine=$(docker info --format '{{.OSType}}/{{.Architecture}} {{.DockerRootDir}}' 2>/dev/null)
   case $engine in ?*/?*\ /*) ;; *) return 0 ;; esac
   printf '[images]\nplatform %s\n' "${engine%% *}"
-  for line in $(df -Pk -- "${engine#* }" 2>/dev/null); do free=$line; done
-  free=${free%"%"*} free=${free% *} free=$(printf '%s' "$free" | sed 's/.* //')
-  printf 'free %s\n' "$free"
+  df -Pk -- "${engine#* }" 2>/dev/null | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9]*% .*$/free \1/p'
   ids=$(docker image ls --quiet --no-trunc 2>/dev/null)
   # shellcheck disable=SC2086 # one argument for each line
   [ -z "$ids" ] || docker image inspect --format "i {{json .RepoDigests}}$tab{{json .RootFS.Layers}}" -- $ids 2>/dev/null
