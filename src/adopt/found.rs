@@ -76,7 +76,7 @@ fn is_open(seen: &PathSeen) -> bool {
 /// Looks at a host.
 pub async fn look(setup: &Setup, host: &HostName) -> Result<Found> {
     let described = &setup.config.hosts[host];
-    let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()).await?;
+    let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), None).await?;
     if session.is_offline() {
         let error = Error::new(Kind::Usage, format!("{host} is a directory: nothing runs there that could be adopted"));
         return Err(error.hint("adopt a host that is reached by SSH, or this machine without `root`"));

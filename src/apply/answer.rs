@@ -17,6 +17,8 @@ pub enum Ending {
     Stale,
     /// Not begun: a transaction it needs did not go well.
     Blocked,
+    /// Not begun: we wanted no further transaction to begin.
+    Skipped,
 }
 
 /// What is known of one transaction.
@@ -118,6 +120,7 @@ impl Answer {
                 Some(Ending::Stale)
             }
             "blocked" => Some(Ending::Blocked),
+            "skipped" => Some(Ending::Skipped),
             _ => None,
         };
     }

@@ -18,7 +18,7 @@ use crate::host::observation::Observation;
 use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
-use script::{Script, Writer};
+use script::{Script, Writer, checksum};
 
 /// Everything one host is sent.
 pub struct Payload {
@@ -70,9 +70,9 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
         };
         scripts.push((transaction, writer.script(transaction)?));
     }
-    let mut input = header(run, seen);
-    for stage in scripts.iter().flat_map(|(_, script)| &script.stages).collect::<BTreeSet<_>>() {
-        input.extend(format!("stage {stage}\n").into_bytes());
+    let stages: BTreeSet<Utf8PathBuf> = scripts.iter().flat_map(|(_, script)| &script.stages).cloned().collect();
+    if run.confirm != 0 {
+        archive.pipe(&folder.join("confirmed"), 0o600);
     }
     let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
     archive.file(&folder.join("order"), 0o600, order.as_bytes());
@@ -82,6 +82,10 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
         let state = seen.state.join(run.repo.as_str());
         add_transaction(&mut archive, &folder, &state, transaction, &script);
         words.extend(script.words);
+    }
+    let mut input = header(run, seen);
+    for stage in stages {
+        input.extend(format!("stage {stage}\n").into_bytes());
     }
     input.extend(b"tar\n");
     input.extend(archive.followed_by(files));
@@ -93,6 +97,12 @@ pub fn recovery(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
     let mut input = header(run, seen);
     input.extend(b"recover\n");
     input
+}
+
+/// What names a run to the programs that have a word for it while it works: [`Program::Confirm`](crate::host::program::Program::Confirm)
+/// and [`Program::Halt`](crate::host::program::Program::Halt).
+pub fn naming(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
+    format!("state {}\nrepo {}\nrun {}\n", seen.state, run.repo, run.id).into_bytes()
 }
 
 fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
@@ -111,22 +121,27 @@ fn add_transaction(
     let own = folder.join(transaction.stack.as_str());
     let ledger = state.join("ledger").join(transaction.stack.as_str());
     let seen = transaction.ledger_seen.map_or("none".to_string(), |digest| digest.to_string());
+    let sums = transaction.ledger_seen.map(|digest| checksum(&digest, &ledger)).into_iter();
+    let sums: Vec<String> = sums.chain(script.expected.sums.iter().cloned()).collect();
     let needs: Vec<String> = transaction.needs.iter().map(ToString::to_string).collect();
     let (preflight, staged) = script.preflight.clone().unwrap_or_default();
     let lines = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     archive.directory(&own, 0o700);
+    archive.directory(&own.join("owed"), 0o700);
     for (name, text) in [
         ("needs", lines(&needs)),
         ("paths", lines(&script.expected.paths)),
         ("stat", lines(&script.expected.stat)),
-        ("sums", lines(&script.expected.sums)),
+        ("sums", lines(&sums)),
+        ("durable", lines(&script.durable)),
+        ("emptied", lines(&script.emptied)),
+        ("phase", "staged\n".into()),
         ("steps", lines(&script.steps)),
         ("unmake", lines(&script.unmake)),
         ("undo", lines(&script.undo)),
         ("preflight", preflight),
         ("staged", staged),
-        ("ledger.path", format!("{ledger}\n")),
-        ("ledger.sum", format!("{seen}\n")),
+        ("ledger", format!("{ledger}\n{seen}\n")),
         ("ledger.before", transaction.ledger_before.to_text()),
         ("ledger.after", transaction.ledger_after.to_text()),
     ] {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply::commands::{Command, commands, undo, unmake};
+use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
@@ -17,6 +18,9 @@ use crate::resource::{Check, Probe};
 
 /// The unit whose reload is looked after.
 const NGINX: &str = "nginx.service";
+
+/// How many paths go into one step.
+const BATCH: usize = 500;
 
 /// Everything `apply.sh` needs for one transaction.
 #[derive(Debug, Default)]
@@ -31,6 +35,10 @@ pub struct Script {
     pub undo: Vec<String>,
     /// `T/paths`, `T/stat`, `T/sums`.
     pub expected: Expected,
+    /// `T/durable`.
+    pub durable: Vec<String>,
+    /// `T/emptied`.
+    pub emptied: Vec<String>,
     /// Staging directories.
     pub stages: BTreeSet<Utf8PathBuf>,
     /// `T/preflight` and `T/staged`, where the candidate could not be judged at plan time.
@@ -98,10 +106,7 @@ impl Writer<'_> {
             if let Seen::Present(seen) = &change.before {
                 script.expected.stat.push(seen.stat_line(&real));
                 if let Thing::File(Some(digest)) = seen.thing {
-                    // sha256sum marks names that hold a backslash.
-                    let escaped = real.as_str().replace('\\', "\\\\");
-                    let mark = if escaped.len() == real.as_str().len() { "" } else { "\\" };
-                    script.expected.sums.push(format!("{mark}{digest}  {escaped}"));
+                    script.expected.sums.push(checksum(&digest, &real));
                 }
             }
         }
@@ -129,9 +134,7 @@ impl Writer<'_> {
                 self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)?;
             }
             if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
-                for unit in units {
-                    script.steps.push(line(&["paid", unit])?);
-                }
+                script.steps.push(listed(&["paid"], units)?);
             }
             for command in unmake(&effect.deed).iter().rev() {
                 script.unmake.insert(0, run_line(command)?);
@@ -170,6 +173,14 @@ impl Writer<'_> {
 
     /// Stages all new files, grouped by the directory they are for.
     fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
+        let groups = self.groups(changes);
+        for group in groups.iter().filter(|group| !group.replaced.is_empty()) {
+            self.archive.directory(&group.kept, 0o700);
+        }
+        groups
+    }
+
+    fn groups(&mut self, changes: &[&PathChange]) -> Vec<Group> {
         let gone: BTreeSet<&Utf8Path> =
             changes.iter().filter(|change| change.after.is_none()).map(|change| change.path.as_path()).collect();
         let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
@@ -231,18 +242,23 @@ impl Writer<'_> {
 
     /// The steps that put every path in its place.
     fn switch(&self, script: &mut Script, changes: &[&PathChange], groups: &[Group]) -> Result<()> {
-        let staged: Vec<String> = groups
-            .iter()
-            .flat_map(|group| group.files.iter().map(|name| group.staging.join(name).to_string()))
-            .collect();
-        for batch in staged.chunks(500) {
-            script.steps.push(listed(&["sync"], batch)?);
-        }
         for group in groups {
             script.stages.insert(group.stage.clone());
             for (owner, names) in &group.owners {
                 script.steps.push(listed(&["chown", owner], &group.in_staging(names))?);
             }
+        }
+        let staged: Vec<String> = groups.iter().flat_map(|group| group.in_staging(&group.files)).collect();
+        let owned = groups.iter().any(|group| !group.owners.is_empty());
+        // One call for all, unless their owners are still to be set, or there are too many for one.
+        if owned || staged.len() > BATCH {
+            for batch in staged.chunks(BATCH) {
+                script.steps.push(listed(&["sync"], batch)?);
+            }
+        } else {
+            script.durable = staged.iter().map(|path| line(&[path.as_str()])).collect::<Result<_>>()?;
+        }
+        for group in groups {
             if !group.replaced.is_empty() {
                 let paths = group.in_place(&group.replaced);
                 script.steps.push(listed(&["keep", group.kept.as_str()], &paths)?);
@@ -251,7 +267,7 @@ impl Writer<'_> {
         self.make_directories(script, changes)?;
         for group in groups {
             let (directory, kept) = (group.directory.as_str(), group.kept.as_str());
-            for batch in group.in_staging(&group.staged).chunks(500) {
+            for batch in group.in_staging(&group.staged).chunks(BATCH) {
                 script.steps.push(listed(&["move", directory, kept], batch)?);
             }
             if !group.removed.is_empty() {
@@ -265,12 +281,8 @@ impl Writer<'_> {
         let gone = changes.iter().filter(|change| {
             change.after.is_none() && matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory)
         });
-        let mut gone: Vec<String> = gone.map(|change| self.place.real(&change.path).to_string()).collect();
-        // Deeper directories first.
-        gone.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
-        if !gone.is_empty() {
-            script.steps.push(listed(&["rmdir"], &gone)?);
-        }
+        let gone = gone.map(|change| line(&[self.place.real(&change.path).as_str()]));
+        script.emptied = gone.collect::<Result<_>>()?;
         Ok(())
     }
 
@@ -304,7 +316,7 @@ impl Writer<'_> {
                     metas.push(line(&["meta", mode, user, group, real.as_str(), &old[0], &old[1], &old[2]])?);
                 }
                 _ => match made.last_mut() {
-                    Some((last, paths)) if *last == like && paths.len() < 500 => paths.push(real.to_string()),
+                    Some((last, paths)) if *last == like && paths.len() < BATCH => paths.push(real.to_string()),
                     _ => made.push((like, vec![real.to_string()])),
                 },
             }
@@ -419,11 +431,16 @@ fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
             _ => continue,
         };
         let why = effect.causes.first().map(ToString::to_string).unwrap_or_default();
-        for unit in units {
-            script.steps.push(line(&["owe", unit, verb, &why])?);
-        }
+        script.steps.push(listed(&["owe", verb, &why], units)?);
     }
     Ok(())
+}
+
+/// What `sha256sum` says of a file. It marks names that hold a backslash.
+pub fn checksum(digest: &Digest, path: &Utf8Path) -> String {
+    let escaped = path.as_str().replace('\\', "\\\\");
+    let mark = if escaped.len() == path.as_str().len() { "" } else { "\\" };
+    format!("{mark}{digest}  {escaped}")
 }
 
 fn is_there(seen: &Observation, path: &Utf8Path) -> bool {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::id::HostName;
 use crate::cli::args::Apply;
 use crate::cli::ask;
 use crate::cli::page::Page;
@@ -75,6 +76,7 @@ pub async fn carry_out(call: &Call<'_>, options: &Apply, planning: Planning, agr
     }
     let digest = planned.plan.digest().to_string();
     let (quiet, setup) = (planned.plan.is_empty() && planned.failures.is_empty(), planning.live.setup.clone());
+    let told: Vec<HostName> = planned.failures.iter().map(|(host, _)| host.clone()).collect();
     planning.live.interrupt.be_careful();
     let (start, looked) = (Instant::now(), planned.elapsed);
     let recording = Recording::begin(call, &planning, &run);
@@ -84,7 +86,7 @@ pub async fn carry_out(call: &Call<'_>, options: &Apply, planning: Planning, agr
     if call.common.json {
         call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
     } else if !quiet {
-        call.screen.show(&report_text(&report, &run, elapsed));
+        call.screen.show(&report_text(&report, &told, &run, elapsed));
     }
     Ok(report.exit_code())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C: once to finish the hosts that were begun and report, twice to stop. While nothing is being changed, once is enough.
+//! Ctrl-C: once to finish the stacks that were begun and report, twice to stop. While nothing is being changed, once is enough.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,10 +34,21 @@ impl Interrupt {
         self.interrupted.clone()
     }
 
-    /// From now on things are changed: the first Ctrl-C lets the hosts in hand finish.
+    /// From now on things are changed: the first Ctrl-C lets the stacks in hand finish.
     pub fn be_careful(&self) {
         self.careful.store(true, Ordering::SeqCst);
     }
+}
+
+/// What the first and the second Ctrl-C do, while hosts are being changed.
+const ONCE: &str = "stacks that were begun are finished first; Ctrl-C again stops at once";
+const AGAIN: &str = "nobody confirms what was begun: remote hosts finish it and go back by themselves within the time of \
+    --confirm, unless it is 0; `reconcile plan` shows how they are";
+
+fn say(progress: &Progress, screen: &Screen, what: &str, more: &str) {
+    let mut page = Page::new();
+    page.put(CHANGE, what).put(PLAIN, more).end();
+    progress.aside(|| screen.say(&page));
 }
 
 async fn watch_signals(
@@ -54,13 +65,12 @@ async fn watch_signals(
         };
         let again = sender.send_replace(true);
         if again || !careful.load(Ordering::SeqCst) {
+            if careful.load(Ordering::SeqCst) {
+                say(&progress, &screen, "stopped: ", AGAIN);
+            }
             // While a passphrase is typed, Ctrl-C does not come here, so the terminal is as it should be.
             std::process::exit(code);
         }
-        let mut page = Page::new();
-        page.put(CHANGE, "stopping: ")
-            .put(PLAIN, "hosts that were begun are finished first; Ctrl-C again stops at once")
-            .end();
-        progress.aside(|| screen.say(&page));
+        say(&progress, &screen, "stopping: ", ONCE);
     }
 }

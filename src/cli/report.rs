@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::base::id::HostName;
 use crate::cli::failure::error_value;
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, REMOVE, count};
@@ -11,11 +12,11 @@ use crate::cli::plan_text::failure;
 use crate::cli::words::seconds;
 use crate::engine::report::{HostReport, Outcome, Report, StackFailure};
 
-/// A report as text.
-pub fn report_text(report: &Report, run: &str, elapsed: Duration) -> Page {
+/// A report as text. The errors of the hosts among `told` have been shown with the plan already.
+pub fn report_text(report: &Report, told: &[HostName], run: &str, elapsed: Duration) -> Page {
     let mut page = Page::new();
     for host in &report.hosts {
-        host_text(&mut page, host);
+        host_text(&mut page, host, !told.contains(&host.host));
     }
     page.end();
     let good = report.hosts.iter().filter(|host| host.is_good()).count();
@@ -43,7 +44,7 @@ pub fn counts(of: impl Fn(Outcome) -> usize) -> String {
     if words.is_empty() { "no resources".into() } else { words.join(", ") }
 }
 
-fn host_text(page: &mut Page, host: &HostReport) {
+fn host_text(page: &mut Page, host: &HostReport, with_error: bool) {
     let (sign, style) = if host.is_good() { ("✓", ADD) } else { ("✗", REMOVE) };
     page.put(style, sign).put(BOLD, &format!(" {}", host.host));
     page.put(PLAIN, &format!("  {}", counts(|outcome| host.count(outcome)))).end();
@@ -52,7 +53,7 @@ fn host_text(page: &mut Page, host: &HostReport) {
         page.space(4).put(colour(*outcome), &format!("{:<11}", outcome.as_str()));
         page.space(1).put(PLAIN, &format!("{} {}", id.kind, id.name)).end();
     }
-    if let Some(error) = &host.error {
+    if let Some(error) = host.error.as_ref().filter(|_| with_error) {
         page.space(2).put(REMOVE, "✗ ").put(PLAIN, failure(error).trim_start_matches([':', ' '])).end();
         if let Some(hint) = &error.hint {
             page.hint(4, hint);
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_report_as_text() {
-        insta::assert_snapshot!(report_text(&some(), "119", Duration::from_millis(2100)).plain());
+        insta::assert_snapshot!(report_text(&some(), &[], "119", Duration::from_millis(2100)).plain());
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: B
         confirm: bounds.confirm,
         prompt: Arc::new(Passphrases::new(progress.clone(), common.no_input)),
         sink: Arc::new(progress),
+        pool: None,
         interrupted: interrupt.receiver(),
     };
     Ok(Live { setup: Arc::new(setup), interrupt })

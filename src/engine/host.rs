@@ -43,11 +43,14 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
     let rendering = render(&setup.config, host, None);
     // Registries are asked while the connection is made.
-    let (mut session, ()) =
-        tokio::try_join!(Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone()), async {
+    let pool = setup.pool.as_deref();
+    let (mut session, ()) = tokio::try_join!(
+        Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), pool),
+        async {
             lookups.foresee(rendering.desired.resources.iter().filter(|resource| follows(resource))).await;
             Ok(())
-        },)?;
+        },
+    )?;
     note(setup, host, "looking");
     let mut desired = desired(setup, &mut session, rendering).await?;
     let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
@@ -112,7 +115,7 @@ fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
 async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
     note(setup, &session.host, "bringing back what a dead run left");
     let run = Run { id: "recovery", repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0 };
-    let heard = session.apply(&recovery(&session.seen, &run), &run, |_| {}).await;
+    let heard = session.apply(&recovery(&session.seen, &run), &run, |_| {}, setup.interrupted.clone()).await;
     if let Some(holder) = heard.answer.locked {
         return Err(locked(&session.host, &holder));
     }
@@ -162,8 +165,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
     } else if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
-        let outcome = if error.kind == Kind::Interrupted { Outcome::Skipped } else { Outcome::Failed };
-        fill(&mut report, &ready.plan, outcome);
+        fill(&mut report, &ready.plan, without_part(&error));
         report.error = Some(error);
     }
     for id in ready.resources.keys() {
@@ -211,7 +213,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
                 sink.note(Event::Working { host: host.clone(), what: what.clone() });
             }
         };
-        ready.session.apply(&payload.input, &run, on_step).await
+        ready.session.apply(&payload.input, &run, on_step, setup.interrupted.clone()).await
     };
     if let Some(holder) = heard.answer.locked {
         return Err(locked(&host, &holder));
@@ -229,7 +231,12 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
         let step = course.failed_step.and_then(|step| payload.words.get(&step));
         settle(report, transaction, &course, step, others);
     }
-    heard.lost.map_or(Ok(()), Err)
+    if let Some(lost) = heard.lost {
+        return Err(lost);
+    }
+    let skipped = heard.answer.courses.values().filter(|course| course.ending == Some(Ending::Skipped)).count();
+    let what = || format!("{host} was interrupted: {skipped} of its stacks were not begun");
+    if skipped == 0 { Ok(()) } else { Err(Error::new(Kind::Interrupted, what())) }
 }
 
 /// What is refused is blocked, with everything that happens together with it.
@@ -262,6 +269,7 @@ fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, s
             let moved = course.failed.clone().unwrap_or_default();
             (Outcome::Failed, Some(format!("{moved} is no longer as it was planned: plan again")))
         }
+        Some(Ending::Skipped) => (Outcome::Skipped, None),
         None => (Outcome::Failed, Some("the host did not say how it ended".into())),
     };
     report.outcomes.extend(transaction.changes.iter().map(|change| (change.id.clone(), outcome)));
@@ -285,12 +293,16 @@ fn fill(report: &mut HostReport, plan: &HostPlan, outcome: Outcome) {
 pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
     let outcome = match error.kind {
         Kind::Unreachable | Kind::HostKey | Kind::Auth => Outcome::Unreachable,
-        Kind::Interrupted => Outcome::Skipped,
-        _ => Outcome::Failed,
+        _ => without_part(&error),
     };
     let stacks = taking_part(setup, host, render(&setup.config, host, None).desired.resources);
     let outcomes = stacks.keys().map(|id| (id.clone(), outcome)).collect();
     HostReport { host: host.clone(), outcomes, stacks, failures: Vec::new(), error: Some(error) }
+}
+
+/// How everything ended that an error kept from being tried, or of which nothing was heard any more.
+fn without_part(error: &Error) -> Outcome {
+    if matches!(error.kind, Kind::Interrupted | Kind::Locked) { Outcome::Skipped } else { Outcome::Failed }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod images;
+pub mod pool;
 mod pull;
 pub mod report;
 pub mod session;
@@ -22,6 +23,7 @@ use crate::host::transport::Prompt;
 use crate::load::Config;
 use crate::plan::Plan;
 use host::Ready;
+use pool::Pool;
 use report::Report;
 
 /// What a run works on, and within which bounds.
@@ -51,7 +53,9 @@ pub struct Setup {
     pub sink: Arc<dyn Sink>,
     /// Who is asked for passphrases.
     pub prompt: Arc<dyn Prompt>,
-    /// Becomes true when the person wants to stop: no host is begun after that.
+    /// Keeps connections from one plan to the next; `None` for a program that plans once.
+    pub pool: Option<Arc<Pool>>,
+    /// Becomes true when the person wants to stop: no host is begun after that, and no transaction on those that were.
     pub interrupted: watch::Receiver<bool>,
 }
 

@@ -4,19 +4,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::apply::Run;
 use crate::apply::answer::Answer;
+use crate::apply::{Run, naming};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::HostName;
+use crate::engine::pool::Pool;
 use crate::host::observation::{self, Observation};
 use crate::host::program::Program;
-use crate::host::transport::{Connection, Prompt, Target};
+use crate::host::transport::{Connection, Output, Prompt, Target};
 use crate::observe::Place;
 
 /// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(20);
+pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a host may take to say how it is.
 const OBSERVE: Duration = Duration::from_mins(2);
 /// How long to wait before the host is tried again for its confirmation.
@@ -49,19 +50,24 @@ pub struct Heard {
 }
 
 impl Session {
-    /// Connects to a host. A relative root directory of a local host is taken from `base`.
+    /// Connects to a host, or goes on with a connection of `pool`. A relative root directory of a local host is taken
+    /// from `base`.
     pub async fn open(
         host: &HostName,
         target: &Target,
         base: Option<&Utf8PathBuf>,
         prompt: Arc<dyn Prompt>,
+        pool: Option<&Pool>,
     ) -> Result<Session> {
         let (root, sudo) = match target {
             Target::Local { root, sudo } => (root.clone(), *sudo),
             Target::Ssh(ssh) => (None, ssh.sudo),
         };
         let root = root.map(|root| make_root(root, base)).transpose()?;
-        let connection = Connection::connect(target, prompt.clone(), CONNECT).await?;
+        let connection = match pool {
+            Some(pool) => pool.connect(host, target, prompt.clone()).await?,
+            None => Arc::new(Connection::connect(target, prompt.clone(), CONNECT).await?),
+        };
         Ok(Session {
             host: host.clone(),
             place: Place { root },
@@ -69,7 +75,7 @@ impl Session {
             exchanges: 0,
             target: target.clone(),
             prompt,
-            connection: Arc::new(connection),
+            connection,
             sudo,
         })
     }
@@ -113,12 +119,14 @@ impl Session {
     }
 
     /// Has the host carry out what `input` says. The answer is heard as it comes; `on_step` learns of each new step.
-    /// When the host asks for it, the run is confirmed over a fresh connection.
+    /// When the host asks for it, the run is confirmed over a fresh connection. Once `interrupted` is true, the host
+    /// is told to begin nothing further.
     pub async fn apply(
         &mut self,
         input: &[u8],
         run: &Run<'_>,
         on_step: impl Fn(usize) + Send + Sync + 'static,
+        mut interrupted: watch::Receiver<bool>,
     ) -> Heard {
         self.exchanges += 1;
         let answer = Arc::new(Mutex::new(Answer::default()));
@@ -143,11 +151,21 @@ impl Session {
                 tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed yet");
                 tokio::time::sleep(AGAIN).await;
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Result<Output>>().await
+        };
+        let halting = async {
+            // Without its other end it never becomes true.
+            if interrupted.wait_for(|interrupted| *interrupted).await.is_ok()
+                && let Err(error) = self.tell(&self.connection, Program::Halt, run).await
+            {
+                tracing::warn!(target: "apply", host = %self.host, %error, "it goes on to the end");
+            }
+            std::future::pending::<Result<Output>>().await
         };
         let result = tokio::select! {
             result = self.connection.run(exchange, Some(hear)) => result,
-            () = confirming => Err(Error::new(Kind::Internal, "confirming never ends")),
+            never = confirming => never,
+            never = halting => never,
         };
         let answer = lock(&answer).clone();
         let lost = match result {
@@ -163,9 +181,15 @@ impl Session {
     /// Proves over a fresh connection that the host can still be reached, and says so to the waiting run.
     async fn confirm(&self, run: &Run<'_>) -> Result<()> {
         let connection = Connection::connect(&self.target, self.prompt.clone(), CONNECT).await?;
-        let input = format!("state {}\nrepo {}\nrun {}\n", self.seen.state, run.repo, run.id);
-        let output = connection.run(Program::Confirm.exchange(input.as_bytes(), self.sudo, OBSERVE), None).await?;
+        let told = self.tell(&connection, Program::Confirm, run).await;
         connection.close().await;
+        told
+    }
+
+    /// Says a word to a run that is at work.
+    async fn tell(&self, connection: &Connection, word: Program, run: &Run<'_>) -> Result<()> {
+        let exchange = word.exchange(&naming(&self.seen, run), self.sudo, OBSERVE);
+        let output = connection.run(exchange, None).await?;
         if output.status == Ok(0) { Ok(()) } else { Err(self.program_failed(&output.stderr)) }
     }
 

@@ -22,6 +22,11 @@ impl Archive {
         self.entry(tar::EntryType::Regular, path, mode, bytes, None);
     }
 
+    /// Adds a named pipe.
+    pub fn pipe(&mut self, path: &Utf8Path, mode: u32) {
+        self.entry(tar::EntryType::Fifo, path, mode, &[], None);
+    }
+
     /// Adds a symbolic link.
     pub fn link(&mut self, path: &Utf8Path, target: &str) {
         self.entry(tar::EntryType::Symlink, path, 0o777, &[], Some(target));

@@ -8,7 +8,10 @@ const COMMON: &str = include_str!("programs/common.sh");
 const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
+const CHECKS: &str = include_str!("programs/checks.sh");
+const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
+const HALT: &str = include_str!("programs/halt.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
@@ -29,6 +32,8 @@ pub enum Program {
     Apply,
     /// Tells a waiting run that its host can still be reached.
     Confirm,
+    /// Tells a run to begin no further transaction.
+    Halt,
     /// Says what was set up there by hand.
     Discover,
 }
@@ -39,8 +44,9 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
+            Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

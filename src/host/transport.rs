@@ -155,6 +155,14 @@ impl Connection {
         }
     }
 
+    /// Whether it is not known to have ended. A link that was cut silently is found out only by using it.
+    pub fn is_open(&self) -> bool {
+        match &self.0 {
+            Way::Local => true,
+            Way::Ssh(link) => link.is_open(),
+        }
+    }
+
     /// Says goodbye. Without it, the connection simply ends.
     pub async fn close(self) {
         if let Way::Ssh(link) = self.0 {

@@ -3,6 +3,8 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+#[path = "../shared/planner.rs"]
+mod planner;
 
 mod adoption;
 mod bounded;
@@ -14,6 +16,8 @@ mod fleet;
 mod full;
 mod going_back;
 mod hostile;
+mod interrupt;
+mod kept;
 mod matrix;
 mod older;
 mod ownership;

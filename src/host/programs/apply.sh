@@ -2,27 +2,29 @@
 # (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # apply.sh: makes a host what a plan says. The only program that writes.
 #
-# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. Among the lines are the staging
-# directories, which are on the disk as `stages` before the first of them is made, so that they are always found again.
-# The archive brings the new files, staged in directories `.reconcile-RUN` beside the places they are for (so that a
-# rename puts them there), and the run's own folder STATE/REPO/run/RUN with the instructions:
+# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
+# files, staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and
+# the run's own folder STATE/REPO/run/RUN with the instructions:
 #
+#   stages        the staging directories, so that they can be removed
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
-#   T/stat, T/sums   what stat and sha256sum said of them
+#   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
+#   T/emptied     directories to be removed in the end, where they are empty
+#   T/durable     staged files that must be on the disk before anything changes
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
 #   T/unmake      what takes back running state before the former files are in place again
 #   T/undo        what brings running state back once they are
 #   T/preflight, T/staged   what to have judged once packages are installed
+#   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
+#   confirmed     a named pipe, where the run is to be confirmed
 #
-# Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
+# A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
 # staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
 # Once everything is received the program no longer needs the link: it goes on to a whole end by itself.
-
-# (Where a redirection fails, as on a full disk, `:` would end the whole program and `true` only fails.)
 
 # A line for the control side, kept in a file too for when nobody listens any more. Never fails.
 say() {
@@ -40,10 +42,10 @@ show_output() {
 }
 
 lock() {
-  for needed in run ledger owed; do
-    [ -d "$state/$repo/$needed" ] || mkdir -p "$state/$repo/$needed" || return 1
-  done
-  chmod 700 "$state" "$state/$repo" || return 1
+  if ! [ -d "$state/$repo/run" ] || ! [ -d "$state/$repo/ledger" ] || ! [ -d "$state/$repo/owed" ]; then
+    mkdir -p "$state/$repo/run" "$state/$repo/ledger" "$state/$repo/owed" || return 1
+    chmod 700 "$state" "$state/$repo" || return 1
+  fi
   # One writer for the whole host. The repository's own lock tells whether its runs are alive; older versions take no other.
   exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
   if ! flock -w "$wait" 8; then
@@ -80,13 +82,15 @@ receive() {
   umask 077
 }
 
+# Which transaction is worked on: its folder, its ledger, and the ledger's planned digest.
+turn_to() {
+  dir=$run_dir/$1 ledger='' ledger_sum=''
+  { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
+}
+
 # Everything is as the plan saw it, or the transaction does not begin.
 still_as_planned() {
-  dir=$run_dir/$1
-  IFS= read -r ledger <"$dir/ledger.path"
-  if [ -f "$ledger" ]; then seen=$(sha256sum <"$ledger") && seen=${seen%% *}; else seen=none; fi
-  IFS= read -r planned <"$dir/ledger.sum"
-  if [ "$seen" != "$planned" ]; then say "stale the ledger of $1" && return 1; fi
+  if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
   # shellcheck disable=SC2046
   if [ -s "$dir/paths" ]; then
     seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
@@ -94,13 +98,11 @@ still_as_planned() {
   fi
   if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
     for line in $(cat "$run_dir/output"); do
-      case $line in *': OK') ;; *) say "stale ${line%: *}" ;; esac
+      case $line in *': OK') ;; "$ledger: "*) say "stale the ledger of $1" ;; *) say "stale ${line%: *}" ;; esac
     done
     return 1
   fi
 }
-
-phase() { printf '%s\n' "$2" >>"$run_dir/$1/phase" && sync "$run_dir/$1/phase"; }
 
 last_phase() {
   at=''
@@ -109,20 +111,32 @@ last_phase() {
   fi
 }
 
-# All that a revert or the end of transaction $1 will need is on the disk before anything changes.
-save_plan() {
-  dir=$run_dir/$1
-  set -- "$run_dir/order" "$run_dir/extent" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" \
-    "$dir/ledger.path" "$dir/ledger.before" "$dir/ledger.after"
-  if [ -f "$ledger" ]; then
-    cp -- "$ledger" "$dir/ledger.was" || return 1
+# Begins the switch: all that a way back will need, and what is staged, is on the disk before anything changes. The
+# ledger need not be there yet: who finds this phase takes everything back, the ledger too.
+begin_switch() {
+  set -- "$run_dir/order" "$run_dir/extent" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" "$dir/ledger" \
+    "$dir/ledger.before" "$dir/ledger.after"
+  if [ "$ledger_sum" != none ]; then
+    # A ledger is only ever replaced, so a second link keeps it.
+    ln -- "$ledger" "$dir/ledger.was" 2>/dev/null || cp -- "$ledger" "$dir/ledger.was" || return 1
     set -- "$@" "$dir/ledger.was"
   fi
-  sync "$@" "$dir" "$run_dir" "$state/$repo/run"
+  printf 'switching\n' >>"$dir/phase" || return 1
+  # shellcheck disable=SC2046
+  sync "$@" "$dir" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
-# A ledger that is on the disk already takes its place.
-put_ledger() { mv -f -- "$run_dir/$1/$2" "$ledger" && sync "${ledger%/*}"; }
+# All went well, if that can be written down. A stack that owns nothing any more has no ledger.
+end_switch() {
+  if ! printf 'done\n' >>"$dir/phase"; then
+    say "failed the journal could not be written: is the disk full?"
+    revert "$1"
+    return 1
+  fi 2>"$run_dir/output"
+  if [ -s "$dir/ledger.after" ]; then mv -f -- "$dir/ledger.after" "$ledger"; else rm -f -- "$ledger"; fi
+  sync "$dir/phase" "${ledger%/*}"
+  outcome "$1" applied
+}
 
 # ---- steps
 
@@ -134,13 +148,27 @@ run_command() {
   (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
 }
 
-# Notes that units run with older files than they should, and which run that was: if this program dies before the
-# restart, the unit still runs under the same invocation and so the debt is known.
+# owe VERB WHY UNIT…: notes that units run with older files than they should, and which run that was: if this program
+# dies before the restart, a unit still runs under the same invocation and so the debt is known. It need not outlive a
+# loss of power: nothing runs with older files then.
 owe() {
-  unit=$1 verb=$2 why=$3
-  invocation=$(systemctl show --property=InvocationID --value -- "$unit" 2>/dev/null)
-  [ -n "$invocation" ] || return 0
-  printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "$invocation" "$run" "$why" | write_whole "$state/$repo/owed/$unit"
+  verb=$1 why=$2
+  shift 2
+  notes=''
+  # One line for each unit, in their order.
+  for line in $(systemctl show --property=InvocationID -- "$@" 2>/dev/null); do
+    unit=$1 && shift
+    [ "$line" != InvocationID= ] || continue
+    printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$dir/owed/$unit" || return 1
+    notes=$notes$dir/owed/$unit$nl
+  done
+  # shellcheck disable=SC2086
+  [ -z "$notes" ] || mv -f -- $notes "$state/$repo/owed/"
+}
+
+paid() {
+  for unit; do set -- "$@" "$state/$repo/owed/$unit" && shift; done
+  rm -f -- "$@"
 }
 
 # mkdir MODE OWNER GROUP DIR…: from the top down.
@@ -166,7 +194,7 @@ change_directory_meta() {
 keep() {
   kept=$1
   shift
-  mkdir -p "$kept" && { ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"; }
+  ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"
 }
 
 # One line of T/steps.
@@ -185,240 +213,88 @@ do_step() {
     sync) sync "$@" ;;
     move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
     remove) rm -f -- "$@" ;;
-    rmdir) : ;; # in the end, see remove_emptied
     owe) owe "$@" ;;
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
-    paid) rm -f -- "$state/$repo/owed/$1" ;;
+    paid) paid "$@" ;;
     workers) workers >"$run_dir/workers" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
-    check) number=$1 && shift && say "step $number" && check "$@" ;;
+    check)
+      number=$1 && shift && say "step $number" && check "$@" || return 1
+      if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
+      ;;
     preflight) preflight_staged "$1" ;;
     *) say "| unknown step $verb" && return 1 ;;
   esac >>"$run_dir/output" 2>&1
-}
-
-# ---- checks
-
-# Seconds of a clock that nobody sets.
-now() {
-  if IFS=. read -r seconds _ </proc/uptime; then printf '%s\n' "$seconds"; else date +%s; fi 2>/dev/null
-}
-
-check() {
-  limit=$(($(now) + $1))
-  kind=$2
-  shift 2
-  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
-    # 2: it will not get better by waiting.
-    if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
-    sleep 0.2 2>/dev/null || sleep 1
-  done
-}
-
-# URL, host header or -
-check_http() {
-  if have curl; then
-    if [ "$2" = - ]; then curl -sS -f -m 5 -o /dev/null -- "$1"; else curl -sS -f -m 5 -o /dev/null -H "Host: $2" -- "$1"; fi
-  elif have wget; then
-    if [ "$2" = - ]; then wget -q -T 5 -O /dev/null "$1"; else wget -q -T 5 -O /dev/null --header "Host: $2" "$1"; fi
-  else
-    printf 'this host has neither curl nor wget to ask with\n' && return 1
-  fi
-}
-
-check_tcp() {
-  if have bash; then
-    # shellcheck disable=SC2016 # expanded by bash
-    timeout -s KILL 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2"
-  elif have nc; then
-    nc -w 5 "$1" "$2"
-  else
-    printf 'this host has neither bash nor nc to connect with\n' && return 1
-  fi
-}
-
-check_command() { (trap - TERM && exec timeout -k 5 30 "$@"); }
-
-# The units are active, and a moment later still under the same invocation: a service that dies at once and is
-# started again by systemd does not pass.
-check_active() {
-  first=$(systemctl show --property=Id,ActiveState,InvocationID -- "$@")
-  if all_active "$first"; then
-    sleep 0.5 2>/dev/null || sleep 1
-    [ "$(systemctl show --property=Id,ActiveState,InvocationID -- "$@")" != "$first" ] || return 0
-  fi
-  systemctl status --no-pager --lines=10 -- "$@"
-  case $first in *ActiveState=failed*) return 2 ;; esac
-  return 1
-}
-
-all_active() {
-  for line in $1; do
-    case $line in ActiveState=active) ;; ActiveState=*) return 1 ;; esac
-  done
-}
-
-# The processes of nginx that serve requests, one on a line; none where the kernel does not say.
-workers() {
-  pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
-  children=''
-  if IFS= read -r children <"/proc/$pid/task/$pid/children" || [ -n "$children" ]; then
-    IFS=' '
-    # shellcheck disable=SC2086
-    printf '%s\n' $children
-    IFS=$nl
-  fi 2>/dev/null
-}
-
-# nginx has taken its new configuration when it has started new workers for it.
-check_reloaded() {
-  [ -s "$run_dir/workers" ] || return 0
-  before=$nl$(cat "$run_dir/workers")$nl
-  for pid in $(workers); do
-    case $before in *"$nl$pid$nl"*) ;; *) return 0 ;; esac
-  done
-  tail -n 5 /var/log/nginx/error.log 2>/dev/null
-  return 1
 }
 
 # ---- transactions
 
 transaction() {
   say "transaction $1"
-  needs=''
-  [ ! -s "$run_dir/$1/needs" ] || needs=$(cat "$run_dir/$1/needs")
-  for needed in $needs; do
-    last_phase "$needed"
-    if [ "$at" != "done" ]; then
-      outcome "$1" "blocked"
-      return 1
-    fi
-  done
+  # Where all stacks of the host go together, they are one thing, which is finished once it was begun.
+  if { [ "$extent" = stack ] || [ -z "$begun" ]; } && is_halted; then
+    halted=yes
+    outcome "$1" skipped
+    return 1
+  fi
+  begun=yes
+  turn_to "$1"
+  watched=''
+  if [ -s "$dir/needs" ]; then
+    for needed in $(cat "$dir/needs"); do
+      last_phase "$needed"
+      if [ "$at" != "done" ]; then
+        outcome "$1" "blocked"
+        return 1
+      fi
+    done
+  fi
   if ! still_as_planned "$1"; then
     outcome "$1" stale
     return 1
   fi
-  IFS= read -r ledger <"$run_dir/$1/ledger.path"
-  if ! { save_plan "$1" && phase "$1" switching && put_ledger "$1" ledger.before; } 2>"$run_dir/output"; then
+  if ! begin_switch 2>"$run_dir/output"; then
     say "failed the journal could not be written: is the disk full?"
     show_output
     outcome "$1" rolled-back
     return 1
   fi
-  for step in $(cat "$run_dir/$1/steps"); do
+  for step in $(cat "$dir/steps"); do
     true >"$run_dir/output"
     if ! do_step "$step"; then
-      say "failed $step"
-      show_output
-      revert "$1"
+      fail_at "$1" "$step"
       return 1
     fi
   done
-  if ! phase "$1" "done"; then
-    say "failed the journal could not be written: is the disk full?"
-    revert "$1"
-    return 1
-  fi
-  # A stack that owns nothing any more has no ledger.
-  if [ -s "$run_dir/$1/ledger.after" ]; then put_ledger "$1" ledger.after; else rm -f -- "$ledger"; fi
-  outcome "$1" applied
+  # Nothing needs the last one, so what it started may settle while the confirmation is on its way.
+  if [ "$confirm" != 0 ] && [ "$1" = "$last" ]; then settling=$1; else settle "$1"; fi
+}
+
+# The end of a transaction whose steps are done.
+settle() {
+  turn_to "$1"
+  true >"$run_dir/output"
+  if stay_active >>"$run_dir/output" 2>&1; then end_switch "$1"; else fail_at "$1" "$watched_step" && return 1; fi
+}
+
+# Transaction $1 cannot go on after step $2.
+fail_at() {
+  say "failed $2"
+  show_output
+  revert "$1"
+}
+
+# Whether the control side wants no further transaction to begin.
+is_halted() {
+  [ -f "$state/$repo/halted" ] || return 1
+  while IFS= read -r line; do
+    [ "$line" != "$run" ] || return 0
+  done <"$state/$repo/halted"
+  return 1
 }
 
 outcome() { say "outcome $1 $2"; }
-
-# Brings back what a transaction changed: files first, then running state.
-revert() {
-  say "reverting $1"
-  reverted=rolled-back back=yes
-  # What was started may never have come up: that it cannot be stopped is no failure of the way back.
-  for step in $(cat "$run_dir/$1/unmake"); do do_step "$step" || :; done
-  backwards=''
-  for step in $(cat "$run_dir/$1/steps"); do backwards="$step$nl$backwards"; done
-  for step in $backwards; do
-    if ! undo_step "$step" >"$run_dir/output" 2>&1; then
-      # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
-      back=''
-      show_output
-    fi
-  done
-  for step in $(cat "$run_dir/$1/undo"); do
-    true >"$run_dir/output"
-    if ! do_step "$step"; then
-      reverted=failed
-      show_output
-    fi
-  done
-  if [ "$reverted$back" = rolled-backyes ] && ! settle_debts "$1"; then back=''; fi
-  if [ -n "$back" ]; then phase "$1" reverted; else reverted=failed stuck=yes; fi
-  outcome "$1" "$reverted"
-}
-
-# Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.
-settle_debts() {
-  IFS= read -r ledger <"$run_dir/$1/ledger.path"
-  if [ -f "$run_dir/$1/ledger.was" ]; then
-    write_whole "$ledger" <"$run_dir/$1/ledger.was"
-  else
-    rm -f -- "$ledger"
-  fi || return 1
-  for step in $(cat "$run_dir/$1/steps"); do
-    case $step in
-      owe"$tab"*)
-        step=${step#owe"$tab"}
-        rm -f -- "$state/$repo/owed/${step%%"$tab"*}"
-        ;;
-    esac
-  done
-}
-
-# The reverse of one line of T/steps, harmless where the step was never done.
-undo_step() {
-  IFS=$tab
-  # shellcheck disable=SC2086
-  set -- $1
-  IFS=$nl
-  verb=$1
-  shift
-  case $verb in
-    keep) put_back "$@" ;;
-    mkdir) unmake_directories "$@" ;;
-    meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
-    move) take_away "$@" ;;
-  esac
-}
-
-# keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
-# again after it was cut off.
-put_back() {
-  kept=$1
-  shift
-  for path; do
-    old=$kept/${path##*/}
-    [ -e "$old" ] || [ -L "$old" ] || continue
-    if [ -L "$old" ]; then
-      # Not moved yet. (`mv` takes two links to one symbolic link for a mistake, and `-ef` would follow it.)
-      if [ -L "$path" ] && [ "$(readlink -- "$old")" = "$(readlink -- "$path")" ]; then continue; fi
-    elif [ "$old" -ef "$path" ]; then
-      continue
-    fi
-    mkdir -p "$kept/back" && rm -f -- "$kept/back/${path##*/}" || return 1
-    ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
-    mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
-    rm -f -- "$kept/back/${path##*/}"
-  done
-}
-
-# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`.
-take_away() {
-  into=$1 kept=$2
-  shift 2
-  for staged; do
-    name=${staged##*/}
-    if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
-    rm -f -- "$into/$name" || return 1
-  done
-}
 
 # ---- the run
 
@@ -463,21 +339,20 @@ clean_up() {
   # shellcheck disable=SC2086
   rm -rf -- $stages || return 1
   remove_emptied
-  rm -rf -- "$run_dir"
+  rm -rf -- "$run_dir" "$state/$repo/halted"
 }
 
-# What nobody wants any more of the directories goes away where it is empty. That shows only now: until here a
-# transaction could still go back.
+# What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
+# until here a transaction could still go back.
 remove_emptied() {
+  set --
   for name in $(cat "$run_dir/over" 2>/dev/null); do
+    [ -s "$run_dir/$name/emptied" ] || continue
     last_phase "$name"
-    [ "$at" = "done" ] || continue
-    for step in $(cat "$run_dir/$name/steps"); do
-      case $step in rmdir"$tab"*) printf '%s\n' "${step#rmdir"$tab"}" ;; esac
-    done
-  done | tr '\t' '\n' | sort -ru | while IFS= read -r emptied; do
-    rmdir -- "$emptied" 2>/dev/null || :
+    [ "$at" != "done" ] || set -- "$@" "$run_dir/$name/emptied"
   done
+  [ $# != 0 ] || return 0
+  for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done
 }
 
 # Waits until the control side has proven, over a new connection, that it still reaches this host: then it writes to a
@@ -514,7 +389,7 @@ revert_run() {
   say "unconfirmed"
   for name in $(backwards_order); do
     last_phase "$name"
-    [ "$at" != "done" ] || revert "$name"
+    case $at in "done" | switching) revert "$name" ;; esac
   done
 }
 
@@ -547,21 +422,26 @@ apply() {
   receive || { clean_up; return 0; }
   # From here on a lost link changes nothing.
   trap '' HUP PIPE INT TERM
-  if [ "$confirm" != 0 ] && ! mkfifo "$run_dir/confirmed"; then
-    say "broken the run cannot be set up"
+  # Without the pipe it would be a file, which answers at once.
+  if [ "$confirm" != 0 ] && ! [ -p "$run_dir/confirmed" ]; then
+    say "broken no named pipe could be made"
     clean_up
     return 0
   fi
-  order=$(cat "$run_dir/order")
-  for name in $order; do printf 'staged\n' >"$run_dir/$name/phase"; done
+  order=$(cat "$run_dir/order") last=${order##*"$nl"} settling='' begun='' halted=''
   find_extent
   for name in $order; do
     transaction "$name" && continue
-    [ "$extent" = host ] || continue
+    if [ "$extent" = stack ] || [ -n "$halted" ]; then continue; fi
     give_up "$name"
     break
   done
-  if await_confirmation; then rm -f -- "$run_dir/confirmed"; else revert_run; fi
+  if await_confirmation; then
+    if [ -n "$settling" ] && ! settle "$settling" && [ "$extent" = host ]; then give_up "$settling"; fi
+    rm -f -- "$run_dir/confirmed"
+  else
+    revert_run
+  fi
   [ -n "$stuck" ] || clean_up
   say end
 }

@@ -114,6 +114,11 @@ impl Link {
         self.ask(Command::Tunnel(Box::new(tunnel)), answer, deadline).await
     }
 
+    /// Whether the thread still serves.
+    pub fn is_open(&self) -> bool {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Ends the connection, and waits for a moment until it has ended.
     pub async fn close(self) {
         let (reply, answer) = oneshot::channel();

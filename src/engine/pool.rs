@@ -1,0 +1,61 @@
+//! Connections that are kept from one plan to the next, for a program that stays.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::error::Result;
+use crate::base::id::HostName;
+use crate::engine::session::CONNECT;
+use crate::host::transport::{Connection, Exchange, Prompt, Target};
+
+/// A connection that has been silent for longer is asked for a sign of life before it is used.
+const TRUSTED: Duration = Duration::from_secs(20);
+/// How long that may take.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// One connection for each host. Whoever asks for one gets the kept one, as long as it lives and leads to the same place.
+#[derive(Default)]
+pub struct Pool {
+    kept: Mutex<BTreeMap<HostName, Kept>>,
+}
+
+struct Kept {
+    target: Target,
+    connection: Arc<Connection>,
+    used: Instant,
+}
+
+impl Pool {
+    /// The connection to a host: the kept one, or a new one that is kept from now on.
+    pub async fn connect(&self, host: &HostName, target: &Target, prompt: Arc<dyn Prompt>) -> Result<Arc<Connection>> {
+        if let Some(connection) = self.living(host, target).await {
+            return Ok(connection);
+        }
+        let connection = Arc::new(Connection::connect(target, prompt, CONNECT).await?);
+        let kept = Kept { target: target.clone(), connection: connection.clone(), used: Instant::now() };
+        self.lock().insert(host.clone(), kept);
+        Ok(connection)
+    }
+
+    /// The kept connection, if it still leads there. One that does not is forgotten.
+    async fn living(&self, host: &HostName, target: &Target) -> Option<Arc<Connection>> {
+        let kept = self.lock().remove(host).filter(|kept| kept.target == *target && kept.connection.is_open())?;
+        if kept.used.elapsed() > TRUSTED {
+            let nothing = Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE };
+            kept.connection.run(nothing, None).await.ok()?;
+        }
+        let connection = kept.connection.clone();
+        self.lock().insert(host.clone(), Kept { used: Instant::now(), ..kept });
+        Some(connection)
+    }
+
+    /// Forgets the connections to hosts that are not among `hosts`. They end once nobody uses them any more.
+    pub fn keep_only(&self, hosts: &[HostName]) {
+        self.lock().retain(|host, _| hosts.contains(host));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostName, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

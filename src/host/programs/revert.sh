@@ -1,0 +1,102 @@
+# shellcheck shell=sh disable=SC2013,SC2034,SC2154,SC3013
+# (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
+# revert.sh: how a transaction is taken back, by the run itself or by the next one. A part of apply.sh.
+
+# Brings back what a transaction changed: files first, then running state.
+revert() {
+  say "reverting $1"
+  turn_to "$1"
+  reverted=rolled-back back=yes
+  # What was started may never have come up: that it cannot be stopped is no failure of the way back.
+  for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
+  backwards=''
+  for step in $(cat "$dir/steps"); do backwards="$step$nl$backwards"; done
+  for step in $backwards; do
+    if ! undo_step "$step" >"$run_dir/output" 2>&1; then
+      # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
+      back=''
+      show_output
+    fi
+  done
+  for step in $(cat "$dir/undo"); do
+    true >"$run_dir/output"
+    if ! do_step "$step"; then
+      reverted=failed
+      show_output
+    fi
+  done
+  if [ "$reverted$back" = rolled-backyes ] && ! settle_debts; then back=''; fi
+  if [ -n "$back" ] && ! { printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then back=''; fi
+  [ -n "$back" ] || { reverted=failed stuck=yes; }
+  outcome "$1" "$reverted"
+}
+
+# Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.
+settle_debts() {
+  [ -n "$ledger" ] || return 0
+  if [ -f "$dir/ledger.was" ]; then
+    write_whole "$ledger" <"$dir/ledger.was"
+  elif [ "$ledger_sum" = none ]; then
+    rm -f -- "$ledger"
+  fi || return 1
+  for step in $(cat "$dir/steps"); do
+    case $step in
+      owe"$tab"*)
+        IFS=$tab
+        # shellcheck disable=SC2086
+        set -- $step
+        IFS=$nl
+        shift 3
+        paid "$@"
+        ;;
+    esac
+  done
+}
+
+# The reverse of one line of T/steps, harmless where the step was never done.
+undo_step() {
+  IFS=$tab
+  # shellcheck disable=SC2086
+  set -- $1
+  IFS=$nl
+  verb=$1
+  shift
+  case $verb in
+    keep) put_back "$@" ;;
+    mkdir) unmake_directories "$@" ;;
+    meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
+    move) take_away "$@" ;;
+  esac
+}
+
+# keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
+# again after it was cut off.
+put_back() {
+  kept=$1
+  shift
+  for path; do
+    old=$kept/${path##*/}
+    [ -e "$old" ] || [ -L "$old" ] || continue
+    if [ -L "$old" ]; then
+      # Not moved yet. (`mv` takes two links to one symbolic link for a mistake, and `-ef` would follow it.)
+      if [ -L "$path" ] && [ "$(readlink -- "$old")" = "$(readlink -- "$path")" ]; then continue; fi
+    elif [ "$old" -ef "$path" ]; then
+      continue
+    fi
+    mkdir -p "$kept/back" && rm -f -- "$kept/back/${path##*/}" || return 1
+    ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
+    mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
+    rm -f -- "$kept/back/${path##*/}"
+  done
+}
+
+# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`.
+take_away() {
+  into=$1 kept=$2
+  shift 2
+  for staged; do
+    name=${staged##*/}
+    if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
+    rm -f -- "$into/$name" || return 1
+  done
+}

@@ -1,0 +1,55 @@
+//! The engine as a program that stays would use it: many plans, over connections that are kept.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use camino::Utf8Path;
+use reconcile::base::event::Silent;
+use reconcile::engine::{self, Planned, Setup};
+use reconcile::host::transport::Nobody;
+use reconcile::load::{self, Secrets};
+use reconcile::sealed::World;
+use reconcile::source::{self, Place, Spec};
+use tokio::sync::watch;
+
+/// Plans a repository again and again.
+pub struct Planner {
+    pub setup: Arc<Setup>,
+}
+
+impl Planner {
+    pub fn new(directory: &Utf8Path) -> Planner {
+        let spec = Spec { place: Place::Directory(directory.to_owned()), revision: None };
+        let tree = source::open(&spec, &source::default_cache()).expect("the repository opens");
+        let nothing = |_: &str| None;
+        let outside = |path: &Utf8Path| std::fs::read(path);
+        let world = World { env: &nothing, read: &outside, prompt: &Nobody, identities: &[] };
+        let loaded = load::load(&tree.files, world, Secrets::Required);
+        let (config, _) = loaded.expect("the repository is sound");
+        let hosts = config.hosts.keys().cloned().collect();
+        let setup = Setup {
+            config,
+            base: Some(directory.to_owned()),
+            hosts,
+            stacks: None,
+            adopt: BTreeSet::new(),
+            override_plan: None,
+            recover: None,
+            parallel: 32,
+            lock_wait: 0,
+            confirm: 0,
+            sink: Arc::new(Silent),
+            prompt: Arc::new(Nobody),
+            pool: Some(Arc::default()),
+            interrupted: watch::channel(false).1,
+        };
+        Planner { setup: Arc::new(setup) }
+    }
+
+    /// Plans all hosts; each must be reached.
+    pub async fn plan(&self) -> Planned {
+        let planned = engine::plan(&self.setup).await;
+        assert!(planned.failures.is_empty(), "{:?}", planned.failures);
+        planned
+    }
+}
