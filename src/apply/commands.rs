@@ -30,6 +30,8 @@ impl Command {
 /// The commands that do a deed.
 pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
+        // By the time a script runs, images are there.
+        Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],
@@ -111,7 +113,8 @@ fn compose_build(deed: &Deed, services: &[String]) -> Option<Command> {
 
 fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
-    words.extend(["up", "-d", "--quiet-pull"].map(String::from));
+    let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
+    words.extend(["up", "-d", pull].map(String::from));
     words.extend(services.iter().cloned());
     Command { seconds: 900, words }
 }
@@ -152,11 +155,24 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
         Deed::ComposeUp { build, recreate, remove, .. } if !(recreate.is_empty() && remove.is_empty()) => {
             let services: Vec<String> = recreate.iter().chain(remove).cloned().collect();
+            let former = former(deed);
             let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
-            compose_build(deed, &again).into_iter().chain([compose_up(deed, &services)]).collect()
+            compose_build(&former, &again).into_iter().chain([compose_up(&former, &services)]).collect()
         }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }
+}
+
+/// The same with the files that described the project before.
+fn former(deed: &Deed) -> Deed {
+    let mut former = deed.clone();
+    if let Deed::ComposeUp { files, pulled, before, .. } = &mut former
+        && !before.is_empty()
+    {
+        files.clone_from(before);
+        *pulled = false;
+    }
+    former
 }

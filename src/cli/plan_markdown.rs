@@ -67,6 +67,10 @@ fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
     for run in &host.unfinished {
         let _ = writeln!(text, "- ❗ run {} broke off here, and is brought back first", inline(run));
     }
+    for pull in words::pulls(transaction) {
+        let (name, digests, weight) = (code(&pull.name), inline(&pull.digests), inline(&pull.weight));
+        let _ = writeln!(text, "- `↓` image {name}: {digests} → {weight}");
+    }
     for each in &transaction.changes {
         change(text, transaction, each);
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::observation::ContainerSeen;
 use crate::plan::effect::Deed;
+use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
 
 /// A project that should run, and what is known of it.
@@ -62,6 +63,8 @@ impl<'a> Wanted<'a> {
             start: all(Fate::Start),
             unpause: all(Fate::Unpause),
             remove: remove.into_iter().cloned().collect(),
+            pulled: all_pinned(self.project),
+            before: Vec::new(),
         })
     }
 
@@ -164,6 +167,8 @@ mod tests {
             profiles: Vec::new(),
             services: services.map(|(name, service)| (name.to_string(), service)).into(),
             running: true,
+            pins: Vec::new(),
+            keep: 2,
         }
     }
 

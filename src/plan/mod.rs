@@ -8,6 +8,7 @@ pub(crate) mod containers;
 pub mod effect;
 pub mod guard;
 pub mod host;
+mod images;
 pub mod order;
 #[cfg(test)]
 pub(crate) mod tests;

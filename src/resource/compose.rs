@@ -15,6 +15,7 @@ use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
 use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
+use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
@@ -32,6 +33,7 @@ pub struct Compose {
     running: bool,
     access: Access,
     healths: Vec<Health>,
+    images: Images,
     origin: Span,
 }
 
@@ -69,6 +71,7 @@ impl Compose {
             running: reader.flag("running").unwrap_or(true),
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
+            images: Images::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
             files,
@@ -133,6 +136,7 @@ impl Compose {
         }
         resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
+        resource.images = self.images.lower(on, &images_used(&active))?;
         resource.state.project = Some(Project {
             name,
             files: files.iter().map(|file| directory.join(&file.name)).collect(),
@@ -140,6 +144,8 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            pins: Vec::new(),
+            keep: self.images.keep(on)?,
         });
         Some(resource)
     }
@@ -158,6 +164,11 @@ impl Compose {
             if files[..at].iter().any(|other| other.name == file.name) {
                 let problem = Problem::error(format!("two Compose files would both be called `{}`", file.name));
                 on.report(problem.at(&self.files[at].named().span, "the second"));
+                return None;
+            }
+            if image::is_taken(&file.name) {
+                let problem = Problem::error(format!("`{}` is a name that is kept for our own file", file.name));
+                on.report(problem.at(&self.files[at].named().span, "here").hint("call it something else"));
                 return None;
             }
         }
@@ -249,6 +260,16 @@ fn singles(service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
         }
     }
     paths
+}
+
+/// The image of each of these services.
+fn images_used(active: &[&Service]) -> Vec<Used> {
+    let used = active.iter().filter_map(|service| {
+        let span = service.image_span.clone()?;
+        let (image, platform, built) = (service.image.clone(), service.platform.clone(), service.build.is_some());
+        Some(Used { service: service.name.clone(), image, platform, built, span })
+    });
+    used.collect()
 }
 
 fn is_active(service: &Service, profiles: &[String]) -> bool {

@@ -20,6 +20,10 @@ pub struct Service {
     pub name: String,
     /// Its image, where it is not only built.
     pub image: Option<String>,
+    /// Where its image is named.
+    pub image_span: Option<Span>,
+    /// The platform it asks for.
+    pub platform: Option<String>,
     /// The folder it is built from.
     pub build: Option<Named>,
     /// The file in that folder that says how.
@@ -196,7 +200,9 @@ impl Part {
 impl Service {
     /// Lays what a later file says over it.
     pub fn add(&mut self, later: Service) {
+        self.image_span = later.image_span.or(self.image_span.take());
         self.image = later.image.or(self.image.take());
+        self.platform = later.platform.or(self.platform.take());
         self.build = later.build.or(self.build.take());
         self.dockerfile = later.dockerfile.or(self.dockerfile.take());
         self.ports.add(later.ports);
@@ -283,6 +289,11 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
     Service {
         name: name.to_string(),
         image: context.text(node, "image"),
+        image_span: node.get("image").map(|image| match context.instead {
+            Some(span) => span.clone(),
+            None => Span::new(context.source, image.offset, image.len),
+        }),
+        platform: context.text(node, "platform"),
         build: node
             .get("build")
             .and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
