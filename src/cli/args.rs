@@ -1,12 +1,14 @@
 //! The words of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::base::id::ResourceId;
+use crate::load::{self, Size};
 
 /// What the exit code says.
 const EXIT_CODES: &str = "\
@@ -196,6 +198,23 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+    /// In which waves.
+    #[command(flatten)]
+    pub waves: Waves,
+}
+
+/// How to go over hosts, where it is to be otherwise than the repository's `rollout` says.
+#[derive(Debug, Clone, Default, Group)]
+pub struct Waves {
+    /// This host before all others (may be given again)
+    #[arg(long, value_name = "HOST")]
+    pub canary: Vec<String>,
+    /// So many hosts at a time, or such a share of those with changes
+    #[arg(long, value_name = "N|P%")]
+    pub batch: Option<Size>,
+    /// How long to wait between waves, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = load::pause)]
+    pub pause: Option<Duration>,
 }
 
 /// `reconcile secret`.

@@ -21,6 +21,8 @@ pub fn plan_json(command: &str, origin: &Origin, planned: &Planned) -> Value {
         "source": origin,
         "hosts": planned.plan.hosts.iter().map(host).collect::<Vec<_>>(),
         "failures": failures(planned),
+        "rollout": planned.rollout,
+        "waves": planned.waves,
         "summary": summary(planned),
         "digest": planned.plan.digest(),
     })

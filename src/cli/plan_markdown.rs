@@ -34,6 +34,10 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
         text.extend(notes);
     }
+    let waves: Vec<String> = words::waves(planned).map(|wave| format!("- wave {}\n", inline(&wave))).collect();
+    if !waves.is_empty() {
+        let _ = writeln!(text, "\nIn waves: {}\n\n{}", inline(&words::rollout(planned)), waves.concat());
+    }
     if !planned.plan.is_empty() {
         let digest = words::short_digest(&planned.plan);
         let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());

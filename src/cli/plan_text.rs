@@ -42,6 +42,7 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     }
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
+    waves(&mut page, planned);
     summary(&mut page, planned, &origin.command());
     page
 }
@@ -277,6 +278,19 @@ pub fn notes(page: &mut Page, planned: &Planned) {
             page.put(DIM, &format!("note: {}: ", host.host)).put(PLAIN, note).end();
         }
     }
+}
+
+/// Which host in which wave.
+fn waves(page: &mut Page, planned: &Planned) {
+    let mut waves = words::waves(planned).peekable();
+    if waves.peek().is_none() {
+        return;
+    }
+    page.end();
+    for wave in waves {
+        page.put(DIM, "wave ").put(PLAIN, &wave).end();
+    }
+    page.put(DIM, &words::rollout(planned)).end();
 }
 
 fn summary(page: &mut Page, planned: &Planned, command: &str) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use crate::base::id::{Kind, ResourceId};
+use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
@@ -102,6 +102,29 @@ pub fn hazard(hazard: &Hazard) -> String {
 pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
     held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
+}
+
+/// What goes on between and after waves of hosts.
+pub fn rollout(planned: &Planned) -> String {
+    let rollout = planned.rollout.clone().unwrap_or_default();
+    let pause = if rollout.pause.is_zero() { String::new() } else { format!("{} s between them; ", rollout.pause.as_secs_f64()) };
+    let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
+    let failed = planned.failures.len();
+    if failed >= threshold.get() {
+        return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
+    }
+    let already = if failed == 0 { String::new() } else { format!(", and {failed} has already") };
+    format!("{pause}no further one begins once {} failed{already}", if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") })
+}
+
+/// `1: web-1`, for each wave where there are several.
+pub fn waves(planned: &Planned) -> impl Iterator<Item = String> {
+    let several = planned.waves.len() > 1 || planned.rollout.is_some() && !planned.failures.is_empty();
+    let waves = planned.waves.iter().filter(move |_| several).enumerate();
+    waves.map(|(number, hosts)| {
+        let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        format!("{}: {}", number + 1, hosts.join(", "))
+    })
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.

@@ -129,15 +129,7 @@ async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
 
 /// Carries out the plan of one host and says how each resource ended.
 pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
-    let host = ready.plan.host.clone();
-    let mut report = HostReport {
-        host,
-        outcomes: BTreeMap::new(),
-        stacks: ready.resources.clone(),
-        failures: Vec::new(),
-        error: None,
-    };
-    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
@@ -145,10 +137,37 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, without_part(&error));
         report.error = Some(error);
     }
+    fill_unchanged(&mut report, &ready);
+    report
+}
+
+/// The report of a host that was planned, and whose turn did not come.
+pub fn skip(ready: Ready, error: Error) -> HostReport {
+    let mut report = blank(&ready);
+    fill(&mut report, &ready.plan, Outcome::Skipped);
+    fill_unchanged(&mut report, &ready);
+    report.error = Some(error);
+    report
+}
+
+/// The report of a host of which nothing is known yet.
+fn blank(ready: &Ready) -> HostReport {
+    let mut stacks = ready.resources.clone();
+    stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    HostReport {
+        host: ready.plan.host.clone(),
+        outcomes: BTreeMap::new(),
+        stacks,
+        failures: Vec::new(),
+        error: None,
+    }
+}
+
+/// What has no outcome yet is as it should be.
+fn fill_unchanged(report: &mut HostReport, ready: &Ready) {
     for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
-    report
 }
 
 /// Why nothing is done on a host until a person says so for this very plan.
@@ -269,7 +288,7 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.
 fn without_part(error: &Error) -> Outcome {
-    if matches!(error.kind, Kind::Interrupted | Kind::Locked) { Outcome::Skipped } else { Outcome::Failed }
+    if matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Stopped) { Outcome::Skipped } else { Outcome::Failed }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

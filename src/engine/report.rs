@@ -116,6 +116,12 @@ impl HostReport {
             && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
     }
 
+    /// Whether it counts against a rollout: something failed, went back, or could not be reached.
+    pub fn has_failed(&self) -> bool {
+        let counts = |outcome: &Outcome| matches!(outcome, Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable);
+        self.outcomes.values().any(counts)
+    }
+
     /// Whether everything went well.
     pub fn is_good(&self) -> bool {
         self.error.is_none() && !self.outcomes.values().any(|outcome| outcome.is_failure())

@@ -166,6 +166,11 @@ impl HostPlan {
         self.transactions.is_empty() && self.unfinished.is_empty()
     }
 
+    /// Whether an apply does anything here.
+    pub fn has_work(&self) -> bool {
+        !self.unfinished.is_empty() || self.carried_out().next().is_some()
+    }
+
     /// The transactions that are to be carried out: those of which nothing is refused, or none at all where everything
     /// on the host happens together and something is.
     pub fn carried_out(&self) -> impl Iterator<Item = &Transaction> {
