@@ -6,6 +6,9 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Zoned};
 
 use crate::base::id::ResourceId;
 use crate::load::{self, Size};
@@ -105,6 +108,10 @@ pub enum Command {
     History(History),
     /// Go back to the state before a run, by its commit
     Rollback(Rollback),
+    /// Keep a stack as it is on its hosts, whoever applies
+    Hold(Hold),
+    /// Let a stack that was held be applied again
+    Release(Release),
     /// Where each host and stack stands
     Status,
     /// What differs on the hosts from what was last written there
@@ -288,6 +295,34 @@ pub struct Rollback {
     pub apply: Apply,
 }
 
+/// `reconcile hold`.
+#[derive(Debug, Group)]
+pub struct Hold {
+    /// The stack
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+    /// Until when: a time such as 2026-11-22T08:00, or a span such as 2h or 3d. Without it, until it is released
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// Why, for everybody who wonders
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub why: String,
+    /// How long to wait for a run on the same host
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub lock_wait: u32,
+}
+
+/// `reconcile release`.
+#[derive(Debug, Group)]
+pub struct Release {
+    /// The stack
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+    /// How long to wait for a run on the same host
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub lock_wait: u32,
+}
+
 /// `reconcile drift`.
 #[derive(Debug, Group)]
 pub struct Drift {
@@ -297,6 +332,16 @@ pub struct Drift {
     /// Do not cut long diffs
     #[arg(long)]
     pub full: bool,
+}
+
+/// A moment to come: a time with its zone, one of the zone here, or a span from now on.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp());
+    let span = || Zoned::now().checked_add(text.parse::<Span>().ok()?).ok().map(|zoned| zoned.timestamp());
+    let moment = text.parse().ok().or_else(local).or_else(span);
+    let moment =
+        moment.ok_or("a time is written as 2026-11-22T08:00 (with Z or +01:00 if wanted), or as a span: 2h, 3d")?;
+    if moment <= Timestamp::now() { Err("that is over already".into()) } else { Ok(moment) }
 }
 
 /// The beginning of a plan's digest.

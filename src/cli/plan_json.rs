@@ -65,6 +65,7 @@ fn transaction(transaction: &Transaction) -> Value {
         "stack": transaction.stack,
         "needs": transaction.needs,
         "refused": refused,
+        "held": transaction.held,
         "changes": transaction.changes.iter().map(|each| change(transaction, each)).collect::<Vec<_>>(),
         "effects": transaction.effects,
         "checks": checks.map(|(id, check)| json!({ "id": id, "check": words::check(check) })).collect::<Vec<_>>(),

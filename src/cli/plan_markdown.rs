@@ -71,10 +71,13 @@ fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
     for run in &host.unfinished {
         let _ = writeln!(text, "- ❗ run {} broke off here, and is brought back first", inline(run));
     }
+    if let Some(held) = &transaction.held {
+        let _ = writeln!(text, "- {}: nothing of it is done", inline(held));
+    }
     for each in &transaction.changes {
         change(text, transaction, each);
     }
-    if transaction.refusal().is_none() && !transaction.effects.is_empty() {
+    if transaction.refusal().is_none() && transaction.held.is_none() && !transaction.effects.is_empty() {
         text.push_str("\nIn this order:\n\n");
         for (number, effect) in transaction.effects.iter().enumerate() {
             let (number, what, why) = (number + 1, words::effect(effect), words::names(&effect.causes));

@@ -225,6 +225,10 @@ fn diff_text(page: &mut Page, before: &str, after: &str, layout: Layout) {
 
 /// What is done to what runs, in order, and what must then be so.
 fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
+    if let Some(held) = &transaction.held {
+        page.space(2).put(CHANGE, held).put(DIM, ": nothing of this stack is done on this host").end();
+        return;
+    }
     if !host.carried_out().any(|done| done.stack == transaction.stack) {
         let why = match host.extent {
             Extent::Stack => "nothing of this stack is done on this host while something of it is refused",

@@ -107,14 +107,21 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
 /// What goes on between and after waves of hosts.
 pub fn rollout(planned: &Planned) -> String {
     let rollout = planned.rollout.clone().unwrap_or_default();
-    let pause = if rollout.pause.is_zero() { String::new() } else { format!("{} s between them; ", rollout.pause.as_secs_f64()) };
+    let pause = if rollout.pause.is_zero() {
+        String::new()
+    } else {
+        format!("{} s between them; ", rollout.pause.as_secs_f64())
+    };
     let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
     let failed = planned.failures.len();
     if failed >= threshold.get() {
         return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
     }
     let already = if failed == 0 { String::new() } else { format!(", and {failed} has already") };
-    format!("{pause}no further one begins once {} failed{already}", if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") })
+    format!(
+        "{pause}no further one begins once {} failed{already}",
+        if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") }
+    )
 }
 
 /// `1: web-1`, for each wave where there are several.
@@ -161,6 +168,8 @@ pub struct Totals {
     pub refused: usize,
     /// What is not done because something of the same stack is refused.
     pub blocked: usize,
+    /// What is held back on purpose.
+    pub held: usize,
     /// What is done to what runs, by noun.
     pub effects: BTreeMap<&'static str, usize>,
 }
@@ -172,6 +181,7 @@ impl Totals {
         let refused = !host.carried_out().any(|done| done.stack == transaction.stack);
         for change in &transaction.changes {
             *match change.action {
+                _ if transaction.held.is_some() => &mut totals.held,
                 _ if change.refused.is_some() => &mut totals.refused,
                 _ if refused => &mut totals.blocked,
                 Action::Create => &mut totals.add,
@@ -212,6 +222,7 @@ impl Totals {
         self.adopt += other.adopt;
         self.refused += other.refused;
         self.blocked += other.blocked;
+        self.held += other.held;
         for (noun, number) in other.effects {
             *self.effects.entry(noun).or_default() += number;
         }
@@ -226,6 +237,7 @@ impl Totals {
             (self.adopt, "to adopt"),
             (self.refused, "refused"),
             (self.blocked, "blocked"),
+            (self.held, "held"),
         ] {
             if number > 0 {
                 // Writing to a string cannot fail.

@@ -110,7 +110,7 @@ fn brought_back(session: &Session) -> Result<()> {
     }
 }
 
-fn locked(host: &HostName, holder: &str) -> Error {
+pub(super) fn locked(host: &HostName, holder: &str) -> Error {
     let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
     error.hint("wait for it to end, or give --lock-wait SECONDS")
 }
@@ -150,13 +150,15 @@ pub fn skip(ready: Ready, error: Error) -> HostReport {
     report
 }
 
-/// The report of a host of which nothing is known yet.
+/// The report of a host on which nothing was done yet: what is held back stays so.
 fn blank(ready: &Ready) -> HostReport {
     let mut stacks = ready.resources.clone();
     stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let held = ready.plan.transactions.iter().filter(|transaction| transaction.held.is_some());
+    let held = held.flat_map(|transaction| &transaction.changes);
     HostReport {
         host: ready.plan.host.clone(),
-        outcomes: BTreeMap::new(),
+        outcomes: held.map(|change| (change.id.clone(), Outcome::Held)).collect(),
         stacks,
         failures: Vec::new(),
         error: None,
@@ -230,7 +232,7 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     if plan.carried_out().next().is_none() {
         fill(report, plan, Outcome::Blocked);
     }
-    for transaction in &plan.transactions {
+    for transaction in plan.transactions.iter().filter(|transaction| transaction.held.is_none()) {
         let Some((change, refusal)) = transaction.refusal() else { continue };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
         report.outcomes.extend(ids);
@@ -288,7 +290,11 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.
 fn without_part(error: &Error) -> Outcome {
-    if matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Stopped) { Outcome::Skipped } else { Outcome::Failed }
+    if matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Stopped) {
+        Outcome::Skipped
+    } else {
+        Outcome::Failed
+    }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

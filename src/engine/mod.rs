@@ -1,5 +1,6 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
+pub mod hold;
 pub mod host;
 pub mod pool;
 pub mod report;
@@ -95,7 +96,13 @@ pub struct Planned {
 pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let start = Instant::now();
     let results =
-        on_all_hosts(setup, "plan", None, setup.hosts.clone(), |setup, host| async move { host::plan(&setup, &host).await });
+        on_all_hosts(
+            setup,
+            "plan",
+            None,
+            setup.hosts.clone(),
+            |setup, host| async move { host::plan(&setup, &host).await },
+        );
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
         failures: Vec::new(),
@@ -163,7 +170,11 @@ async fn pause(setup: &Setup, wave: (usize, usize), pause: Duration) {
         setup.sink.note(Event::Pause { wave, seconds: pause.as_secs() });
         let mut interrupted = setup.interrupted.clone();
         // Without its other end nobody interrupts, and the time runs out.
-        let stop = async { if interrupted.wait_for(|stop| *stop).await.is_err() { std::future::pending().await } };
+        let stop = async {
+            if interrupted.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending().await
+            }
+        };
         // Either way it is over.
         let _ = tokio::time::timeout(pause, stop).await;
         setup.sink.note(Event::End);

@@ -118,7 +118,8 @@ impl HostReport {
 
     /// Whether it counts against a rollout: something failed, went back, or could not be reached.
     pub fn has_failed(&self) -> bool {
-        let counts = |outcome: &Outcome| matches!(outcome, Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable);
+        let counts =
+            |outcome: &Outcome| matches!(outcome, Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable);
         self.outcomes.values().any(counts)
     }
 

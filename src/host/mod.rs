@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod discovery;
+pub mod hold;
 mod local;
 pub mod observation;
 pub mod program;

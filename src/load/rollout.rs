@@ -149,9 +149,11 @@ fn threshold(reader: &mut Reader<'_>) -> Option<NonZeroUsize> {
     let stops = |text: &str| match text {
         "stop" => Ok(true),
         "continue" => Ok(false),
-        "revert" => Err("a run brings back each host where it fails, and no other: `reconcile rollback RUN` does that \
+        "revert" => {
+            Err("a run brings back each host where it fails, and no other: `reconcile rollback RUN` does that \
             for those already done"
-            .to_string()),
+                .to_string())
+        }
         _ => Err("write \"stop\" or \"continue\"".to_string()),
     };
     let stops = parsed(reader, "on-failure", stops).unwrap_or(true);

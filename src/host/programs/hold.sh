@@ -20,7 +20,9 @@ hold() {
   umask 077
   lock || return 0
   holds=$state/$repo/hold
-  if [ -z "$record" ]; then
+  if [ -z "$record" ] && ! [ -e "$holds/$stack" ]; then
+    printf 'free\n'
+  elif [ -z "$record" ]; then
     rm -f -- "$holds/$stack" && printf 'released\n'
   elif mkdir -p -- "$holds" && printf '%s\n' "$record" >"$state/$repo/hold.new" && sync "$state/$repo/hold.new" &&
     mv -f -- "$state/$repo/hold.new" "$holds/$stack" && sync "$holds"; then
