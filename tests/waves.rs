@@ -116,7 +116,7 @@ fn g13_a_failure_stops_the_waves_that_have_not_begun() {
 
 #[test]
 fn g13_a_host_that_cannot_be_reached_counts_and_continue_goes_on() {
-    let repo = Repo::new(&["a", "b"], r#"rollout { batch 1; threshold 1 }"#);
+    let repo = Repo::new(&["a", "b"], "rollout { batch 1; threshold 1 }");
     repo.write("hosts/dead.kdl", DEAD);
     let (_, text) = repo.run(&["plan"]);
     assert!(text.contains("none of them begins: 1 host failed already"), "{text}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 
+use crate::base::error::{self, Error};
 use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
@@ -113,7 +114,8 @@ pub fn rollout(planned: &Planned) -> String {
         format!("{} s between them; ", rollout.pause.as_secs_f64())
     };
     let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
-    let failed = planned.failures.len();
+    let aside = |error: &Error| matches!(error.kind, error::Kind::Interrupted | error::Kind::Locked);
+    let failed = planned.failures.iter().filter(|(_, error)| !aside(error)).count();
     if failed >= threshold.get() {
         return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
     }

@@ -142,10 +142,10 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
 }
 
 /// The report of a host that was planned, and whose turn did not come.
-pub fn skip(ready: Ready, error: Error) -> HostReport {
-    let mut report = blank(&ready);
+pub fn skip(ready: &Ready, error: Error) -> HostReport {
+    let mut report = blank(ready);
     fill(&mut report, &ready.plan, Outcome::Skipped);
-    fill_unchanged(&mut report, &ready);
+    fill_unchanged(&mut report, ready);
     report.error = Some(error);
     report
 }

@@ -151,7 +151,7 @@ pub async fn apply(setup: &Arc<Setup>, mut planned: Planned, run: &str, who: &st
         }
         if let Some((what, hint)) = &stopped {
             let error = || Error::new(Kind::Stopped, what).hint(hint);
-            report.hosts.extend(ready.into_iter().map(|ready| host::skip(ready, error())));
+            report.hosts.extend(ready.iter().map(|ready| host::skip(ready, error())));
             continue;
         }
         let wave = (all > 1).then_some((number, all));
@@ -172,7 +172,7 @@ async fn pause(setup: &Setup, wave: (usize, usize), pause: Duration) {
         // Without its other end nobody interrupts, and the time runs out.
         let stop = async {
             if interrupted.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         // Either way it is over.

@@ -85,7 +85,7 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
         }
         None => (Given::default(), None),
     };
-    inventory.rollout = rollout.map(|rollout| rollout.finish(reading, drafts.keys(), inventory.complete));
+    inventory.rollout = rollout.map(|rollout| rollout.finish(reading, &drafts.keys(), inventory.complete));
     for draft in drafts.values_mut() {
         let given = draft.given.over(&given);
         (draft.host.limits, draft.host.extent) = (given.limits(), given.extent());

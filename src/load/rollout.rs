@@ -109,7 +109,7 @@ impl Draft {
     pub(super) fn finish<'h>(
         self,
         reading: &Reading<'_>,
-        hosts: impl Iterator<Item = &'h HostName> + Clone,
+        hosts: &(impl Iterator<Item = &'h HostName> + Clone),
         complete: bool,
     ) -> Rollout {
         let mut rollout = self.rollout;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::id::StackName;
+use crate::host::hold::Hold;
 use crate::host::observation::Observation;
 use crate::plan::Transaction;
 
@@ -12,7 +13,7 @@ pub(super) fn hold_back(transactions: &mut [Transaction], seen: &Observation) {
     let mut held: BTreeSet<StackName> = BTreeSet::new();
     for transaction in transactions {
         let after = transaction.needs.intersection(&held).next();
-        let own = seen.holds.get(transaction.stack.as_str()).map(|hold| hold.words());
+        let own = seen.holds.get(transaction.stack.as_str()).map(Hold::words);
         transaction.held = own.or_else(|| after.map(|stack| format!("held: it comes after {stack}, which is held")));
         if transaction.held.is_some() {
             held.insert(transaction.stack.clone());
