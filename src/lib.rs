@@ -35,7 +35,7 @@
 //! 4  engine, store, adopt                                      the stages in order; the history of runs; taking over what is there
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host, sealed                                              transports, programs; what is encrypted in Git
+//! 1  host, sealed, provider                                    transports, programs; what is encrypted in Git; registries, Docker
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -99,6 +99,7 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod provider;
 pub mod render;
 pub mod resource;
 pub mod sealed;

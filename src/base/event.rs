@@ -29,6 +29,17 @@ pub enum Event {
         /// What it is doing, in a few words.
         what: String,
     },
+    /// A host gets an image.
+    Pulling {
+        /// The host.
+        host: HostName,
+        /// The image's name.
+        image: String,
+        /// How many bytes have come.
+        done: u64,
+        /// How many there are, as far as is known.
+        all: u64,
+    },
     /// A host is done.
     Done {
         /// The host.

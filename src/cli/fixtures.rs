@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::diagnostic::Problems;
 use crate::base::diagnostic::{Source, Span};
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
@@ -134,6 +135,7 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
 pub fn planned(hosts: Vec<HostPlan>) -> Planned {
     Planned {
         plan: Plan { repo: RepoId::new("infra").unwrap(), hosts },
+        problems: Problems::default(),
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),
@@ -221,6 +223,7 @@ fn directory(path: &str) -> PathChange {
 fn web_effects() -> Vec<Effect> {
     let owed = effect(Deed::Restart { units: units(&["worker.service"]) }, &["unit:worker"]);
     vec![
+        effect(pull(), &["compose:app"]),
         effect(Deed::DaemonReload, &["unit:go-api"]),
         effect(Deed::Restart { units: units(&["go-api.service"]) }, &["unit:go-api"]),
         Effect { why: Some("owed since run 117".into()), ..owed },
@@ -230,16 +233,31 @@ fn web_effects() -> Vec<Effect> {
     ]
 }
 
+fn pull() -> Deed {
+    Deed::Pull {
+        image: "ghcr.io/acme/api".into(),
+        tag: Some("1.4".into()),
+        before: Some(format!("sha256:{}", "1a2b3c4d".repeat(8))),
+        digest: format!("sha256:{}", "9f8e7d6c".repeat(8)),
+        platform: None,
+        bytes: Some(34_123_456),
+        about: false,
+    }
+}
+
 fn compose_up() -> Deed {
     Deed::ComposeUp {
         project: "app".into(),
         directory: "/srv/app".into(),
         files: vec!["/srv/app/compose.yaml".into()],
         profiles: Vec::new(),
+        build: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
         unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
+        pulled: true,
+        before: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::base::diagnostic::Span;
 use crate::base::secret::MASK;
 use crate::cli::content::{self, Difference};
-use crate::cli::failure::error_value;
+use crate::cli::failure::{error_value, problems_value};
 use crate::cli::origin::Origin;
 use crate::cli::words::{self, Totals};
 use crate::engine::Planned;
@@ -23,6 +23,7 @@ pub fn plan_json(command: &str, origin: &Origin, planned: &Planned) -> Value {
         "failures": failures(planned),
         "rollout": planned.rollout,
         "waves": planned.waves,
+        "problems": problems_value(&planned.problems),
         "summary": summary(planned),
         "digest": planned.plan.digest(),
     })

@@ -74,6 +74,10 @@ fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
     if let Some(held) = &transaction.held {
         let _ = writeln!(text, "- {}: nothing of it is done", inline(held));
     }
+    for pull in words::pulls(transaction) {
+        let (name, digests, weight) = (code(&pull.name), inline(&pull.digests), inline(&pull.weight));
+        let _ = writeln!(text, "- `↓` image {name}: {digests} → {weight}");
+    }
     for each in &transaction.changes {
         change(text, transaction, each);
     }

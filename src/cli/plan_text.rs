@@ -5,7 +5,7 @@ use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, count, width};
-use crate::cli::words::{self, Totals};
+use crate::cli::words::{self, Pull, Totals};
 use crate::engine::Planned;
 use crate::host::observation::Seen;
 use crate::load::Extent;
@@ -93,8 +93,13 @@ fn transaction_text(page: &mut Page, transaction: &Transaction, host: &HostPlan,
 
 /// The changes of a transaction, each with its effects and differences.
 pub fn change_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
-    let rows: Vec<Row> = transaction.changes.iter().map(|change| Row::of(transaction, change)).collect();
+    let pulls = words::pulls(transaction).map(Row::of_pull);
+    let rows: Vec<Row> = pulls.chain(transaction.changes.iter().map(|change| Row::of(transaction, change))).collect();
     let columns = Columns::of(&rows, layout.width);
+    let (pulls, rows) = rows.split_at(rows.len() - transaction.changes.len());
+    for row in pulls {
+        row.write(page, &columns);
+    }
     for (row, change) in rows.iter().zip(&transaction.changes) {
         row.write(page, &columns);
         below(page, change, layout);
@@ -119,6 +124,10 @@ struct Columns {
 }
 
 impl Row {
+    fn of_pull(pull: Pull) -> Self {
+        Row { sign: ("↓", EFFECT), kind: "image".into(), name: pull.name, what: pull.digests, effects: pull.weight }
+    }
+
     fn of(transaction: &Transaction, change: &Change) -> Self {
         let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
         Row {

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::base::event::{Event, Sink};
 use crate::base::id::HostName;
 use crate::cli::page::{cut, visible};
+use crate::plan::effect::size;
 
 /// The longest text shown of what one host is doing.
 const LONGEST: usize = 40;
@@ -68,6 +69,10 @@ impl Sink for Progress {
                 let what = visible(&what);
                 busy.insert(host, cut(&what, LONGEST).into_owned());
             }),
+            Event::Pulling { host, image, done, all } => {
+                let name = image.rsplit('/').next().unwrap_or(&image);
+                self.note(Event::Working { host, what: format!("pull {name} {} of {}", size(done), size(all)) });
+            }
             Event::Done { host, .. } => {
                 self.busy(|busy| {
                     busy.remove(&host);

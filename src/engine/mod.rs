@@ -2,7 +2,9 @@
 
 pub mod hold;
 pub mod host;
+pub mod images;
 pub mod pool;
+mod pull;
 pub mod report;
 pub mod session;
 pub mod waves;
@@ -15,6 +17,7 @@ use camino::Utf8PathBuf;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::base::diagnostic::Problems;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
 use crate::base::event::{Event, Sink};
@@ -80,6 +83,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The hosts that could not, and why.
     pub failures: Vec<(HostName, Error)>,
+    /// What is wrong that only showed while planning, with its lines.
+    pub problems: Problems,
     /// How many resources there are in all.
     pub resources: usize,
     /// How long it took.
@@ -95,17 +100,15 @@ pub struct Planned {
 /// Plans all hosts side by side.
 pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let start = Instant::now();
-    let results =
-        on_all_hosts(
-            setup,
-            "plan",
-            None,
-            setup.hosts.clone(),
-            |setup, host| async move { host::plan(&setup, &host).await },
-        );
+    let lookups = Arc::new(images::Lookups::default());
+    let results = on_all_hosts(setup, "plan", None, setup.hosts.clone(), move |setup, host| {
+        let lookups = lookups.clone();
+        async move { host::plan(&setup, &host, &lookups).await }
+    });
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
         failures: Vec::new(),
+        problems: Problems::default(),
         resources: 0,
         elapsed: Duration::ZERO,
         rollout: setup.rollout.clone(),
@@ -116,6 +119,12 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
         match result {
             Ok(ready) => {
                 planned.resources += ready.resources.len();
+                // Of many hosts each says the same of the same line.
+                for problem in &ready.problems.0 {
+                    if !planned.problems.0.contains(problem) {
+                        planned.problems.push(problem.clone());
+                    }
+                }
                 planned.plan.hosts.push(ready.plan.clone());
                 planned.ready.insert(host, ready);
             }

@@ -17,6 +17,7 @@ use crate::load::secrets::{self, Found};
 use crate::load::target::{Place, Settings};
 use crate::load::vars::{Filled, Vars};
 use crate::load::{Extent, Host, Limits, Rollout, rollout};
+use crate::resource::registry::Registry;
 
 /// What the files in `hosts/` say.
 #[derive(Default)]
@@ -25,6 +26,7 @@ pub(super) struct Inventory {
     pub(super) hosts: BTreeMap<HostName, Host>,
     pub(super) rollout: Option<Rollout>,
     pub(super) secrets: Found,
+    pub(super) registries: Vec<Registry>,
     /// Whether all hosts are known: where a host has mistakes, a stack that names it is right to do so.
     pub(super) complete: bool,
 }
@@ -66,13 +68,14 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
                 "repo" => repos.push(read_repo(reading, reader)),
                 "secret" => secrets::read(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
                 "secrets" => secrets::read_files(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
+                "registry" => inventory.registries.extend(Registry::decode(reader, Utf8Path::new("hosts"))),
                 "host" => match read_host(reading, reader, &defaults) {
                     Some(draft) => inventory.complete &= add(reading, &mut drafts, draft),
                     None => inventory.complete = false,
                 },
                 name => {
                     let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
-                    let known = ["repo", "host", "defaults", "secret", "secrets"].into_iter();
+                    let known = ["repo", "host", "defaults", "secret", "secrets", "registry"].into_iter();
                     reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
                 }
             }

@@ -29,6 +29,7 @@ use crate::base::id::{HostName, RepoId, StackName};
 use crate::base::secret::SecretTree;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
+use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 use crate::sealed::World;
 use reading::Reading;
@@ -111,6 +112,8 @@ pub struct Stack {
     pub secrets: BTreeMap<String, SecretTree>,
     /// Secrets among the values for single hosts, laid over `secrets`.
     pub host_secrets: BTreeMap<HostName, BTreeMap<String, SecretTree>>,
+    /// How registries are reached: those of the whole repository, then those of the stack.
+    pub registries: Vec<Registry>,
     /// What it consists of.
     pub resources: Vec<(Spec, Span)>,
     /// Stacks that must be applied before this one on the same host.

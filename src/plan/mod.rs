@@ -9,6 +9,7 @@ pub mod effect;
 pub mod guard;
 mod hold;
 pub mod host;
+mod images;
 pub mod order;
 #[cfg(test)]
 pub(crate) mod tests;
