@@ -59,6 +59,8 @@
 //! | transaction | all changes, effects and checks of one stack on one host: done as a whole or put back as a whole |
 //! | step | one line of what a host carries out in a transaction |
 //! | run | one apply, by its id; on a host, its journal |
+//! | wave | hosts that are changed side by side, before the next ones |
+//! | hold | the record, on a host, that a stack stays there as it is |
 //! | debt | a restart or reload that is owed because the files have changed already |
 //! | history | the runs that were made from here, recorded in a file of this side |
 //! | refusal | why a change is not made, and what to do about it |

@@ -1,6 +1,7 @@
 //! Plans built by hand, for the tests of this module.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::ledger::Ledger;
-use crate::load::Extent;
+use crate::load::{Extent, Rollout};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::{Hazard, Unless};
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Plan, Refusal, Transaction};
@@ -106,6 +107,7 @@ pub fn units(names: &[&str]) -> Vec<String> {
 pub fn transaction(stack: &str, changes: Vec<Change>, effects: Vec<Effect>) -> Transaction {
     Transaction {
         stack: StackName::new(stack).unwrap(),
+        held: None,
         needs: BTreeSet::new(),
         changes,
         effects,
@@ -137,6 +139,8 @@ pub fn planned(hosts: Vec<HostPlan>) -> Planned {
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),
+        rollout: None,
+        waves: Vec::new(),
         ready: BTreeMap::new(),
     }
 }
@@ -162,6 +166,9 @@ pub fn everything() -> Planned {
     second.unfinished.push("118".into());
     let mut all = planned(vec![host_plan("web-1", vec![web]), second]);
     let lost = Error::new(Kind::Unreachable, "connection refused").hint("is sshd running there?");
+    let threshold = NonZeroUsize::new(2);
+    all.rollout = Some(Rollout { pause: Duration::from_secs(30), threshold, ..Rollout::default() });
+    all.waves = vec![vec![host("web-1")], vec![host("web-2"), host("web-4")]];
     all.failures.push((host("web-3"), lost));
     all
 }

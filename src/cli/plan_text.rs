@@ -42,6 +42,7 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     }
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
+    waves(&mut page, planned);
     summary(&mut page, planned, &origin.command());
     page
 }
@@ -233,6 +234,10 @@ fn diff_text(page: &mut Page, before: &str, after: &str, layout: Layout) {
 
 /// What is done to what runs, in order, and what must then be so.
 fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
+    if let Some(held) = &transaction.held {
+        page.space(2).put(CHANGE, held).put(DIM, ": nothing of this stack is done on this host").end();
+        return;
+    }
     if !host.carried_out().any(|done| done.stack == transaction.stack) {
         let why = match host.extent {
             Extent::Stack => "nothing of this stack is done on this host while something of it is refused",
@@ -286,6 +291,19 @@ pub fn notes(page: &mut Page, planned: &Planned) {
             page.put(DIM, &format!("note: {}: ", host.host)).put(PLAIN, note).end();
         }
     }
+}
+
+/// Which host in which wave.
+fn waves(page: &mut Page, planned: &Planned) {
+    let mut waves = words::waves(planned).peekable();
+    if waves.peek().is_none() {
+        return;
+    }
+    page.end();
+    for wave in waves {
+        page.put(DIM, "wave ").put(PLAIN, &wave).end();
+    }
+    page.put(DIM, &words::rollout(planned)).end();
 }
 
 fn summary(page: &mut Page, planned: &Planned, command: &str) {

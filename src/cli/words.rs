@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use crate::base::id::{Kind, ResourceId};
+use crate::base::error::{self, Error};
+use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
@@ -132,6 +133,37 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
 }
 
+/// What goes on between and after waves of hosts.
+pub fn rollout(planned: &Planned) -> String {
+    let rollout = planned.rollout.clone().unwrap_or_default();
+    let pause = if rollout.pause.is_zero() {
+        String::new()
+    } else {
+        format!("{} s between them; ", rollout.pause.as_secs_f64())
+    };
+    let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
+    let aside = |error: &Error| matches!(error.kind, error::Kind::Interrupted | error::Kind::Locked);
+    let failed = planned.failures.iter().filter(|(_, error)| !aside(error)).count();
+    if failed >= threshold.get() {
+        return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
+    }
+    let already = if failed == 0 { String::new() } else { format!(", and {failed} has already") };
+    format!(
+        "{pause}no further one begins once {} failed{already}",
+        if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") }
+    )
+}
+
+/// `1: web-1`, for each wave where there are several.
+pub fn waves(planned: &Planned) -> impl Iterator<Item = String> {
+    let several = planned.waves.len() > 1 || planned.rollout.is_some() && !planned.failures.is_empty();
+    let waves = planned.waves.iter().filter(move |_| several).enumerate();
+    waves.map(|(number, hosts)| {
+        let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        format!("{}: {}", number + 1, hosts.join(", "))
+    })
+}
+
 /// Resources as a reader names them: `unit go-api, file x`.
 pub fn names(ids: &[ResourceId]) -> String {
     ids.iter().map(|id| format!("{} {}", id.kind, id.name)).collect::<Vec<_>>().join(", ")
@@ -166,6 +198,8 @@ pub struct Totals {
     pub refused: usize,
     /// What is not done because something of the same stack is refused.
     pub blocked: usize,
+    /// What is held back on purpose.
+    pub held: usize,
     /// How many bytes of images travel, as far as is known.
     pub pull_bytes: u64,
     /// What is done to what runs, by noun.
@@ -179,6 +213,7 @@ impl Totals {
         let refused = !host.carried_out().any(|done| done.stack == transaction.stack);
         for change in &transaction.changes {
             *match change.action {
+                _ if transaction.held.is_some() => &mut totals.held,
                 _ if change.refused.is_some() => &mut totals.refused,
                 _ if refused => &mut totals.blocked,
                 Action::Create => &mut totals.add,
@@ -224,6 +259,7 @@ impl Totals {
         self.adopt += other.adopt;
         self.refused += other.refused;
         self.blocked += other.blocked;
+        self.held += other.held;
         self.pull_bytes += other.pull_bytes;
         for (noun, number) in other.effects {
             *self.effects.entry(noun).or_default() += number;
@@ -239,6 +275,7 @@ impl Totals {
             (self.adopt, "to adopt"),
             (self.refused, "refused"),
             (self.blocked, "blocked"),
+            (self.held, "held"),
         ] {
             if number > 0 {
                 // Writing to a string cannot fail.

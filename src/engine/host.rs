@@ -134,7 +134,7 @@ fn brought_back(session: &Session) -> Result<()> {
     }
 }
 
-fn locked(host: &HostName, holder: &str) -> Error {
+pub(super) fn locked(host: &HostName, holder: &str) -> Error {
     let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
     error.hint("wait for it to end, or give --lock-wait SECONDS")
 }
@@ -152,15 +152,7 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
 
 /// Carries out the plan of one host and says how each resource ended.
 pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
-    let host = ready.plan.host.clone();
-    let mut report = HostReport {
-        host,
-        outcomes: BTreeMap::new(),
-        stacks: ready.resources.clone(),
-        failures: Vec::new(),
-        error: None,
-    };
-    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
@@ -168,10 +160,39 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, without_part(&error));
         report.error = Some(error);
     }
+    fill_unchanged(&mut report, &ready);
+    report
+}
+
+/// The report of a host that was planned, and whose turn did not come.
+pub fn skip(ready: &Ready, error: Error) -> HostReport {
+    let mut report = blank(ready);
+    fill(&mut report, &ready.plan, Outcome::Skipped);
+    fill_unchanged(&mut report, ready);
+    report.error = Some(error);
+    report
+}
+
+/// The report of a host on which nothing was done yet: what is held back stays so.
+fn blank(ready: &Ready) -> HostReport {
+    let mut stacks = ready.resources.clone();
+    stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let held = ready.plan.transactions.iter().filter(|transaction| transaction.held.is_some());
+    let held = held.flat_map(|transaction| &transaction.changes);
+    HostReport {
+        host: ready.plan.host.clone(),
+        outcomes: held.map(|change| (change.id.clone(), Outcome::Held)).collect(),
+        stacks,
+        failures: Vec::new(),
+        error: None,
+    }
+}
+
+/// What has no outcome yet is as it should be.
+fn fill_unchanged(report: &mut HostReport, ready: &Ready) {
     for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
-    report
 }
 
 /// Why nothing is done on a host until a person says so for this very plan.
@@ -244,7 +265,7 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     if plan.carried_out().next().is_none() {
         fill(report, plan, Outcome::Blocked);
     }
-    for transaction in &plan.transactions {
+    for transaction in plan.transactions.iter().filter(|transaction| transaction.held.is_none()) {
         let Some((change, refusal)) = transaction.refusal() else { continue };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
         report.outcomes.extend(ids);
@@ -302,7 +323,11 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.
 fn without_part(error: &Error) -> Outcome {
-    if matches!(error.kind, Kind::Interrupted | Kind::Locked) { Outcome::Skipped } else { Outcome::Failed }
+    if matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Stopped) {
+        Outcome::Skipped
+    } else {
+        Outcome::Failed
+    }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
+use crate::host::hold::Hold;
 use crate::host::images::ImagesSeen;
 use crate::resource::state::Owner;
 
@@ -177,6 +178,8 @@ pub struct Observation {
     pub unfinished: Vec<String>,
     /// Restarts and reloads that earlier runs still owe.
     pub owed: Vec<Owed>,
+    /// The stacks of this repository that are held back, by name. What has run out is not among them.
+    pub holds: BTreeMap<String, Hold>,
     /// Facts, where they were asked for.
     pub facts: Option<Facts>,
     /// What the validators said, where they were asked.
@@ -382,6 +385,10 @@ impl AnswerReader {
                 let mut next = || fields.next().unwrap_or_default();
                 let owed = Owed { unit: next(), verb: next(), invocation: next(), run: next(), why: next() };
                 self.answer.owed.push(owed);
+            }
+            Some(("hold", hold)) => {
+                let (stack, line) = hold.split_once('\t').unwrap_or((hold, ""));
+                self.answer.holds.insert(stack.into(), Hold::parse(line));
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ mod hosts;
 mod limits;
 mod order;
 mod reading;
+mod rollout;
 pub mod sealed;
 mod secrets;
 mod selection;
@@ -35,6 +36,7 @@ use reading::Reading;
 
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
+pub use rollout::{Rollout, Size, pause};
 pub use sealed::Sealed;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
@@ -45,6 +47,8 @@ pub struct Config {
     pub repo: RepoId,
     /// Every host, by name.
     pub hosts: BTreeMap<HostName, Host>,
+    /// How a run goes over them; `None` for all at once.
+    pub rollout: Option<Rollout>,
     /// Every stack, by name.
     pub stacks: BTreeMap<StackName, Stack>,
     /// Templates, built-in and own.
@@ -158,6 +162,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
         repo: inventory.repo?,
         described: minijinja::Value::from(minijinja::value::Serde(&described)),
         hosts: inventory.hosts,
+        rollout: inventory.rollout,
         stacks,
         templates: templates?,
         files: reading.files.clone(),

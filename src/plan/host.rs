@@ -13,6 +13,7 @@ use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes,
 use crate::plan::containers::with_followers;
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
+use crate::plan::hold::{self, hold_back};
 use crate::plan::images::former;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
@@ -290,6 +291,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         sort_by_needs(&mut transactions);
+        hold_back(&mut transactions, self.seen);
         transactions
     }
 
@@ -324,6 +326,7 @@ impl<'a> Planner<'a> {
             effects,
             checks,
             ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
+            held: None,
             ledger_before,
             ledger_after,
             stack,
@@ -415,6 +418,7 @@ impl<'a> Planner<'a> {
         if let Some(who) = &self.seen.busy {
             notes.push(format!("another run is at work there: {who}"));
         }
+        notes.extend(hold::notes(self.seen, |stack| self.policy.selects(stack)));
         if let Some(why) = &self.seen.verdicts.cannot {
             notes.push(format!("not checked beforehand by nginx, systemd and Compose: {why}"));
         }

@@ -39,7 +39,7 @@ pub mod tunnel;
 mod tunnel_file;
 pub mod unit;
 pub mod unit_file;
-mod value;
+pub(crate) mod value;
 mod yaml;
 
 #[cfg(test)]

@@ -27,3 +27,4 @@ mod revert;
 mod rollback;
 mod scale;
 mod secrets;
+mod waves;

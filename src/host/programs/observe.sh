@@ -157,6 +157,11 @@ look_at_ledgers() {
   for file in "$state/$repo"/owed/*; do
     [ ! -f "$file" ] || { IFS= read -r line <"$file" && printf 'owed %s\n' "$line"; }
   done
+  for file in "$state/$repo"/hold/*; do
+    if [ -f "$file" ] && IFS= read -r line <"$file" && in_force "$line"; then
+      printf 'hold %s\t%s\n' "${file##*/}" "$line"
+    fi
+  done
   set -f
 }
 
