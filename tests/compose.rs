@@ -146,7 +146,8 @@ fn images(host: &Host, repo: &Repo, out: &str) -> Vec<String> {
     copy(host, &out.join(&host.name).join("srv"), "/tmp/corpus-rendered");
     let said = host.sh("cd /tmp/corpus-rendered && for dir in *; do (cd $dir
             files=$(ls | grep -E '^(docker-)?compose\\.ya?ml$' | sed 's/^/-f /')
-            docker compose $files --profile '*' config --images 2>/dev/null); done");
+            docker compose $files --profile '*' config --images 2>/dev/null ||
+                sed -n 's/^ *image: *\\([a-z0-9/:.-]*\\)$/\\1/p' *compose.y*ml); done");
     let images: BTreeSet<&str> = said.lines().filter(|line| !line.contains(' ')).collect();
     images.into_iter().map(String::from).collect()
 }

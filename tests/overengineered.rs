@@ -179,7 +179,8 @@ fn the_first_version_works_from_end_to_end() {
     // Without the stack nothing of it is left, but what was there before.
     std::fs::remove_dir_all(repository.path("stacks/overengineered")).unwrap();
     repository.commit();
-    repository.must(&["apply", "--yes"]);
+    let digest = repository.plan()["digest"].as_str().unwrap().to_string();
+    repository.must(&["apply", "--override", &digest]);
     repository.assert_nothing_to_do();
     for unit in UNITS {
         assert_eq!(host.ssh(&format!("systemctl show -p LoadState --value {unit}")), "not-found");
