@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, Repo, alone, finish, lab, shared};
 
 /// Far longer than anything takes: on a machine with much else to do as well.
@@ -204,6 +205,26 @@ fn g12_two_runs_at_once_are_one_after_the_other() {
         let kinds = host.sh("cd /srv/g12; for file in *; do cat $file; echo; done | sort -u | wc -l");
         assert_eq!(kinds, "1\n", "round {round}: some of one and some of the other");
         assert_eq!(host.sh("ls -A /var/lib/reconcile/g12/run"), "");
+    }
+    // That they met is luck. So one stands still in the middle of its steps, and nothing moves until it goes on.
+    let stop = Stop::on(&host);
+    for wait in ["0", "60"] {
+        repo.stack("one", &body(&format!("first {wait}")));
+        other.stack("one", &body(&format!("second {wait}")));
+        stop.at(2, "do_step*", How::Hold);
+        let first = repo.begin(&["apply", "--yes", "--json", "--confirm", "0"]);
+        stop.reached();
+        let look = || host.files("/srv/g12 /var/lib/reconcile/g12/run /var/lib/reconcile/g12/ledger");
+        let before = look();
+        let second = other.begin(&["apply", "--yes", "--json", "--confirm", "0", "--lock-wait", wait]);
+        sleep(Duration::from_secs(3));
+        assert!(look() == before, "waiting {wait}: {:#?}", look());
+        stop.release();
+        let (first, second) = (finish(first, LONG), finish(second, LONG));
+        assert_eq!(first.code, 0, "waiting {wait}: {first:?}");
+        assert_eq!(second.code, i32::from(wait == "0"), "waiting {wait}: {second:?}");
+        let kinds = host.sh("cd /srv/g12; for file in *; do cat $file; echo; done | sort -u");
+        assert_eq!(kinds, if wait == "0" { "first 0\n" } else { "second 60\n" });
     }
     repair(&repo);
 }
