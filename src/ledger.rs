@@ -23,7 +23,7 @@ use camino::Utf8PathBuf;
 
 use crate::base::digest::Digest;
 use crate::base::id::ResourceId;
-use crate::resource::state::{Owner, PathState, State, UnitState};
+use crate::resource::state::{Owner, PathState, Pin, State, UnitState};
 
 const HEADER: &str = "reconcile-ledger 1";
 
@@ -113,6 +113,8 @@ pub struct ProjectClaim {
     pub profiles: Vec<String>,
     /// Each service, with the hash of the configuration it was last started with (empty where it is not known).
     pub services: BTreeMap<String, String>,
+    /// The images that were pulled for it, as `NAME@DIGEST`: what runs, then what ran before, the latest first.
+    pub images: Vec<String>,
 }
 
 impl Claim {
@@ -128,6 +130,7 @@ impl Claim {
                 .keys()
                 .map(|service| (service.clone(), hashes.get(service).cloned().unwrap_or_default()))
                 .collect(),
+            images: project.pins.iter().map(Pin::image).collect(),
         });
         Claim {
             paths: state.paths.iter().map(|(path, state)| (path.clone(), Written::of(state, salt))).collect(),
@@ -214,6 +217,7 @@ impl Claim {
                     files: Vec::new(),
                     profiles: Vec::new(),
                     services: BTreeMap::new(),
+                    images: Vec::new(),
                 });
             }
             ["compose-file", path] => self.project.iter_mut().for_each(|project| project.files.push(path.into())),
@@ -223,6 +227,7 @@ impl Claim {
                     project.services.insert(name.into(), hash.trim_start_matches('-').into());
                 }
             }
+            ["image", name] => self.project.iter_mut().for_each(|project| project.images.push(name.into())),
             ["package", name] => self.packages.push(name.into()),
             _ => {}
         }
@@ -255,6 +260,9 @@ impl Claim {
             for (service, hash) in &project.services {
                 let hash = if hash.is_empty() { "-" } else { hash };
                 let _ = writeln!(text, "service\t{service}\t{hash}");
+            }
+            for image in &project.images {
+                let _ = writeln!(text, "image\t{image}");
             }
         }
         for package in &self.packages {
@@ -299,7 +307,7 @@ mod tests {
             "reconcile-ledger 1\nsalt\tabc\nresource\tunit:a\nlink\t/etc/x\t../y\n\
              directory\t/srv/a b\t750\troot:adm\nunit\ta.service\tyes\t-\nresource\tcompose:app\n\
              secret\t/srv/app/.env\t{digest}\t600\troot:root\nproject\tapp\t/srv/app\n\
-             compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\n"
+             compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\nimage\tapi@sha256:1\n"
         );
         let text = text.as_str();
         let ledger = Ledger::parse(text);

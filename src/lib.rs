@@ -35,7 +35,7 @@
 //! 4  engine, store, adopt                                      the stages in order; the history of runs; taking over what is there
 //! 3  source, load, ledger, render, plan, observe, apply        the stages
 //! 2  resource                                                  one file per kind
-//! 1  host, sealed                                              transports, programs; what is encrypted in Git
+//! 1  host, sealed, provider                                    transports, programs; what is encrypted in Git; registries, Docker
 //! 0  base                                                      ids, secrets, errors, digests, events, templates
 //! ```
 //!
@@ -59,6 +59,8 @@
 //! | transaction | all changes, effects and checks of one stack on one host: done as a whole or put back as a whole |
 //! | step | one line of what a host carries out in a transaction |
 //! | run | one apply, by its id; on a host, its journal |
+//! | wave | hosts that are changed side by side, before the next ones |
+//! | hold | the record, on a host, that a stack stays there as it is |
 //! | debt | a restart or reload that is owed because the files have changed already |
 //! | history | the runs that were made from here, recorded in a file of this side |
 //! | refusal | why a change is not made, and what to do about it |
@@ -97,6 +99,7 @@ pub mod ledger;
 pub mod load;
 pub mod observe;
 pub mod plan;
+pub mod provider;
 pub mod render;
 pub mod resource;
 pub mod sealed;

@@ -260,10 +260,17 @@ fn claim() -> impl Strategy<Value = Claim> {
         (0..0o10000u32, owner()).prop_map(|(mode, owner)| Written::Directory { mode, owner }),
         path().prop_map(|path| Written::Link(path.into_string())),
     ];
-    let project =
-        (name(), path(), vec(path(), 0..3), vec(name(), 0..3), btree_map(name(), "[0-9a-f]{0,8}", 0..3)).prop_map(
-            |(name, directory, files, profiles, services)| ProjectClaim { name, directory, files, profiles, services },
-        );
+    let services = btree_map(name(), "[0-9a-f]{0,8}", 0..3);
+    let project = (name(), path(), vec(path(), 0..3), vec(name(), 0..3), services, vec(name(), 0..3)).prop_map(
+        |(name, directory, files, profiles, services, images)| ProjectClaim {
+            name,
+            directory,
+            files,
+            profiles,
+            services,
+            images,
+        },
+    );
     let units = btree_map(name(), (truth(), truth()), 0..3).prop_map(|units| {
         units.into_iter().map(|(name, (enabled, active))| (name, UnitState { enabled, active })).collect()
     });

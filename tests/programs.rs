@@ -118,7 +118,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -149,6 +149,22 @@ fn a_command_ends_at_its_deadline_whatever_it_ignores() {
     });
     for shell in tries {
         shell.join().unwrap();
+    }
+}
+
+#[test]
+fn what_was_held_since_the_plan_is_not_done_and_a_hold_runs_out() {
+    let holds =
+        [("-\t1\tme", false), ("99999999999\t1\tme", false), ("", false), ("garbled", false), ("100\t1\tme", true)];
+    for shell in SHELLS {
+        for (line, free) in holds {
+            let script = format!(
+                "exec 4>&1; state=$run_dir repo=r dir=$run_dir ledger='' ledger_sum=x; mkdir -p $state/r/hold\n\
+                printf '%s\\n' '{line}' >$state/r/hold/web; still_as_planned other && still_as_planned web && printf 'free\\n'"
+            );
+            let (said, _) = in_apply(shell, &script);
+            assert_eq!(said, if free { "free\n" } else { "stale the hold of web\n" }, "{shell}: {line}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 /// of lower floors, and of its own floor only those that stand before it in its row.
 const FLOORS: &[(u8, &[&str])] = &[
     (0, &["base"]),
-    (1, &["host", "sealed"]),
+    (1, &["host", "sealed", "provider"]),
     (2, &["resource"]),
     // The stages. Observing comes before planning in a run, but what is worth a second look is what the planner's
     // comparison says, so `observe` stands on `plan`: there is one comparison, not two.
@@ -25,7 +25,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[(
 )];
 
 /// Where processes are started and sockets opened. The last ones start the editor of the person who called.
-const REACHES_OUT: &[&str] = &["host/", "source/", "cli/secret/edit.rs", "cli/secret/private.rs"];
+const REACHES_OUT: &[&str] = &["host/", "provider/", "source/", "cli/secret/edit.rs", "cli/secret/private.rs"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

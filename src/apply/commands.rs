@@ -30,6 +30,8 @@ impl Command {
 /// The commands that do a deed.
 pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
+        // By the time a script runs, images are there.
+        Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],
@@ -59,7 +61,7 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
         }
-        Deed::ComposeUp { project, create, recreate, start, unpause, remove, .. } => {
+        Deed::ComposeUp { project, build, create, recreate, start, unpause, remove, .. } => {
             // By name, for `--remove-orphans` would take along what somebody else has put into the project. First, for
             // what goes may hold a port that what comes wants.
             let named = |seconds, verb: &[&str], services: &[String]| {
@@ -70,7 +72,8 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
             let services: Vec<String> = create.iter().chain(recreate).chain(start).cloned().collect();
             // Without names, `up` is about all services.
             let up = (!services.is_empty()).then(|| compose_up(deed, &services));
-            remove.into_iter().chain(unpause).chain(up).collect()
+            let build = compose_build(deed, build);
+            build.into_iter().chain(remove).chain(unpause).chain(up).collect()
         }
     }
 }
@@ -100,9 +103,18 @@ fn compose(deed: &Deed) -> Vec<String> {
     words
 }
 
+/// Builds the images of services, if there are any to build.
+fn compose_build(deed: &Deed, services: &[String]) -> Option<Command> {
+    let mut words = compose(deed);
+    words.push("build".into());
+    words.extend(services.iter().cloned());
+    (!services.is_empty()).then_some(Command { seconds: 1800, words })
+}
+
 fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
-    words.extend(["up", "-d", "--quiet-pull"].map(String::from));
+    let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
+    words.extend(["up", "-d", pull].map(String::from));
     words.extend(services.iter().cloned());
     Command { seconds: 900, words }
 }
@@ -141,12 +153,26 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
         Deed::Reenable { units } => vec![Command::switch("reenable", units)],
         Deed::Bring { units } => vec![Command::systemctl(120, "reload-or-restart", units)],
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => commands(deed),
-        Deed::ComposeUp { recreate, remove, .. } if !(recreate.is_empty() && remove.is_empty()) => {
+        Deed::ComposeUp { build, recreate, remove, .. } if !(recreate.is_empty() && remove.is_empty()) => {
             let services: Vec<String> = recreate.iter().chain(remove).cloned().collect();
-            vec![compose_up(deed, &services)]
+            let former = former(deed);
+            let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
+            compose_build(&former, &again).into_iter().chain([compose_up(&former, &services)]).collect()
         }
         Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }
+}
+
+/// The same with the files that described the project before.
+fn former(deed: &Deed) -> Deed {
+    let mut former = deed.clone();
+    if let Deed::ComposeUp { files, pulled, before, .. } = &mut former
+        && !before.is_empty()
+    {
+        files.clone_from(before);
+        *pulled = false;
+    }
+    former
 }

@@ -121,10 +121,12 @@ impl Writer<'_> {
     fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
         for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == phase) {
             if let Deed::Start { units } | Deed::Restart { units } | Deed::Bring { units } = &effect.deed {
-                let failed = |unit: &&String| self.seen.units.get(*unit).is_some_and(|seen| seen.active == "failed");
-                let failed: Vec<String> = units.iter().filter(failed).cloned().collect();
-                if !failed.is_empty() {
-                    script.steps.push(listed(&["calm"], &failed)?);
+                // What has failed, and what was started more often than systemd allows, must not be refused now.
+                let again = matches!(effect.deed, Deed::Restart { .. });
+                let failed = |unit: &String| self.seen.units.get(unit).is_some_and(|seen| seen.active == "failed");
+                let calm: Vec<String> = units.iter().filter(|unit| again || failed(unit)).cloned().collect();
+                if !calm.is_empty() {
+                    script.steps.push(listed(&["calm"], &calm)?);
                 }
             }
             // nginx takes a reload without a word, and stays with its old configuration where the new one cannot work.

@@ -28,6 +28,8 @@ pub enum Kind {
     Refused,
     /// The run was interrupted by the person who started it.
     Interrupted,
+    /// The run stopped, because of other hosts, before it was this one's turn.
+    Stopped,
     /// The program itself is wrong.
     Internal,
 }

@@ -10,8 +10,17 @@ pub enum Event {
     Begin {
         /// What is being done: `plan`, `apply`.
         work: &'static str,
+        /// Which wave of how many, where there are several.
+        wave: Option<(usize, usize)>,
         /// How many hosts take part.
         hosts: usize,
+    },
+    /// Nothing is done for a while, until the next wave begins.
+    Pause {
+        /// The next wave, and how many there are.
+        wave: (usize, usize),
+        /// For so many seconds.
+        seconds: u64,
     },
     /// A host is being worked on.
     Working {
@@ -19,6 +28,17 @@ pub enum Event {
         host: HostName,
         /// What it is doing, in a few words.
         what: String,
+    },
+    /// A host gets an image.
+    Pulling {
+        /// The host.
+        host: HostName,
+        /// The image's name.
+        image: String,
+        /// How many bytes have come.
+        done: u64,
+        /// How many there are, as far as is known.
+        all: u64,
     },
     /// A host is done.
     Done {

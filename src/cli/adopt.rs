@@ -10,7 +10,7 @@ use crate::adopt::{self, Candidate, LeftOut, Sorted, Trial};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::{HostName, StackName};
 use crate::cli::apply::{bounds, carry_out};
-use crate::cli::args::{Adopt, Apply};
+use crate::cli::args::{Adopt, Apply, Waves};
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, count};
 use crate::cli::plan::Planning;
 use crate::cli::wire::{Bounds, Parts};
@@ -151,6 +151,7 @@ impl Work {
             full: false,
             lock_wait: 10,
             confirm: 60,
+            waves: Waves::default(),
         }
     }
 

@@ -1,12 +1,17 @@
 //! The words of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Zoned};
 
 use crate::base::id::ResourceId;
+use crate::load::{self, Size};
 
 /// What the exit code says.
 const EXIT_CODES: &str = "\
@@ -103,6 +108,10 @@ pub enum Command {
     History(History),
     /// Go back to the state before a run, by its commit
     Rollback(Rollback),
+    /// Keep a stack as it is on its hosts, whoever applies
+    Hold(Hold),
+    /// Let a stack that was held be applied again
+    Release(Release),
     /// Where each host and stack stands
     Status,
     /// What differs on the hosts from what was last written there
@@ -196,6 +205,23 @@ pub struct Apply {
     /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
+    /// In which waves.
+    #[command(flatten)]
+    pub waves: Waves,
+}
+
+/// How to go over hosts, where it is to be otherwise than the repository's `rollout` says.
+#[derive(Debug, Clone, Default, Group)]
+pub struct Waves {
+    /// This host before all others (may be given again)
+    #[arg(long, value_name = "HOST")]
+    pub canary: Vec<String>,
+    /// So many hosts at a time, or such a share of those with changes
+    #[arg(long, value_name = "N|P%")]
+    pub batch: Option<Size>,
+    /// How long to wait between waves, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = load::pause)]
+    pub pause: Option<Duration>,
 }
 
 /// `reconcile secret`.
@@ -269,6 +295,34 @@ pub struct Rollback {
     pub apply: Apply,
 }
 
+/// `reconcile hold`.
+#[derive(Debug, Group)]
+pub struct Hold {
+    /// The stack
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+    /// Until when: a time such as 2026-11-22T08:00, or a span such as 2h or 3d. Without it, until it is released
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<Timestamp>,
+    /// Why, for everybody who wonders
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub why: String,
+    /// How long to wait for a run on the same host
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub lock_wait: u32,
+}
+
+/// `reconcile release`.
+#[derive(Debug, Group)]
+pub struct Release {
+    /// The stack
+    #[arg(value_name = "STACK")]
+    pub stack: String,
+    /// How long to wait for a run on the same host
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub lock_wait: u32,
+}
+
 /// `reconcile drift`.
 #[derive(Debug, Group)]
 pub struct Drift {
@@ -278,6 +332,16 @@ pub struct Drift {
     /// Do not cut long diffs
     #[arg(long)]
     pub full: bool,
+}
+
+/// A moment to come: a time with its zone, one of the zone here, or a span from now on.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp());
+    let span = || Zoned::now().checked_add(text.parse::<Span>().ok()?).ok().map(|zoned| zoned.timestamp());
+    let moment = text.parse().ok().or_else(local).or_else(span);
+    let moment =
+        moment.ok_or("a time is written as 2026-11-22T08:00 (with Z or +01:00 if wanted), or as a span: 2h, 3d")?;
+    if moment <= Timestamp::now() { Err("that is over already".into()) } else { Ok(moment) }
 }
 
 /// The beginning of a plan's digest.

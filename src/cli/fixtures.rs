@@ -1,9 +1,11 @@
 //! Plans built by hand, for the tests of this module.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::diagnostic::Problems;
 use crate::base::diagnostic::{Source, Span};
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
@@ -12,7 +14,7 @@ use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::ledger::Ledger;
-use crate::load::Extent;
+use crate::load::{Extent, Rollout};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::{Hazard, Unless};
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Plan, Refusal, Transaction};
@@ -105,6 +107,7 @@ pub fn units(names: &[&str]) -> Vec<String> {
 pub fn transaction(stack: &str, changes: Vec<Change>, effects: Vec<Effect>) -> Transaction {
     Transaction {
         stack: StackName::new(stack).unwrap(),
+        held: None,
         needs: BTreeSet::new(),
         changes,
         effects,
@@ -132,9 +135,12 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
 pub fn planned(hosts: Vec<HostPlan>) -> Planned {
     Planned {
         plan: Plan { repo: RepoId::new("infra").unwrap(), hosts },
+        problems: Problems::default(),
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),
+        rollout: None,
+        waves: Vec::new(),
         ready: BTreeMap::new(),
     }
 }
@@ -160,6 +166,9 @@ pub fn everything() -> Planned {
     second.unfinished.push("118".into());
     let mut all = planned(vec![host_plan("web-1", vec![web]), second]);
     let lost = Error::new(Kind::Unreachable, "connection refused").hint("is sshd running there?");
+    let threshold = NonZeroUsize::new(2);
+    all.rollout = Some(Rollout { pause: Duration::from_secs(30), threshold, ..Rollout::default() });
+    all.waves = vec![vec![host("web-1")], vec![host("web-2"), host("web-4")]];
     all.failures.push((host("web-3"), lost));
     all
 }
@@ -214,6 +223,7 @@ fn directory(path: &str) -> PathChange {
 fn web_effects() -> Vec<Effect> {
     let owed = effect(Deed::Restart { units: units(&["worker.service"]) }, &["unit:worker"]);
     vec![
+        effect(pull(), &["compose:app"]),
         effect(Deed::DaemonReload, &["unit:go-api"]),
         effect(Deed::Restart { units: units(&["go-api.service"]) }, &["unit:go-api"]),
         Effect { why: Some("owed since run 117".into()), ..owed },
@@ -223,16 +233,31 @@ fn web_effects() -> Vec<Effect> {
     ]
 }
 
+fn pull() -> Deed {
+    Deed::Pull {
+        image: "ghcr.io/acme/api".into(),
+        tag: Some("1.4".into()),
+        before: Some(format!("sha256:{}", "1a2b3c4d".repeat(8))),
+        digest: format!("sha256:{}", "9f8e7d6c".repeat(8)),
+        platform: None,
+        bytes: Some(34_123_456),
+        about: false,
+    }
+}
+
 fn compose_up() -> Deed {
     Deed::ComposeUp {
         project: "app".into(),
         directory: "/srv/app".into(),
         files: vec!["/srv/app/compose.yaml".into()],
         profiles: Vec::new(),
+        build: Vec::new(),
         create: Vec::new(),
         recreate: vec!["api".into()],
         unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
+        pulled: true,
+        before: Vec::new(),
     }
 }

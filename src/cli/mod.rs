@@ -12,6 +12,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixtures;
 mod history;
+mod hold;
 mod interrupt;
 mod manual;
 pub mod origin;
@@ -73,6 +74,8 @@ fn dispatch(call: &Call, command: &Command) -> Result<u8> {
         Command::Adopt(options) => adopt::run(call, options),
         Command::History(options) => history::run(call, options),
         Command::Rollback(options) => rollback::run(call, options),
+        Command::Hold(options) => hold::hold(call, options),
+        Command::Release(options) => hold::release(call, options),
         Command::Status => status::run(call),
         Command::Drift(options) => drift::run(call, options),
         Command::Secret { action } => secret::run(call, action),

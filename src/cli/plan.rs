@@ -59,7 +59,7 @@ impl Planning {
 
     /// Shows the problems of hosts that could not be planned because of the repository, each once.
     pub fn say_problems(&self, call: &Call) {
-        let mut problems = Problems::default();
+        let mut problems = self.planned.problems.clone();
         self.planned.failures.iter().for_each(|(_, error)| problems.extend(error.problems.clone()));
         call.screen.say_problems(&problems);
     }

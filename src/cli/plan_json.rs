@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::base::diagnostic::Span;
 use crate::base::secret::MASK;
 use crate::cli::content::{self, Difference};
-use crate::cli::failure::error_value;
+use crate::cli::failure::{error_value, problems_value};
 use crate::cli::origin::Origin;
 use crate::cli::words::{self, Totals};
 use crate::engine::Planned;
@@ -21,6 +21,9 @@ pub fn plan_json(command: &str, origin: &Origin, planned: &Planned) -> Value {
         "source": origin,
         "hosts": planned.plan.hosts.iter().map(host).collect::<Vec<_>>(),
         "failures": failures(planned),
+        "rollout": planned.rollout,
+        "waves": planned.waves,
+        "problems": problems_value(&planned.problems),
         "summary": summary(planned),
         "digest": planned.plan.digest(),
     })
@@ -63,6 +66,7 @@ fn transaction(transaction: &Transaction) -> Value {
         "stack": transaction.stack,
         "needs": transaction.needs,
         "refused": refused,
+        "held": transaction.held,
         "changes": transaction.changes.iter().map(|each| change(transaction, each)).collect::<Vec<_>>(),
         "effects": transaction.effects,
         "checks": checks.map(|(id, check)| json!({ "id": id, "check": words::check(check) })).collect::<Vec<_>>(),

@@ -34,6 +34,10 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
         text.extend(notes);
     }
+    let waves: Vec<String> = words::waves(planned).map(|wave| format!("- wave {}\n", inline(&wave))).collect();
+    if !waves.is_empty() {
+        let _ = writeln!(text, "\nIn waves: {}\n\n{}", inline(&words::rollout(planned)), waves.concat());
+    }
     if !planned.plan.is_empty() {
         let digest = words::short_digest(&planned.plan);
         let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());
@@ -67,10 +71,17 @@ fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
     for run in &host.unfinished {
         let _ = writeln!(text, "- ❗ run {} broke off here, and is brought back first", inline(run));
     }
+    if let Some(held) = &transaction.held {
+        let _ = writeln!(text, "- {}: nothing of it is done", inline(held));
+    }
+    for pull in words::pulls(transaction) {
+        let (name, digests, weight) = (code(&pull.name), inline(&pull.digests), inline(&pull.weight));
+        let _ = writeln!(text, "- `↓` image {name}: {digests} → {weight}");
+    }
     for each in &transaction.changes {
         change(text, transaction, each);
     }
-    if transaction.refusal().is_none() && !transaction.effects.is_empty() {
+    if transaction.refusal().is_none() && transaction.held.is_none() && !transaction.effects.is_empty() {
         text.push_str("\nIn this order:\n\n");
         for (number, effect) in transaction.effects.iter().enumerate() {
             let (number, what, why) = (number + 1, words::effect(effect), words::names(&effect.causes));

@@ -5,7 +5,7 @@ use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, count, width};
-use crate::cli::words::{self, Totals};
+use crate::cli::words::{self, Pull, Totals};
 use crate::engine::Planned;
 use crate::host::observation::Seen;
 use crate::load::Extent;
@@ -42,6 +42,7 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     }
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
+    waves(&mut page, planned);
     summary(&mut page, planned, &origin.command());
     page
 }
@@ -92,8 +93,13 @@ fn transaction_text(page: &mut Page, transaction: &Transaction, host: &HostPlan,
 
 /// The changes of a transaction, each with its effects and differences.
 pub fn change_text(page: &mut Page, transaction: &Transaction, layout: Layout) {
-    let rows: Vec<Row> = transaction.changes.iter().map(|change| Row::of(transaction, change)).collect();
+    let pulls = words::pulls(transaction).map(Row::of_pull);
+    let rows: Vec<Row> = pulls.chain(transaction.changes.iter().map(|change| Row::of(transaction, change))).collect();
     let columns = Columns::of(&rows, layout.width);
+    let (pulls, rows) = rows.split_at(rows.len() - transaction.changes.len());
+    for row in pulls {
+        row.write(page, &columns);
+    }
     for (row, change) in rows.iter().zip(&transaction.changes) {
         row.write(page, &columns);
         below(page, change, layout);
@@ -118,6 +124,10 @@ struct Columns {
 }
 
 impl Row {
+    fn of_pull(pull: Pull) -> Self {
+        Row { sign: ("↓", EFFECT), kind: "image".into(), name: pull.name, what: pull.digests, effects: pull.weight }
+    }
+
     fn of(transaction: &Transaction, change: &Change) -> Self {
         let effects: Vec<String> = words::effects_of(transaction, &change.id).collect();
         Row {
@@ -224,6 +234,10 @@ fn diff_text(page: &mut Page, before: &str, after: &str, layout: Layout) {
 
 /// What is done to what runs, in order, and what must then be so.
 fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
+    if let Some(held) = &transaction.held {
+        page.space(2).put(CHANGE, held).put(DIM, ": nothing of this stack is done on this host").end();
+        return;
+    }
     if !host.carried_out().any(|done| done.stack == transaction.stack) {
         let why = match host.extent {
             Extent::Stack => "nothing of this stack is done on this host while something of it is refused",
@@ -277,6 +291,19 @@ pub fn notes(page: &mut Page, planned: &Planned) {
             page.put(DIM, &format!("note: {}: ", host.host)).put(PLAIN, note).end();
         }
     }
+}
+
+/// Which host in which wave.
+fn waves(page: &mut Page, planned: &Planned) {
+    let mut waves = words::waves(planned).peekable();
+    if waves.peek().is_none() {
+        return;
+    }
+    page.end();
+    for wave in waves {
+        page.put(DIM, "wave ").put(PLAIN, &wave).end();
+    }
+    page.put(DIM, &words::rollout(planned)).end();
 }
 
 fn summary(page: &mut Page, planned: &Planned, command: &str) {

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::base::event::{Event, Sink};
 use crate::base::id::HostName;
 use crate::cli::page::{cut, visible};
+use crate::plan::effect::size;
 
 /// The longest text shown of what one host is doing.
 const LONGEST: usize = 40;
@@ -39,6 +40,13 @@ impl Progress {
         self.0.bar.suspend(work)
     }
 
+    fn begin(&self, hosts: usize, what: String) {
+        self.0.bar.reset();
+        self.0.bar.set_length(hosts as u64);
+        self.0.bar.set_prefix(what);
+        self.0.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
     fn busy(&self, change: impl FnOnce(&mut BTreeMap<HostName, String>)) {
         let mut busy = self.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut busy);
@@ -50,16 +58,21 @@ impl Progress {
 impl Sink for Progress {
     fn note(&self, event: Event) {
         match event {
-            Event::Begin { work, hosts } => {
-                self.0.bar.reset();
-                self.0.bar.set_length(hosts as u64);
-                self.0.bar.set_prefix(work);
-                self.0.bar.enable_steady_tick(Duration::from_millis(100));
+            Event::Begin { work, wave, hosts } => {
+                let wave = wave.map(|(wave, all)| format!(" (wave {wave} of {all})"));
+                self.begin(hosts, format!("{work}{}", wave.unwrap_or_default()));
+            }
+            Event::Pause { wave: (wave, all), seconds } => {
+                self.begin(0, format!("pause of {seconds} s before wave {wave} of {all},"));
             }
             Event::Working { host, what } => self.busy(|busy| {
                 let what = visible(&what);
                 busy.insert(host, cut(&what, LONGEST).into_owned());
             }),
+            Event::Pulling { host, image, done, all } => {
+                let name = image.rsplit('/').next().unwrap_or(&image);
+                self.note(Event::Working { host, what: format!("pull {name} {} of {}", size(done), size(all)) });
+            }
             Event::Done { host, .. } => {
                 self.busy(|busy| {
                     busy.remove(&host);
@@ -97,7 +110,8 @@ mod tests {
     #[test]
     fn a_host_is_named_while_it_is_worked_on() {
         let progress = Progress::new(false);
-        progress.note(Event::Begin { work: "plan", hosts: 2 });
+        progress.note(Event::Begin { work: "apply", wave: Some((2, 3)), hosts: 2 });
+        assert_eq!(progress.0.bar.prefix(), "apply (wave 2 of 3)");
         progress.note(Event::Working { host: host("a"), what: "look\u{1b}ing".into() });
         progress.note(Event::Working { host: host("b"), what: "x".repeat(80) });
         assert_eq!(progress.0.bar.message(), format!("a: look␛ing · b: {}…", "x".repeat(LONGEST - 1)));

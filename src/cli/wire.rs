@@ -8,14 +8,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::diagnostic::Problems;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::{HostName, ResourceId, StackName};
-use crate::cli::args::Common;
+use crate::cli::args::{Common, Waves};
 use crate::cli::ask::Passphrases;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::origin::Origin;
 use crate::cli::progress::Progress;
 use crate::cli::screen::Screen;
 use crate::engine::Setup;
-use crate::load::{self, Chosen, Config, Secrets, Selection};
+use crate::load::{self, Chosen, Config, Rollout, Secrets, Selection};
 use crate::sealed::World;
 use crate::source::{self, Place, Signature, Spec, Tree};
 
@@ -122,6 +122,8 @@ pub struct Bounds {
     pub override_plan: Option<String>,
     /// Who brings back what dead runs left half done; `None` leaves it.
     pub recover: Option<String>,
+    /// In which waves, where the command line says so.
+    pub waves: Waves,
     /// How many seconds to wait for another run.
     pub lock_wait: u32,
     /// How many seconds a host waits for confirmation.
@@ -143,6 +145,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: B
     let interrupt = Interrupt::listen(screen, progress.clone())
         .map_err(|error| Error::new(Kind::Internal, "signals cannot be listened to").because(error))?;
     let setup = Setup {
+        rollout: rollout(&repository.config, &bounds.waves)?,
         base: repository.directory,
         config: repository.config,
         hosts: chosen.hosts,
@@ -159,6 +162,21 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: B
         interrupted: interrupt.receiver(),
     };
     Ok(Live { setup: Arc::new(setup), interrupt })
+}
+
+/// How the repository has hosts gone over, with what the command line says otherwise.
+fn rollout(config: &Config, waves: &Waves) -> Result<Option<Rollout>> {
+    if waves.canary.is_empty() && waves.batch.is_none() && waves.pause.is_none() {
+        return Ok(config.rollout.clone());
+    }
+    let mut rollout = config.rollout.clone().unwrap_or_default();
+    if !waves.canary.is_empty() {
+        let selection = Selection { hosts: waves.canary.clone(), ..Selection::default() };
+        rollout.canary = selection.select(config)?.hosts.into_iter().collect();
+    }
+    rollout.batch = waves.batch.unwrap_or(rollout.batch);
+    rollout.pause = waves.pause.unwrap_or(rollout.pause);
+    Ok(Some(rollout))
 }
 
 /// Runs work that talks to hosts.

@@ -6,18 +6,47 @@ use std::time::Duration;
 
 use anstyle::Style;
 
-use crate::base::id::{Kind, ResourceId};
+use crate::base::error::{self, Error};
+use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, short, size};
 use crate::plan::guard::{Hazard, Unless};
 use crate::plan::{Action, Cause, Change, HostPlan, Plan, Transaction};
 use crate::resource::{Check, Probe};
 
-/// The effects of a transaction that a resource is a reason for.
+/// An image that is pulled.
+pub struct Pull {
+    /// Its name and tag.
+    pub name: String,
+    /// `1a2b3c… → 9f8e7d…`.
+    pub digests: String,
+    /// `pull 34.1 MB`.
+    pub weight: String,
+}
+
+/// The images that a transaction pulls; none where it is not carried out.
+pub fn pulls(transaction: &Transaction) -> impl Iterator<Item = Pull> {
+    let effects = transaction.effects.iter().filter(|_| transaction.refusal().is_none());
+    effects.filter_map(|effect| {
+        let Deed::Pull { image, tag, before, digest, bytes, about, .. } = &effect.deed else { return None };
+        let tag = tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
+        let before = before.iter().map(|before| format!("{} → ", short(before))).collect::<String>();
+        let about = if *about { " about" } else { "" };
+        let weight = bytes.map(|bytes| format!("{about} {}", size(bytes))).unwrap_or_default();
+        Some(Pull {
+            name: format!("{image}{tag}"),
+            digests: format!("{before}{}", short(digest)),
+            weight: format!("pull{weight}"),
+        })
+    })
+}
+
+/// The effects of a transaction that a resource is a reason for. Images have lines of their own.
 fn caused_by<'a>(transaction: &'a Transaction, id: &'a ResourceId) -> impl Iterator<Item = &'a Effect> {
-    transaction.effects.iter().filter(move |effect| effect.causes.contains(id))
+    let own = transaction.effects.iter().filter(move |effect| effect.causes.contains(id));
+    own.filter(|effect| !matches!(effect.deed, Deed::Pull { .. }))
 }
 
 /// What a resource asks for, in words.
@@ -104,6 +133,37 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
 }
 
+/// What goes on between and after waves of hosts.
+pub fn rollout(planned: &Planned) -> String {
+    let rollout = planned.rollout.clone().unwrap_or_default();
+    let pause = if rollout.pause.is_zero() {
+        String::new()
+    } else {
+        format!("{} s between them; ", rollout.pause.as_secs_f64())
+    };
+    let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
+    let aside = |error: &Error| matches!(error.kind, error::Kind::Interrupted | error::Kind::Locked);
+    let failed = planned.failures.iter().filter(|(_, error)| !aside(error)).count();
+    if failed >= threshold.get() {
+        return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
+    }
+    let already = if failed == 0 { String::new() } else { format!(", and {failed} has already") };
+    format!(
+        "{pause}no further one begins once {} failed{already}",
+        if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") }
+    )
+}
+
+/// `1: web-1`, for each wave where there are several.
+pub fn waves(planned: &Planned) -> impl Iterator<Item = String> {
+    let several = planned.waves.len() > 1 || planned.rollout.is_some() && !planned.failures.is_empty();
+    let waves = planned.waves.iter().filter(move |_| several).enumerate();
+    waves.map(|(number, hosts)| {
+        let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        format!("{}: {}", number + 1, hosts.join(", "))
+    })
+}
+
 /// Resources as a reader names them: `unit go-api, file x`.
 pub fn names(ids: &[ResourceId]) -> String {
     ids.iter().map(|id| format!("{} {}", id.kind, id.name)).collect::<Vec<_>>().join(", ")
@@ -138,6 +198,10 @@ pub struct Totals {
     pub refused: usize,
     /// What is not done because something of the same stack is refused.
     pub blocked: usize,
+    /// What is held back on purpose.
+    pub held: usize,
+    /// How many bytes of images travel, as far as is known.
+    pub pull_bytes: u64,
     /// What is done to what runs, by noun.
     pub effects: BTreeMap<&'static str, usize>,
 }
@@ -149,6 +213,7 @@ impl Totals {
         let refused = !host.carried_out().any(|done| done.stack == transaction.stack);
         for change in &transaction.changes {
             *match change.action {
+                _ if transaction.held.is_some() => &mut totals.held,
                 _ if change.refused.is_some() => &mut totals.refused,
                 _ if refused => &mut totals.blocked,
                 Action::Create => &mut totals.add,
@@ -164,6 +229,11 @@ impl Totals {
         for (noun, number) in transaction.effects.iter().flat_map(|effect| nouns(&effect.deed)) {
             *totals.effects.entry(noun).or_default() += number;
         }
+        let pulled = transaction.effects.iter().filter_map(|effect| match &effect.deed {
+            Deed::Pull { bytes, .. } => *bytes,
+            _ => None,
+        });
+        totals.pull_bytes = pulled.sum();
         totals.effects.retain(|_, number| *number > 0);
         totals
     }
@@ -189,6 +259,8 @@ impl Totals {
         self.adopt += other.adopt;
         self.refused += other.refused;
         self.blocked += other.blocked;
+        self.held += other.held;
+        self.pull_bytes += other.pull_bytes;
         for (noun, number) in other.effects {
             *self.effects.entry(noun).or_default() += number;
         }
@@ -203,6 +275,7 @@ impl Totals {
             (self.adopt, "to adopt"),
             (self.refused, "refused"),
             (self.blocked, "blocked"),
+            (self.held, "held"),
         ] {
             if number > 0 {
                 // Writing to a string cannot fail.
@@ -215,13 +288,17 @@ impl Totals {
 
     /// `2 restarts, 1 reload`.
     pub fn effect_words(&self) -> String {
-        let order = NOUNS.iter().filter_map(|noun| Some(count(*self.effects.get(noun)?, noun)));
+        let order = NOUNS.iter().filter_map(|noun| {
+            let words = count(*self.effects.get(noun)?, noun);
+            let weighs = *noun == "pull" && self.pull_bytes > 0;
+            Some(if weighs { format!("{words} ({})", size(self.pull_bytes)) } else { words })
+        });
         order.collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 13] = [
+const NOUNS: [&str; 15] = [
     "restart",
     "recreate",
     "stop",
@@ -232,6 +309,8 @@ const NOUNS: [&str; 13] = [
     "signal",
     "daemon-reload",
     "install",
+    "pull",
+    "discard",
     "enable",
     "disable",
     "reload or start",
@@ -240,6 +319,8 @@ const NOUNS: [&str; 13] = [
 /// What a deed counts as.
 fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
     match deed {
+        Deed::Pull { .. } => vec![("pull", 1)],
+        Deed::Discard { images } => vec![("discard", images.len())],
         Deed::Install { packages } => vec![("install", packages.len())],
         Deed::Stop { units } => vec![("stop", units.len())],
         Deed::Disable { units } => vec![("disable", units.len())],
@@ -254,7 +335,8 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Signal { .. } | Deed::ContainerSignal { .. } => vec![("signal", 1)],
         Deed::ContainerRestart { services, .. } => vec![("restart", services.len())],
         Deed::ContainerRecreate { services, .. } => vec![("recreate", services.len())],
-        Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => vec![
+        Deed::ComposeUp { build, create, recreate, start, unpause, remove, .. } => vec![
+            ("build", build.len()),
             ("creation", create.len()),
             ("recreate", recreate.len()),
             ("start", start.len() + unpause.len()),

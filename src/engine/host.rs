@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, payload, recovery};
+use crate::base::diagnostic::Problems;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::engine::Setup;
+use crate::engine::images::Lookups;
+use crate::engine::pull::{Images, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::host::program::Program;
@@ -17,7 +20,7 @@ use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
-use crate::render::render;
+use crate::render::{Rendering, render};
 use crate::resource::{Desired, Resource};
 
 /// A host that is planned and ready to be changed.
@@ -26,17 +29,31 @@ pub struct Ready {
     pub plan: HostPlan,
     /// All resources that take part, each with its stack.
     pub resources: BTreeMap<ResourceId, StackName>,
+    /// The images that are followed.
+    images: Images,
+    /// What is wrong with what it was planned from.
+    pub problems: Problems,
     session: Session,
 }
 
 /// Observes and plans one host: one exchange where nothing differs, a second one where something does, and one before
 /// them where templates ask for facts.
-pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
+pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
+    let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
+    let rendering = render(&setup.config, host, None);
+    // Registries are asked while the connection is made.
     let pool = setup.pool.as_deref();
-    let mut session = Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), pool).await?;
+    let (mut session, ()) = tokio::try_join!(
+        Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), pool),
+        async {
+            lookups.foresee(rendering.desired.resources.iter().filter(|resource| follows(resource))).await;
+            Ok(())
+        },
+    )?;
     note(setup, host, "looking");
-    let desired = desired(setup, &mut session).await?;
+    let mut desired = desired(setup, &mut session, rendering).await?;
+    let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
@@ -56,6 +73,7 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
         repo,
         stacks: setup.stacks_on(host),
         adopt: &setup.adopt,
+        refused: &BTreeMap::new(),
         after: &after,
         offline: session.is_offline(),
         goes_back: session.is_remote(),
@@ -68,11 +86,17 @@ pub async fn plan(setup: &Setup, host: &HostName) -> Result<Ready> {
         let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
         let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
         session.seen.merge(later);
+        lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
     }
+    let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
+    let mut images = Images::new();
+    for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
+        images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
+    }
     let resources = taking_part(setup, host, desired.resources);
-    Ok(Ready { plan, resources, session })
+    Ok(Ready { plan, resources, images, problems: unknown.problems, session })
 }
 
 /// The resources that take part on a host, each with its stack.
@@ -110,14 +134,13 @@ fn brought_back(session: &Session) -> Result<()> {
     }
 }
 
-fn locked(host: &HostName, holder: &str) -> Error {
+pub(super) fn locked(host: &HostName, holder: &str) -> Error {
     let error = Error::new(Kind::Locked, format!("another run holds the lock of {host}: {holder}"));
     error.hint("wait for it to end, or give --lock-wait SECONDS")
 }
 
 /// What the host should be. Where templates ask for facts, the host is asked first.
-async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
-    let rendering = render(&setup.config, &session.host, None);
+async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> Result<Desired> {
     if !rendering.needs_facts() {
         return rendering.into_result().map(|(desired, _)| desired);
     }
@@ -129,15 +152,7 @@ async fn desired(setup: &Setup, session: &mut Session) -> Result<Desired> {
 
 /// Carries out the plan of one host and says how each resource ended.
 pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
-    let host = ready.plan.host.clone();
-    let mut report = HostReport {
-        host,
-        outcomes: BTreeMap::new(),
-        stacks: ready.resources.clone(),
-        failures: Vec::new(),
-        error: None,
-    };
-    report.stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
         report.error = Some(error);
@@ -145,10 +160,39 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         fill(&mut report, &ready.plan, without_part(&error));
         report.error = Some(error);
     }
+    fill_unchanged(&mut report, &ready);
+    report
+}
+
+/// The report of a host that was planned, and whose turn did not come.
+pub fn skip(ready: &Ready, error: Error) -> HostReport {
+    let mut report = blank(ready);
+    fill(&mut report, &ready.plan, Outcome::Skipped);
+    fill_unchanged(&mut report, ready);
+    report.error = Some(error);
+    report
+}
+
+/// The report of a host on which nothing was done yet: what is held back stays so.
+fn blank(ready: &Ready) -> HostReport {
+    let mut stacks = ready.resources.clone();
+    stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
+    let held = ready.plan.transactions.iter().filter(|transaction| transaction.held.is_some());
+    let held = held.flat_map(|transaction| &transaction.changes);
+    HostReport {
+        host: ready.plan.host.clone(),
+        outcomes: held.map(|change| (change.id.clone(), Outcome::Held)).collect(),
+        stacks,
+        failures: Vec::new(),
+        error: None,
+    }
+}
+
+/// What has no outcome yet is as it should be.
+fn fill_unchanged(report: &mut HostReport, ready: &Ready) {
     for id in ready.resources.keys() {
         report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
     }
-    report
 }
 
 /// Why nothing is done on a host until a person says so for this very plan.
@@ -169,6 +213,16 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
+    if ready.plan.carried_out().next().is_none() {
+        return Ok(());
+    }
+    let mut interrupted = setup.interrupted.clone();
+    tokio::select! {
+        () = pull(setup, &ready.session, &ready.images, &mut ready.plan, report) => {}
+        _ = interrupted.wait_for(|interrupted| *interrupted) => {
+            return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
+        }
+    }
     if ready.plan.carried_out().next().is_none() {
         return Ok(());
     }
@@ -211,7 +265,7 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
     if plan.carried_out().next().is_none() {
         fill(report, plan, Outcome::Blocked);
     }
-    for transaction in &plan.transactions {
+    for transaction in plan.transactions.iter().filter(|transaction| transaction.held.is_none()) {
         let Some((change, refusal)) = transaction.refusal() else { continue };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
         report.outcomes.extend(ids);
@@ -269,7 +323,11 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.
 fn without_part(error: &Error) -> Outcome {
-    if matches!(error.kind, Kind::Interrupted | Kind::Locked) { Outcome::Skipped } else { Outcome::Failed }
+    if matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Stopped) {
+        Outcome::Skipped
+    } else {
+        Outcome::Failed
+    }
 }
 
 fn note(setup: &Setup, host: &HostName, what: &str) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Kind};
 use crate::base::id::{HostName, ResourceId, StackName};
 
 /// How a resource ended.
@@ -114,6 +114,15 @@ impl HostReport {
         self.error.is_none()
             && wrong().any(|outcome| *outcome == Outcome::RolledBack)
             && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
+    }
+
+    /// Whether it counts against a rollout: something failed, went back, or could not be reached.
+    pub fn has_failed(&self) -> bool {
+        let counts =
+            |outcome: &Outcome| matches!(outcome, Outcome::Failed | Outcome::RolledBack | Outcome::Unreachable);
+        let aside =
+            |error: &Error| matches!(error.kind, Kind::Interrupted | Kind::Locked | Kind::Refused | Kind::Stopped);
+        self.outcomes.values().any(counts) || self.error.as_ref().is_some_and(|error| !aside(error))
     }
 
     /// Whether everything went well.

@@ -90,6 +90,16 @@ impl Session {
         matches!(self.target, Target::Ssh(_))
     }
 
+    /// The connection, for what goes over it besides our programs.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Whether one becomes root there with `sudo`.
+    pub fn is_sudo(&self) -> bool {
+        self.sudo
+    }
+
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
         let answer = self.hear(program, request).await?;

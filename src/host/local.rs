@@ -1,5 +1,7 @@
 //! This machine as a host: commands run by the local `sh`, under the same contract as over SSH.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,7 +25,18 @@ pub async fn run(exchange: Exchange, on_stdout: Option<OnStdout>) -> Result<Outp
     }
 }
 
-fn spawn(command: &str) -> Result<Child> {
+/// Starts one command, with a stream as its standard input and output. It ends when it sees the end of its input.
+pub fn open(command: &str) -> Result<UnixStream> {
+    let failed = |cause| Error::new(Kind::Host, "cannot start `sh`").because(cause);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    let input = OwnedFd::from(theirs.try_clone().map_err(failed)?);
+    let mut sh = shell(command);
+    sh.stdin(input).stdout(OwnedFd::from(theirs)).stderr(Stdio::null());
+    // Whoever drops the stream ends it; the runtime collects what is left.
+    sh.spawn().map(|_| ours).map_err(failed)
+}
+
+fn shell(command: &str) -> Command {
     let mut sh = Command::new("sh");
     sh.args(["-c", command]).env_clear().env("LANG", "C").process_group(0);
     for name in ["PATH", "HOME"] {
@@ -31,6 +44,11 @@ fn spawn(command: &str) -> Result<Child> {
             sh.env(name, value);
         }
     }
+    sh
+}
+
+fn spawn(command: &str) -> Result<Child> {
+    let mut sh = shell(command);
     sh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     sh.spawn().map_err(|cause| Error::new(Kind::Host, "cannot start `sh`").because(cause))
 }

@@ -2,6 +2,8 @@
 
 pub mod archive;
 pub mod discovery;
+pub mod hold;
+pub mod images;
 mod local;
 pub mod observation;
 pub mod program;

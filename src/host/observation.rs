@@ -7,6 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
+use crate::host::hold::Hold;
+use crate::host::images::ImagesSeen;
 use crate::resource::state::Owner;
 
 /// What is there, as far as it could be seen.
@@ -82,6 +84,7 @@ impl Observation {
         self.units.extend(later.units);
         self.packages.extend(later.packages);
         self.containers = later.containers.or(self.containers.take());
+        self.images = later.images.or(self.images.take());
         self.facts = later.facts.or(self.facts.take());
         self.verdicts = later.verdicts;
     }
@@ -165,6 +168,8 @@ pub struct Observation {
     pub packages: BTreeMap<String, String>,
     /// All containers of Compose projects, or why they cannot be seen.
     pub containers: Option<Result<Vec<ContainerSeen>, String>>,
+    /// The images that Docker has there, where they were asked for.
+    pub images: Option<ImagesSeen>,
     /// All ledgers, by `REPO/ledger/STACK`.
     pub ledgers: BTreeMap<String, String>,
     /// Who is changing the host right now.
@@ -173,6 +178,8 @@ pub struct Observation {
     pub unfinished: Vec<String>,
     /// Restarts and reloads that earlier runs still owe.
     pub owed: Vec<Owed>,
+    /// The stacks of this repository that are held back, by name. What has run out is not among them.
+    pub holds: BTreeMap<String, Hold>,
     /// Facts, where they were asked for.
     pub facts: Option<Facts>,
     /// What the validators said, where they were asked.
@@ -239,8 +246,20 @@ pub fn parse(output: &[u8]) -> Result<Observation> {
     Ok(reader.answer)
 }
 
-const SECTIONS: [&str; 11] =
-    ["basics", "paths", "contents", "ledgers", "left", "units", "packages", "containers", "facts", "preflight", "end"];
+const SECTIONS: [&str; 12] = [
+    "basics",
+    "paths",
+    "contents",
+    "ledgers",
+    "left",
+    "units",
+    "packages",
+    "containers",
+    "images",
+    "facts",
+    "preflight",
+    "end",
+];
 
 #[derive(Default)]
 struct AnswerReader {
@@ -265,6 +284,7 @@ impl AnswerReader {
             "units" => self.unit(line),
             "packages" => self.package(line),
             "containers" => self.container(line),
+            "images" => self.answer.images.get_or_insert_default().line(line),
             "facts" => fact(self.answer.facts.get_or_insert_default(), line),
             "preflight" => self.verdict(line),
             _ => {}
@@ -365,6 +385,10 @@ impl AnswerReader {
                 let mut next = || fields.next().unwrap_or_default();
                 let owed = Owed { unit: next(), verb: next(), invocation: next(), run: next(), why: next() };
                 self.answer.owed.push(owed);
+            }
+            Some(("hold", hold)) => {
+                let (stack, line) = hold.split_once('\t').unwrap_or((hold, ""));
+                self.answer.holds.insert(stack.into(), Hold::parse(line));
             }
             _ => {}
         }

@@ -12,6 +12,7 @@ const CHECKS: &str = include_str!("programs/checks.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
+const HOLD: &str = include_str!("programs/hold.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
@@ -34,6 +35,8 @@ pub enum Program {
     Confirm,
     /// Tells a run to begin no further transaction.
     Halt,
+    /// Holds a stack back, or releases it.
+    Hold,
     /// Says what was set up there by hand.
     Discover,
 }
@@ -47,6 +50,7 @@ impl Program {
             Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
+            Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

@@ -25,6 +25,13 @@ pub enum Target {
     Ssh(SshTarget),
 }
 
+impl Target {
+    /// Whether something runs there: below a root directory only files are written.
+    pub fn is_live(&self) -> bool {
+        !matches!(self, Target::Local { root: Some(_), .. })
+    }
+}
+
 /// A machine reached by SSH. What is `None` comes from `~/.ssh/config`, then from the defaults of OpenSSH.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {
@@ -136,6 +143,15 @@ impl Connection {
             Way::Local => UnixStream::connect(path)
                 .map_err(|cause| Error::new(Kind::Host, format!("cannot connect to {path}")).because(cause)),
             Way::Ssh(link) => link.open_socket(path, deadline).await,
+        }
+    }
+
+    /// A stream to standard input and output of a command on the host, a fixed text of this program's own. It ends when
+    /// the command does; what that says on standard error goes to the log. Fails as [`Connection::run`] does.
+    pub async fn open_command(&self, command: &str, deadline: Duration) -> Result<UnixStream> {
+        match &self.0 {
+            Way::Local => local::open(command),
+            Way::Ssh(link) => link.open_command(command, deadline).await,
         }
     }
 

@@ -16,16 +16,27 @@ use crate::load::reading::{Reading, shown, with_known};
 use crate::load::secrets::{self, Found};
 use crate::load::target::{Place, Settings};
 use crate::load::vars::{Filled, Vars};
-use crate::load::{Extent, Host, Limits};
+use crate::load::{Extent, Host, Limits, Rollout, rollout};
+use crate::resource::registry::Registry;
 
 /// What the files in `hosts/` say.
 #[derive(Default)]
 pub(super) struct Inventory {
     pub(super) repo: Option<RepoId>,
     pub(super) hosts: BTreeMap<HostName, Host>,
+    pub(super) rollout: Option<Rollout>,
     pub(super) secrets: Found,
+    pub(super) registries: Vec<Registry>,
     /// Whether all hosts are known: where a host has mistakes, a stack that names it is right to do so.
     pub(super) complete: bool,
+}
+
+/// What a `repo` node says.
+struct Repo {
+    id: Option<RepoId>,
+    given: Given,
+    rollout: Option<rollout::Draft>,
+    span: Span,
 }
 
 /// A host whose variables are not filled in yet.
@@ -38,7 +49,7 @@ struct Draft {
 /// Reads all files of `hosts/`.
 pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inventory {
     let mut inventory = Inventory { complete: true, ..Inventory::default() };
-    let mut repos: Vec<(Option<RepoId>, Given, Span)> = Vec::new();
+    let mut repos: Vec<Repo> = Vec::new();
     let mut drafts: BTreeMap<HostName, Draft> = BTreeMap::new();
     for path in reading.directly_in("hosts", ".kdl") {
         let document = reading.text(path).and_then(|source| {
@@ -57,20 +68,27 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
                 "repo" => repos.push(read_repo(reading, reader)),
                 "secret" => secrets::read(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
                 "secrets" => secrets::read_files(reading, reader, Utf8Path::new(""), &mut inventory.secrets),
+                "registry" => inventory.registries.extend(Registry::decode(reader, Utf8Path::new("hosts"))),
                 "host" => match read_host(reading, reader, &defaults) {
                     Some(draft) => inventory.complete &= add(reading, &mut drafts, draft),
                     None => inventory.complete = false,
                 },
                 name => {
                     let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
-                    let known = ["repo", "host", "defaults", "secret", "secrets"].into_iter();
+                    let known = ["repo", "host", "defaults", "secret", "secrets", "registry"].into_iter();
                     reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
                 }
             }
         }
     }
-    let (repo, given) = only_repo(reading, repos, inventory.complete);
-    inventory.repo = repo;
+    let (given, rollout) = match only_repo(reading, repos, inventory.complete) {
+        Some(repo) => {
+            inventory.repo = repo.id;
+            (repo.given, repo.rollout)
+        }
+        None => (Given::default(), None),
+    };
+    inventory.rollout = rollout.map(|rollout| rollout.finish(reading, &drafts.keys(), inventory.complete));
     for draft in drafts.values_mut() {
         let given = draft.given.over(&given);
         (draft.host.limits, draft.host.extent) = (given.limits(), given.extent());
@@ -97,33 +115,29 @@ fn read_defaults(reading: &Reading<'_>, nodes: Vec<Reader<'_>>) -> Settings {
     found.map(|(settings, _)| settings).unwrap_or_default()
 }
 
-fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> (Option<RepoId>, Given, Span) {
+fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> Repo {
     let span = reader.span();
     let id = reader.required("the id of the repository");
-    let given = Given::read(&mut reader);
+    let (given, rollout) = (Given::read(&mut reader), rollout::Draft::read(&mut reader));
     reader.finish();
-    (id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), given, span)
+    Repo { id: id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), given, rollout, span }
 }
 
-fn only_repo(
-    reading: &Reading<'_>,
-    repos: Vec<(Option<RepoId>, Given, Span)>,
-    complete: bool,
-) -> (Option<RepoId>, Given) {
+fn only_repo(reading: &Reading<'_>, repos: Vec<Repo>, complete: bool) -> Option<Repo> {
     let mut repos = repos.into_iter();
-    let Some((repo, given, first)) = repos.next() else {
+    let Some(first) = repos.next() else {
         // A file that could not be read may well say it.
         if complete {
             let problem = Problem::error("the repository has no id, under which it owns what it puts on hosts");
             reading.report(problem.hint("write `repo \"my-infra\"` into `hosts/repo.kdl`, and never change it"));
         }
-        return (None, Given::default());
+        return None;
     };
-    for (_, _, other) in repos {
-        let problem = Problem::error("the repository has two ids").at(&other, "the second one");
-        reading.report(problem.at(&first, "the first one").hint("keep the one under which things were applied"));
+    for other in repos {
+        let problem = Problem::error("the repository has two ids").at(&other.span, "the second one");
+        reading.report(problem.at(&first.span, "the first one").hint("keep the one under which things were applied"));
     }
-    (repo, given)
+    Some(first)
 }
 
 fn read_host(reading: &Reading<'_>, mut reader: Reader<'_>, defaults: &Settings) -> Option<Draft> {

@@ -7,6 +7,7 @@ mod hosts;
 mod limits;
 mod order;
 mod reading;
+mod rollout;
 pub mod sealed;
 mod secrets;
 mod selection;
@@ -28,12 +29,14 @@ use crate::base::id::{HostName, RepoId, StackName};
 use crate::base::secret::SecretTree;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
+use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 use crate::sealed::World;
 use reading::Reading;
 
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
+pub use rollout::{Rollout, Size, pause};
 pub use sealed::Sealed;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
@@ -44,6 +47,8 @@ pub struct Config {
     pub repo: RepoId,
     /// Every host, by name.
     pub hosts: BTreeMap<HostName, Host>,
+    /// How a run goes over them; `None` for all at once.
+    pub rollout: Option<Rollout>,
     /// Every stack, by name.
     pub stacks: BTreeMap<StackName, Stack>,
     /// Templates, built-in and own.
@@ -107,6 +112,8 @@ pub struct Stack {
     pub secrets: BTreeMap<String, SecretTree>,
     /// Secrets among the values for single hosts, laid over `secrets`.
     pub host_secrets: BTreeMap<HostName, BTreeMap<String, SecretTree>>,
+    /// How registries are reached: those of the whole repository, then those of the stack.
+    pub registries: Vec<Registry>,
     /// What it consists of.
     pub resources: Vec<(Spec, Span)>,
     /// Stacks that must be applied before this one on the same host.
@@ -155,6 +162,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
         repo: inventory.repo?,
         described: minijinja::Value::from(minijinja::value::Serde(&described)),
         hosts: inventory.hosts,
+        rollout: inventory.rollout,
         stacks,
         templates: templates?,
         files: reading.files.clone(),

@@ -16,10 +16,11 @@ use crate::load::secrets::{self, Found};
 use crate::load::selectors::{Selectors, find, unknown_host};
 use crate::load::values::{self, Values};
 use crate::load::vars::{self, Vars};
+use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 
 /// The nodes of a stack that are not resources.
-const HEADER: [&str; 8] = ["on", "except", "vars", "values", "host", "secret", "secrets", "after"];
+const HEADER: [&str; 9] = ["on", "except", "vars", "values", "host", "secret", "secrets", "registry", "after"];
 
 /// Variables by host, and secrets by host.
 type Overrides = (BTreeMap<HostName, Vars>, BTreeMap<HostName, BTreeMap<String, SecretTree>>);
@@ -89,6 +90,7 @@ struct Draft<'r, 'a> {
     values: Values,
     overrides: Vec<(Text, Values)>,
     secrets: Found,
+    registries: Vec<Registry>,
     resources: Vec<(Spec, Span)>,
     after: Vec<(StackName, Text)>,
 }
@@ -108,6 +110,7 @@ fn read_stack(
         values: Values::default(),
         overrides: Vec::new(),
         secrets: Found::new(),
+        registries: inventory.registries.clone(),
         resources: Vec::new(),
         after: Vec::new(),
     };
@@ -129,6 +132,7 @@ fn read_stack(
         overrides,
         secrets,
         host_secrets,
+        registries: draft.registries,
         resources: draft.resources,
         after: draft.after,
         span,
@@ -156,6 +160,7 @@ impl Draft<'_, '_> {
             "host" => self.read_override(reader),
             "secret" => secrets::read(self.reading, reader, &self.folder, &mut self.secrets),
             "secrets" => secrets::read_files(self.reading, reader, &self.folder, &mut self.secrets),
+            "registry" => self.registries.extend(Registry::decode(reader, &self.folder)),
             "after" => self.read_after(reader),
             node if Spec::NODES.contains(&node) => {
                 let span = reader.span();

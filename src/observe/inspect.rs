@@ -134,6 +134,7 @@ impl Inspection {
                 self.candidate.units.insert(unit.clone());
             }
         }
+        self.questions.images |= resource.state.project.as_ref().is_some_and(|project| !project.pins.is_empty());
         self.candidate.projects.extend(resource.state.project.clone());
     }
 

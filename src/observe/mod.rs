@@ -65,6 +65,8 @@ pub struct Questions {
     pub packages: BTreeSet<String>,
     /// Whether to list the containers of Compose projects.
     pub docker: bool,
+    /// Whether to list Docker's images.
+    pub images: bool,
     /// Whether to gather facts for templates.
     pub facts: bool,
 }
@@ -114,7 +116,7 @@ impl Questions {
         for path in &self.contents {
             let _ = writeln!(request, "content {}", place.real(path));
         }
-        for (asked, word) in [(self.docker, "docker\n"), (self.facts, "facts\n")] {
+        for (asked, word) in [(self.docker, "docker\n"), (self.images, "images\n"), (self.facts, "facts\n")] {
             request.push_str(if asked { word } else { "" });
         }
         let mut batch = String::new();

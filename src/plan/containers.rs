@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::observation::ContainerSeen;
 use crate::plan::effect::Deed;
+use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
 
 /// A project that should run, and what is known of it.
@@ -14,6 +15,8 @@ pub(crate) struct Wanted<'a> {
     /// The hash Compose gives to each service as it should be, where it was asked.
     pub hashes: &'a BTreeMap<String, String>,
     pub files_change: bool,
+    /// The services from whose folders a file changes: their images are built anew.
+    pub rebuilt: BTreeSet<&'a str>,
 }
 
 /// What happens to the containers of a service.
@@ -44,16 +47,24 @@ impl<'a> Wanted<'a> {
         }
         let all =
             |fate: Fate| fates.iter().filter(|(_, is)| **is == fate).map(|(name, _)| (*name).to_string()).collect();
+        // A service that is new may have an image of old.
+        let built =
+            |name: &&&str| self.project.services.get(**name).is_some_and(|service| service.built_from.is_some());
+        let build = fates.iter().filter(|(name, fate)| **fate == Fate::Create || self.rebuilt.contains(*name));
+        let build = build.map(|(name, _)| name).filter(built).map(ToString::to_string).collect();
         Some(Deed::ComposeUp {
             project: self.project.name.clone(),
             directory: self.project.directory.clone(),
             files: self.project.files.clone(),
             profiles: self.project.profiles.clone(),
+            build,
             create: all(Fate::Create),
             recreate: all(Fate::Recreate),
             start: all(Fate::Start),
             unpause: all(Fate::Unpause),
             remove: remove.into_iter().cloned().collect(),
+            pulled: all_pinned(self.project),
+            before: Vec::new(),
         })
     }
 
@@ -80,7 +91,7 @@ impl<'a> Wanted<'a> {
         let paused = || own.iter().any(|seen| seen.state == "paused");
         let idle = || own.iter().any(|seen| !is_settled(seen));
         match () {
-            () if differs => Some(Fate::Recreate),
+            () if differs || self.rebuilt.contains(name) => Some(Fate::Recreate),
             () if paused() => Some(Fate::Unpause),
             () => idle().then_some(Fate::Start),
         }
@@ -156,6 +167,8 @@ mod tests {
             profiles: Vec::new(),
             services: services.map(|(name, service)| (name.to_string(), service)).into(),
             running: true,
+            pins: Vec::new(),
+            keep: 2,
         }
     }
 
@@ -211,7 +224,13 @@ mod tests {
                     image: String::new(),
                 });
             }
-            let wanted = Wanted { project: &project, recorded: Some(&recorded), hashes: &hashes, files_change: false };
+            let wanted = Wanted {
+                project: &project,
+                recorded: Some(&recorded),
+                hashes: &hashes,
+                files_change: false,
+                rebuilt: BTreeSet::new(),
+            };
             let deed = wanted.up(&there.iter().collect::<Vec<_>>());
             assert_eq!(deed.map_or("nothing".into(), |deed| deed.words()), done, "{differs}");
         }

@@ -44,6 +44,31 @@ impl Effect {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "deed", rename_all = "kebab-case")]
 pub enum Deed {
+    /// An image is pulled, by its digest: before anything else, while everything still runs.
+    Pull {
+        /// Its name without tag and digest.
+        image: String,
+        /// The tag that the digest was found under.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
+        /// The digest that runs so far, where it is known.
+        before: Option<String>,
+        /// The digest that is to run.
+        digest: String,
+        /// The platform, where it is not the host's own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        platform: Option<String>,
+        /// How many bytes travel.
+        bytes: Option<u64>,
+        /// Whether that is an estimate.
+        about: bool,
+    },
+    /// Images that were pulled for a project once, and that it need not go back to, are removed. One that somebody
+    /// uses stays.
+    Discard {
+        /// As `NAME@DIGEST`.
+        images: Vec<String>,
+    },
     /// Packages are installed.
     Install {
         /// Their names.
@@ -126,6 +151,8 @@ pub enum Deed {
         files: Vec<Utf8PathBuf>,
         /// Its active profiles.
         profiles: Vec<String>,
+        /// Services whose image is built first.
+        build: Vec<String>,
         /// Services that have no container yet.
         create: Vec<String>,
         /// Services whose container is replaced.
@@ -137,6 +164,12 @@ pub enum Deed {
         unpause: Vec<String>,
         /// Services no longer described, whose containers are removed.
         remove: Vec<String>,
+        /// Every image is there by then: Compose pulls nothing.
+        #[serde(skip)]
+        pulled: bool,
+        /// Its compose files on the host as they were, for the way back.
+        #[serde(skip)]
+        before: Vec<Utf8PathBuf>,
     },
     /// Containers are restarted, because a file they mount has been replaced.
     ContainerRestart {
@@ -172,6 +205,8 @@ pub enum Deed {
 /// When a deed is done, counted from the start of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// Before the host is handed anything: from this side, through its Docker Engine.
+    Pull,
     /// Before anything else: what files and units may need to exist.
     Prepare,
     /// Before files are switched.
@@ -184,6 +219,7 @@ impl Deed {
     /// When it is done.
     pub fn phase(&self) -> Phase {
         match self {
+            Deed::Pull { .. } | Deed::Discard { .. } => Phase::Pull,
             Deed::Install { .. } => Phase::Prepare,
             Deed::Stop { .. } | Deed::Disable { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => {
                 Phase::Before
@@ -229,6 +265,15 @@ impl Deed {
             units.iter().map(|unit| unit.strip_suffix(".service").unwrap_or(unit)).collect::<Vec<_>>().join(", ")
         };
         match self {
+            Deed::Pull { image, tag, digest, bytes, about, .. } => {
+                let tag = tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
+                format!("pull {image}{tag} {}{}", short(digest), weight(*bytes, *about))
+            }
+            Deed::Discard { images } => {
+                let images = images.iter().map(|image| image.split_once('@').unwrap_or((image, "")));
+                let images = images.map(|(name, digest)| format!("{name} {}", short(digest)));
+                format!("discard {}", images.collect::<Vec<_>>().join(", "))
+            }
             Deed::Install { packages } => format!("install {}", packages.join(", ")),
             Deed::Stop { units } => format!("stop {}", list(units)),
             Deed::Disable { units } => format!("disable {}", list(units)),
@@ -242,8 +287,9 @@ impl Deed {
             Deed::Reload { units } => format!("reload {}", list(units)),
             Deed::Bring { units } => format!("reload or start {}", list(units)),
             Deed::Signal { unit, signal } => format!("send {signal} to {unit}"),
-            Deed::ComposeUp { create, recreate, start, unpause, remove, .. } => {
+            Deed::ComposeUp { build, create, recreate, start, unpause, remove, .. } => {
                 let parts = [
+                    ("build", build),
                     ("create", create),
                     ("recreate", recreate),
                     ("start", start),
@@ -267,5 +313,25 @@ impl Deed {
                 format!("send {signal} to {service} of {project}")
             }
         }
+    }
+}
+
+/// The first digits of a digest, by which people tell it from others.
+pub fn short(digest: &str) -> String {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    format!("{}…", hex.get(..6).unwrap_or(hex))
+}
+
+fn weight(bytes: Option<u64>, about: bool) -> String {
+    let about = if about { "about " } else { "" };
+    bytes.map(|bytes| format!(", {about}{}", size(bytes))).unwrap_or_default()
+}
+
+/// `34.1 MB`.
+pub fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} B"),
     }
 }

@@ -6,13 +6,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{Observation, PathSeen, Seen, Thing};
+use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
 use crate::plan::containers::with_followers;
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
+use crate::plan::hold::{self, hold_back};
+use crate::plan::images::former;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
 use crate::plan::wishes::Wishes;
@@ -28,6 +30,8 @@ pub struct Policy<'a> {
     pub stacks: Option<&'a BTreeSet<StackName>>,
     /// Resources that may be taken over although they are not ours.
     pub adopt: &'a BTreeSet<ResourceId>,
+    /// Resources that must not be touched, and why, for reasons that no host knows of.
+    pub refused: &'a BTreeMap<ResourceId, Refusal>,
     /// Stacks that must go well before others.
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
@@ -132,7 +136,8 @@ impl<'a> Planner<'a> {
         if !self.policy.offline {
             wishes.of_resource(self, resource, claim, &paths);
         }
-        let refused = self.refusal(resource, claim).or_else(|| wishes.refused.take());
+        let refused = self.policy.refused.get(&resource.id).cloned();
+        let refused = refused.or_else(|| self.refusal(resource, claim)).or_else(|| wishes.refused.take());
         let adopts = claim.is_none() && self.policy.adopt.contains(&resource.id) && self.is_there(resource);
         if paths.is_empty() && wishes.is_empty() && refused.is_none() && !adopts {
             return None;
@@ -286,6 +291,7 @@ impl<'a> Planner<'a> {
             })
             .collect();
         sort_by_needs(&mut transactions);
+        hold_back(&mut transactions, self.seen);
         transactions
     }
 
@@ -320,6 +326,7 @@ impl<'a> Planner<'a> {
             effects,
             checks,
             ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
+            held: None,
             ledger_before,
             ledger_after,
             stack,
@@ -366,6 +373,9 @@ impl<'a> Planner<'a> {
                 Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none), salt);
             self.drop_shared_directories(resource, &mut claim);
             self.add_made_directories(resource, &mut claim);
+            if let (Some(wanted), Some(project)) = (&resource.state.project, &mut claim.project) {
+                project.images.extend(former(wanted, self.ownership.claim(&change.id, stack)).0);
+            }
             let mut both = claim.clone();
             if let Some(was) = self.ownership.claim(&change.id, stack) {
                 both.add(was);
@@ -408,6 +418,7 @@ impl<'a> Planner<'a> {
         if let Some(who) = &self.seen.busy {
             notes.push(format!("another run is at work there: {who}"));
         }
+        notes.extend(hold::notes(self.seen, |stack| self.policy.selects(stack)));
         if let Some(why) = &self.seen.verdicts.cannot {
             notes.push(format!("not checked beforehand by nginx, systemd and Compose: {why}"));
         }
@@ -439,6 +450,11 @@ fn sort_by_needs(transactions: &mut Vec<Transaction>) {
 
 // What wishes ask of the whole picture.
 impl Planner<'_> {
+    /// All containers of projects there.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &ContainerSeen> {
+        self.seen.containers.iter().flatten().flatten()
+    }
+
     /// Whether this run installs packages on the host, so that units and programs may exist by the time they are needed.
     pub(crate) fn installs_packages(&self) -> bool {
         let packages = self.desired.resources.iter().flat_map(|resource| &resource.state.packages);

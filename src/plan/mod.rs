@@ -7,7 +7,9 @@ pub mod compare;
 pub(crate) mod containers;
 pub mod effect;
 pub mod guard;
+mod hold;
 pub mod host;
+mod images;
 pub mod order;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -58,6 +60,8 @@ pub struct HostPlan {
 pub struct Transaction {
     /// The stack.
     pub stack: StackName,
+    /// Who holds it back, since when and why: then nothing of it is done.
+    pub held: Option<String>,
     /// Stacks whose transactions must go well before this one, of those that have one.
     pub needs: BTreeSet<StackName>,
     /// The changes, in the order in which they are made.
@@ -166,12 +170,18 @@ impl HostPlan {
         self.transactions.is_empty() && self.unfinished.is_empty()
     }
 
-    /// The transactions that are to be carried out: those of which nothing is refused, or none at all where everything
-    /// on the host happens together and something is.
+    /// Whether an apply does anything here.
+    pub fn has_work(&self) -> bool {
+        !self.unfinished.is_empty() || self.carried_out().next().is_some()
+    }
+
+    /// The transactions that are to be carried out: those that are not held back and of which nothing is refused, or none
+    /// at all where everything on the host happens together and something is refused.
     pub fn carried_out(&self) -> impl Iterator<Item = &Transaction> {
-        let refused = |transaction: &Transaction| transaction.refusal().is_some();
-        let none = self.extent == Extent::Host && self.transactions.iter().any(refused);
-        self.transactions.iter().filter(move |transaction| !none && !refused(transaction))
+        let refused = |transaction: &&Transaction| transaction.refusal().is_some();
+        let free = || self.transactions.iter().filter(|transaction| transaction.held.is_none());
+        let none = self.extent == Extent::Host && free().any(|transaction| refused(&transaction));
+        free().filter(move |transaction| !none && !refused(transaction))
     }
 
     /// The hazards that only an override lifts; `confirmed` says that the host goes back by itself if it is not reached
@@ -211,6 +221,7 @@ impl Plan {
             lines.push(format!("host {} {:?} {:?} {:?}", host.host, host.unfinished, host.extent, host.hazards));
             for transaction in &host.transactions {
                 lines.push(format!("stack {} {:?}", transaction.stack, transaction.ledger_seen));
+                lines.extend(transaction.held.as_ref().map(|_| "held".to_string()));
                 lines.extend(transaction.changes.iter().flat_map(|change| change_lines(change, &host.salt)));
                 lines.extend(transaction.effects.iter().map(|effect| format!("{:?}", effect.deed)));
                 lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));

@@ -86,6 +86,7 @@ fn plan_from(seen: &Observation, after: &Config, goes_back: bool) -> HostPlan {
         repo: &after.repo,
         stacks: None,
         adopt: &BTreeSet::new(),
+        refused: &BTreeMap::new(),
         after: &BTreeMap::new(),
         offline: false,
         goes_back,

@@ -8,7 +8,7 @@ use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
 use crate::plan::containers::Wanted;
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
 use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
@@ -245,9 +245,19 @@ impl Wishes {
             }
             return;
         }
+        self.images(planner, resource, claim, project, &there);
         let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
-        let wanted = Wanted { project, recorded, hashes: &hashes, files_change: !paths.is_empty() };
-        if let Some(deed) = wanted.up(&there) {
+        let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
+        let services = project.services.iter();
+        let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
+        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
+        let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
+        if let Some(mut deed) = wanted.up(&there) {
+            if let (Deed::ComposeUp { before, .. }, Some(was)) =
+                (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
+            {
+                before.clone_from(&was.files);
+            }
             self.other(deed, &resource.id);
         }
     }
@@ -358,7 +368,7 @@ impl Wishes {
         wish.verb = wish.verb.take().max(Some(verb));
     }
 
-    fn other(&mut self, deed: Deed, cause: &ResourceId) {
+    pub(super) fn other(&mut self, deed: Deed, cause: &ResourceId) {
         self.others.push(Effect::new(deed, vec![cause.clone()]));
     }
 
@@ -377,6 +387,8 @@ impl Wishes {
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
+        let (pulls, others) = self.others.into_iter().partition(|effect| effect.deed.phase() == Phase::Pull);
+        (effects, self.others) = ([pulls, effects].concat(), others);
         for (unit, wish) in self.units {
             let causes: Vec<ResourceId> = wish.causes.into_iter().collect();
             let shares: Vec<_> = causes.iter().map(|cause| (cause.clone(), unit.clone())).collect();
@@ -406,7 +418,7 @@ impl Wishes {
             placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
         }
         for effect in self.others {
-            let stage = if effect.deed.phase() == crate::plan::effect::Phase::Before { 0 } else { 3 };
+            let stage = if effect.deed.phase() < Phase::After { 0 } else { 3 };
             placed.push((stage, at(&effect.causes), effect));
         }
         placed.sort_by_key(|(stage, position, _)| (*stage, *position));

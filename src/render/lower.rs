@@ -104,6 +104,7 @@ fn lowering<'a>(
         scope,
         ports: &listening.ports,
         unread: &listening.unread,
+        registries: &stack.registries,
         needs_facts: Cell::new(false),
         problems,
     }

@@ -25,7 +25,7 @@ const INNER_PORTS: [(u16, &str); 15] = [
     (27017, "MongoDB"),
 ];
 /// Images of the same, by the last part of their name.
-const INNER_IMAGES: [(&str, &str); 18] = [
+const INNER_IMAGES: [(&str, &str); 20] = [
     ("postgres", "PostgreSQL"),
     ("postgresql", "PostgreSQL"),
     ("postgis", "PostgreSQL"),
@@ -36,6 +36,8 @@ const INNER_IMAGES: [(&str, &str); 18] = [
     ("redis", "Redis"),
     ("valkey", "Valkey"),
     ("keydb", "KeyDB"),
+    ("dragonfly", "Dragonfly"),
+    ("dicedb", "DiceDB"),
     ("mongo", "MongoDB"),
     ("mongodb", "MongoDB"),
     ("memcached", "Memcached"),

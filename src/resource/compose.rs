@@ -10,9 +10,12 @@ use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
-use crate::resource::compose_file::{self, ComposeFile, Context};
+use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
+use crate::resource::compose_proxy;
+use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
+use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
@@ -30,6 +33,7 @@ pub struct Compose {
     running: bool,
     access: Access,
     healths: Vec<Health>,
+    images: Images,
     origin: Span,
 }
 
@@ -67,6 +71,7 @@ impl Compose {
             running: reader.flag("running").unwrap_or(true),
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
+            images: Images::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
             files,
@@ -87,37 +92,51 @@ impl Compose {
             None => format!("/srv/{name}").into(),
         };
         let mut resource = Resource::empty(Kind::Compose, &name, on, &self.origin);
-        let env = self.env.lower(on);
+        let base = self.base(on)?;
+        let env = self.env.lower(on, &base, &self.origin);
         let files = self.files(on)?;
-        let variables = self.env.variables(on);
-        let read: Vec<(ComposeFile, Utf8PathBuf)> =
-            files.iter().map(|file| self.read(on, file, &variables)).collect::<Option<Vec<_>>>()?.concat();
+        let variables = self.env.variables(on, &base, &self.origin);
+        let whole = self.whole(on, &files, &base, &variables)?;
         for file in &files {
             resource.state.paths.insert(directory.join(&file.name), state(file.content.clone(), 0o644));
         }
-        if !self.env.is_empty() {
+        if !self.env.is_empty(on, &base) {
             resource.state.paths.insert(directory.join(".env"), state(env?, 0o640));
         }
-        let mut shipped = Shipped::new(on, self.base(on)?, &directory, &self.origin);
+        let mut shipped = Shipped::new(on, base, &directory, &self.origin);
         let shipped_all = shipped.own(&self.mounts).is_some();
-        for (file, base) in &read {
-            shipped.named_by(file, base);
-        }
+        shipped.named_by(&whole);
         let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
-        let profiles = profiles.filter(|_| shipped_all)?;
-        let single = |mount: &str, base: &Utf8Path| shipped.single(mount, base).into_iter().collect();
-        let services = active_services(&read, &profiles, &single);
-        let folders = active_services(&read, &profiles, &|mount, base| shipped.below(mount, base));
+        let mut profiles = profiles.filter(|_| shipped_all)?;
+        let asked = variables.get("COMPOSE_PROFILES").into_iter().flat_map(|names| names.split(','));
+        profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
+        let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
+        whole.check(&active, on);
+        compose_proxy::check(&whole, &active, &name, on, &self.origin);
+        let folders = active.iter().map(|service| {
+            let mounts = service.mounts.items.iter().flat_map(|mount| shipped.below(mount)).collect();
+            (service.name.clone(), ProjectService { mounts, ..ProjectService::default() })
+        });
+        let folders: BTreeMap<String, ProjectService> = folders.collect();
+        let mut builds = whole.builds(on, &self.origin, &shipped);
+        let services = active.iter().map(|service| {
+            let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
+            (service.name.clone(), ProjectService { mounts, built_from: builds.remove(&service.name), ties })
+        });
+        let services: BTreeMap<String, ProjectService> = services.collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &folders, &shipped)?;
-        resource.state.paths.extend(shipped.into_paths());
+        for (path, file) in shipped.into_paths() {
+            resource.state.paths.entry(path).or_insert(file);
+        }
         let owned_by = self.access.owner(on)?;
         for state in resource.state.paths.values_mut() {
             if let PathState::File { owner, .. } = state {
                 owner.clone_from(&owned_by);
             }
         }
-        resource.wiring.listens = read.iter().flat_map(|(file, _)| listens(file, &profiles)).collect();
+        resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
+        resource.images = self.images.lower(on, &images_used(&active))?;
         resource.state.project = Some(Project {
             name,
             files: files.iter().map(|file| directory.join(&file.name)).collect(),
@@ -125,6 +144,8 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            pins: Vec::new(),
+            keep: self.images.keep(on)?,
         });
         Some(resource)
     }
@@ -145,31 +166,25 @@ impl Compose {
                 on.report(problem.at(&self.files[at].named().span, "the second"));
                 return None;
             }
+            if image::is_taken(&file.name) {
+                let problem = Problem::error(format!("`{}` is a name that is kept for our own file", file.name));
+                on.report(problem.at(&self.files[at].named().span, "here").hint("call it something else"));
+                return None;
+            }
         }
         Some(files)
     }
 
-    /// What a file says, and what those it includes say, each with the folder its paths are relative to.
-    fn read(
+    fn whole(
         &self,
         on: &Lowering<'_>,
-        file: &Lowered,
+        files: &[Lowered],
+        base: &Utf8Path,
         variables: &BTreeMap<String, String>,
-    ) -> Option<Vec<(ComposeFile, Utf8PathBuf)>> {
-        let base = self.base(on)?;
-        let mut all = vec![(read_one(on, file, variables)?, base.clone())];
-        let mut waiting: Vec<Utf8PathBuf> = included(&all[0].0, &base);
-        let mut seen: Vec<Utf8PathBuf> = Vec::new();
-        while let Some(path) = waiting.pop() {
-            let Some(source) = on.source(&path, &self.origin).filter(|_| !seen.contains(&path)) else { continue };
-            let content = Content::plain(source.text.as_bytes());
-            let read = read_one(on, &Lowered { name: path.to_string(), content, source, instead: None }, variables)?;
-            let base = path.parent().unwrap_or(on.folder).to_path_buf();
-            waiting.extend(included(&read, &base));
-            seen.push(path);
-            all.push((read, base));
-        }
-        Some(all)
+    ) -> Option<Whole> {
+        let texts =
+            files.iter().map(|file| compose_whole::Text { source: file.source.clone(), instead: file.instead.clone() });
+        Whole::read(on, &texts.collect::<Vec<_>>(), base, variables, &self.origin)
     }
 
     /// What is said; with a time alone, that every published port answers within it.
@@ -191,13 +206,15 @@ impl Compose {
     /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
         let Some(name) = value::compose_name(on, &self.name) else { return Vec::new() };
-        let variables = self.env.variables(on);
-        let files = self.files(on).unwrap_or_default();
-        let read = files.iter().filter_map(|file| self.read(on, file, &variables)).flatten();
+        let whole = self.base(on).and_then(|base| {
+            let variables = self.env.variables(on, &base, &self.origin);
+            self.whole(on, &self.files(on)?, &base, &variables)
+        });
+        let services = whole.into_iter().flat_map(|whole| whole.services.into_values());
         let mut found: BTreeMap<String, (String, u16)> = BTreeMap::new();
-        for service in read.flat_map(|(file, _)| file.services) {
-            if let Some(port) = service.ports.first() {
-                found.entry(service.name).or_insert((value::reachable(port.address.as_deref()), port.published));
+        for service in services {
+            if let Some(port) = service.ports.items.first() {
+                found.insert(service.name, (value::reachable(port.address.as_deref()), port.published));
             }
         }
         let only = (found.len() == 1).then(|| found.values().next().cloned()).flatten();
@@ -234,63 +251,40 @@ impl File {
     }
 }
 
-fn read_one(on: &Lowering<'_>, file: &Lowered, variables: &BTreeMap<String, String>) -> Option<ComposeFile> {
-    match yaml::parse(&file.source, file.instead.as_ref()) {
-        Ok(root) => {
-            let context = Context { source: &file.source, instead: file.instead.as_ref(), variables };
-            Some(compose_file::read(&root, &context))
-        }
-        Err(problem) => {
-            on.report(*problem);
-            None
+/// The managed single files that a service mounts.
+fn singles(service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
+    let mut paths: Vec<Utf8PathBuf> = Vec::new();
+    for path in service.mounts.items.iter().filter_map(|mount| shipped.single(mount)) {
+        if !paths.contains(&path) {
+            paths.push(path);
         }
     }
+    paths
 }
 
-fn included(file: &ComposeFile, base: &Utf8Path) -> Vec<Utf8PathBuf> {
-    file.includes.iter().filter_map(|relative| join_within(base, relative)).collect()
+/// The image of each of these services.
+fn images_used(active: &[&Service]) -> Vec<Used> {
+    let used = active.iter().filter_map(|service| {
+        let span = service.image_span.clone()?;
+        let (image, platform, built) = (service.image.clone(), service.platform.clone(), service.build.is_some());
+        Some(Used { service: service.name.clone(), image, platform, built, span })
+    });
+    used.collect()
 }
 
-/// The services that run with these profiles, each with the managed files that `mounted` finds for its mounts. A service
-/// of several files is one service.
-fn active_services(
-    read: &[(ComposeFile, Utf8PathBuf)],
-    profiles: &[String],
-    mounted: &dyn Fn(&str, &Utf8Path) -> Vec<Utf8PathBuf>,
-) -> BTreeMap<String, ProjectService> {
-    let mut services: BTreeMap<String, ProjectService> = BTreeMap::new();
-    for (file, base) in read {
-        for service in file.services.iter().filter(|service| is_active(service, profiles)) {
-            let ProjectService { mounts, ties } = services.entry(service.name.clone()).or_default();
-            for path in service.mounts.iter().flat_map(|mount| mounted(mount, base)) {
-                if !mounts.contains(&path) {
-                    mounts.push(path);
-                }
-            }
-            ties.add(&service.ties);
-        }
-    }
-    services
-}
-
-fn is_active(service: &compose_file::Service, profiles: &[String]) -> bool {
+fn is_active(service: &Service, profiles: &[String]) -> bool {
     let chosen = service.profiles.is_empty() || service.profiles.iter().any(|profile| profiles.contains(profile));
-    chosen && !service.scaled_to_zero
+    chosen && service.scaled_to_zero != Some(true)
 }
 
-fn listens(file: &ComposeFile, profiles: &[String]) -> Vec<Listen> {
-    let active = file.services.iter().filter(|service| is_active(service, profiles));
-    active
-        .flat_map(|service| {
-            service.ports.iter().map(|port| Listen {
-                address: port.address.clone(),
-                port: port.published,
-                container_port: Some(port.target),
-                image: service.image.clone(),
-                span: port.span.clone(),
-            })
-        })
-        .collect()
+fn listens(service: &Service) -> impl Iterator<Item = Listen> {
+    service.ports.items.iter().map(|port| Listen {
+        address: port.address.clone(),
+        port: port.published,
+        container_port: Some(port.target),
+        image: service.image.clone(),
+        span: port.span.clone(),
+    })
 }
 
 /// A file of the project; only root reads it where a secret is in it.
@@ -303,9 +297,12 @@ pub(super) fn state(content: Content, mode: u32) -> PathState {
 pub fn beside(compose_file: &[u8]) -> Vec<Utf8PathBuf> {
     let source = Source::new("compose.yaml", String::from_utf8_lossy(compose_file));
     let Ok(root) = yaml::parse(&source, None) else { return Vec::new() };
-    let context = Context { source: &source, instead: None, variables: &BTreeMap::new() };
+    let context = Context { source: &source, base: Utf8Path::new(""), instead: None, variables: &BTreeMap::new() };
     let read = compose_file::read(&root, &context);
-    let written = read.services.iter().flat_map(|service| &service.mounts).chain(&read.reads).chain(&read.includes);
-    let plain = written.filter(|path| !path.starts_with(['/', '~']) && !path.contains('$'));
-    plain.filter_map(|path| join_within(Utf8Path::new(""), path)).filter(|path| !path.as_str().is_empty()).collect()
+    let named = read.services.iter().flat_map(|service| service.mounts.items.iter().chain(&service.reads));
+    let named = named.chain(read.includes.iter().flat_map(|include| include.files.iter().chain(&include.env_files)));
+    let extended = read.services.iter().filter_map(|service| service.extends.as_ref()?.0.as_deref());
+    let written =
+        named.map(|named| named.written.as_str()).chain(extended).filter(|path| !path.starts_with(['/', '~']));
+    written.filter_map(|path| join_within(Utf8Path::new(""), path)).filter(|path| !path.as_str().is_empty()).collect()
 }

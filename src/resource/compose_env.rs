@@ -1,8 +1,12 @@
 //! The environment of a Compose project: its `.env`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, Text};
+use crate::base::diagnostic::{Source, Span};
 use crate::resource::lowering::Lowering;
 use crate::resource::service;
 use crate::resource::state::Content;
@@ -15,6 +19,9 @@ pub struct Env {
     variables: Vec<(String, Text)>,
 }
 
+/// The file that Compose reads by itself from the project directory.
+const BESIDE: &str = ".env";
+
 impl Env {
     /// Reads `env` and `env-file`.
     pub fn decode(reader: &mut Reader<'_>) -> Self {
@@ -24,16 +31,15 @@ impl Env {
     }
 
     /// Whether there is nothing to say.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.variables.is_empty()
+    pub fn is_empty(&self, on: &Lowering<'_>, base: &Utf8Path) -> bool {
+        self.files.is_empty() && self.variables.is_empty() && !on.files.contains_key(&base.join(BESIDE))
     }
 
-    /// The text of `.env`: the files named, then the variables.
-    pub fn lower(&self, on: &Lowering<'_>) -> Option<Content> {
+    /// The text of `.env`: the one beside the Compose file, the files named, then the variables.
+    pub fn lower(&self, on: &Lowering<'_>, base: &Utf8Path, origin: &Span) -> Option<Content> {
         let mut text = format!("# {}\n", on.banner());
-        for name in &self.files {
-            let (path, _) = on.asset(name)?;
-            text += on.source(&path, &name.span)?.text.trim_end();
+        for source in self.sources(on, base, origin)? {
+            text += source.text.trim_end();
             text.push('\n');
         }
         let mut secret = false;
@@ -45,13 +51,22 @@ impl Env {
         Some(if secret { Content::secret(text.into_bytes()) } else { Content::plain(text.into_bytes()) })
     }
 
+    /// The files it is made of.
+    fn sources(&self, on: &Lowering<'_>, base: &Utf8Path, origin: &Span) -> Option<Vec<Arc<Source>>> {
+        let mut paths: Vec<Utf8PathBuf> =
+            self.files.iter().map(|name| on.asset(name).map(|(path, _)| path)).collect::<Option<_>>()?;
+        let beside = base.join(BESIDE);
+        if on.files.contains_key(&beside) && !paths.contains(&beside) {
+            paths.insert(0, beside);
+        }
+        paths.iter().map(|path| on.source(path, origin)).collect()
+    }
+
     /// What is known of the variables for interpolation: never a secret, and only what is plainly written.
-    pub fn variables(&self, on: &Lowering<'_>) -> BTreeMap<String, String> {
+    pub fn variables(&self, on: &Lowering<'_>, base: &Utf8Path, origin: &Span) -> BTreeMap<String, String> {
         let mut known = BTreeMap::new();
-        for name in &self.files {
-            let source = on.asset(name).and_then(|(path, _)| on.source(&path, &name.span));
-            let lines = source.iter().flat_map(|source| source.text.lines());
-            known.extend(lines.filter_map(plain_line));
+        for source in self.sources(on, base, origin).unwrap_or_default() {
+            known.extend(plain_lines(&source));
         }
         for (name, text) in &self.variables {
             if let Some(rendered) = on.rendered(text).filter(|rendered| !rendered.secret) {
@@ -62,10 +77,17 @@ impl Env {
     }
 }
 
+/// The variables of a file that are plainly written.
+pub fn plain_lines(source: &Source) -> BTreeMap<String, String> {
+    source.text.lines().filter_map(plain_line).collect()
+}
+
 /// `NAME=value` where the value needs no interpretation.
 fn plain_line(line: &str) -> Option<(String, String)> {
     let (name, value) = line.trim().strip_prefix("export ").unwrap_or(line.trim()).split_once('=')?;
     let value = value.trim();
+    let value =
+        if value.starts_with(['"', '\'']) { value } else { value.split(" #").next().unwrap_or(value).trim_end() };
     let inner = [('"', '"'), ('\'', '\'')]
         .into_iter()
         .find_map(|(open, close)| value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)))

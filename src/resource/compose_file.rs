@@ -2,30 +2,105 @@
 //!
 //! It is read only to learn from it. Whatever Compose accepts is accepted here: what is not understood is passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
+
 use crate::base::diagnostic::{Source, Span};
+use crate::resource::compose_link;
+use crate::resource::lowering::join_within;
 use crate::resource::state::Ties;
 use crate::resource::yaml::Node;
 
 /// A service of a Compose file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Service {
     /// Its name.
     pub name: String,
     /// Its image, where it is not only built.
     pub image: Option<String>,
+    /// Where its image is named.
+    pub image_span: Option<Span>,
+    /// The platform it asks for.
+    pub platform: Option<String>,
+    /// The folder it is built from.
+    pub build: Option<Named>,
+    /// The file in that folder that says how.
+    pub dockerfile: Option<String>,
     /// The ports it publishes.
-    pub ports: Vec<Port>,
-    /// What it mounts from the project directory or elsewhere on the host, as written.
-    pub mounts: Vec<String>,
+    pub ports: Listed<Port>,
+    /// What it mounts from the project directory or elsewhere on the host.
+    pub mounts: Listed<Named>,
+    /// Files that Compose reads for it: `env_file`, `label_file`.
+    pub reads: Vec<Named>,
     /// The profiles it belongs to; none means always.
     pub profiles: Vec<String>,
     /// Whether it is asked to run no container at all.
-    pub scaled_to_zero: bool,
+    pub scaled_to_zero: Option<bool>,
+    /// The service it begins with, and the file that one is in, if another.
+    pub extends: Option<(Option<String>, String)>,
+    /// The networks it is on.
+    pub networks: Networks,
+    /// Other names by which it is known, or knows others.
+    pub names: Vec<String>,
     /// The services it needs.
     pub ties: Ties,
+    /// What it needs that must be written down somewhere in the project.
+    pub uses: Vec<Use>,
+}
+
+/// Where the other containers can be reached from a service, and it from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Networks {
+    /// On these networks of the project.
+    Named(Vec<String>),
+    /// On the host's, another container's, or none.
+    Other,
+}
+
+/// A list of a service: in addition to what was said before, or instead of it (`!override`, `!reset`).
+#[derive(Debug, Clone)]
+pub struct Listed<T> {
+    /// What is in it.
+    pub items: Vec<T>,
+    /// Whether what was said before no longer counts.
+    pub instead: bool,
+}
+
+/// A path as it is written, and the folder of the repository it is relative to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// As written, with variables filled in.
+    pub written: String,
+    /// What it is relative to.
+    pub base: Utf8PathBuf,
+}
+
+/// Something that a service needs by name.
+#[derive(Debug, Clone)]
+pub struct Use {
+    /// What it is.
+    pub part: Part,
+    /// Its name.
+    pub name: String,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// What a project is made of. Each is written down under its own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `services`
+    Service,
+    /// `volumes`
+    Volume,
+    /// `networks`
+    Network,
+    /// `configs`
+    Config,
+    /// `secrets`
+    Secret,
 }
 
 /// A published port.
@@ -46,16 +121,31 @@ pub struct Port {
 pub struct ComposeFile {
     /// Its services, in order.
     pub services: Vec<Service>,
-    /// Files that it reads besides, as written: `env_file`, `extends`, `include`.
-    pub reads: Vec<String>,
-    /// Other Compose files it includes, as written.
-    pub includes: Vec<String>,
+    /// Other Compose files it includes.
+    pub includes: Vec<Include>,
+    /// What it writes down.
+    pub parts: Vec<(Part, String)>,
+    /// Networks that others have made.
+    pub external: Vec<String>,
+}
+
+/// One item of `include`: files that are read one over the other.
+#[derive(Debug, Clone)]
+pub struct Include {
+    /// The files.
+    pub files: Vec<Named>,
+    /// The folder that their own paths are relative to.
+    pub directory: Utf8PathBuf,
+    /// Where their variables come from, besides ours.
+    pub env_files: Vec<Named>,
 }
 
 /// Where a Compose file stands, and what `${NAME}` means in it.
 pub struct Context<'a> {
     /// Its text.
     pub source: &'a Arc<Source>,
+    /// The folder of the repository that its paths are relative to.
+    pub base: &'a Utf8Path,
     /// The place to show instead of places in the text, where the text is the result of a rendering.
     pub instead: Option<&'a Span>,
     /// Variables for interpolation.
@@ -65,105 +155,209 @@ pub struct Context<'a> {
 /// How many ports of a range are looked at.
 const MAX_RANGE: u16 = 1000;
 
+impl Named {
+    /// Where it is in the repository; `None` for what is elsewhere on the host.
+    pub fn path(&self) -> Option<Utf8PathBuf> {
+        join_within(&self.base, &self.written)
+    }
+}
+
+impl Default for Networks {
+    fn default() -> Self {
+        Networks::Named(vec!["default".into()])
+    }
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Listed { items: Vec::new(), instead: false }
+    }
+}
+
+impl<T> Listed<T> {
+    fn add(&mut self, later: Self) {
+        if later.instead {
+            self.items.clear();
+        }
+        self.items.extend(later.items);
+        self.instead |= later.instead;
+    }
+}
+
+impl Part {
+    /// The key under which it is written down.
+    pub fn key(self) -> &'static str {
+        match self {
+            Part::Service => "services",
+            Part::Volume => "volumes",
+            Part::Network => "networks",
+            Part::Config => "configs",
+            Part::Secret => "secrets",
+        }
+    }
+}
+
+impl Service {
+    /// Lays what a later file says over it.
+    pub fn add(&mut self, later: Service) {
+        self.image_span = later.image_span.or(self.image_span.take());
+        self.image = later.image.or(self.image.take());
+        self.platform = later.platform.or(self.platform.take());
+        self.build = later.build.or(self.build.take());
+        self.dockerfile = later.dockerfile.or(self.dockerfile.take());
+        self.ports.add(later.ports);
+        self.mounts.add(later.mounts);
+        self.reads.extend(later.reads);
+        self.profiles.extend(later.profiles);
+        self.scaled_to_zero = later.scaled_to_zero.or(self.scaled_to_zero);
+        if later.networks != Networks::default() {
+            self.networks = later.networks;
+        }
+        self.names.extend(later.names);
+        self.ties.add(&later.ties);
+        self.uses.extend(later.uses);
+    }
+
+    /// Where the file is that says how it is built.
+    pub fn recipe(&self) -> Option<Utf8PathBuf> {
+        join_within(&self.build.as_ref()?.path()?, self.dockerfile.as_deref().unwrap_or("Dockerfile"))
+    }
+}
+
+impl Context<'_> {
+    pub(super) fn span(&self, node: &Node) -> Span {
+        self.instead.cloned().unwrap_or_else(|| Span::new(self.source, node.offset, node.len))
+    }
+
+    fn fill(&self, text: &str) -> Option<String> {
+        interpolate(text, self.variables)
+    }
+
+    /// The text under a key, with variables filled in.
+    pub(super) fn text(&self, node: &Node, key: &str) -> Option<String> {
+        self.fill(node.get(key)?.text()?)
+    }
+
+    fn named(&self, written: &str) -> Option<Named> {
+        Some(Named { written: self.fill(written)?, base: self.base.to_path_buf() })
+    }
+
+    /// Whether a value takes the place of what was said before. The tag stands before it.
+    fn is_instead(&self, node: &Node) -> bool {
+        let (before, from) = self.source.text.split_at_checked(node.offset).unwrap_or_default();
+        ["!override", "!reset"].iter().any(|tag| before.trim_end().ends_with(tag) || from.starts_with(tag))
+    }
+
+    fn listed<T>(&self, service: &Node, key: &str, read: impl FnMut(&Node) -> Vec<T>) -> Listed<T> {
+        let Some(node) = service.get(key) else { return Listed::default() };
+        Listed { items: node.items().iter().flat_map(read).collect(), instead: self.is_instead(node) }
+    }
+}
+
 /// Learns from a Compose file.
 pub fn read(root: &Node, context: &Context<'_>) -> ComposeFile {
-    let mut file = ComposeFile::default();
     let files = named_files(root, context);
-    for (name, node) in root.get("services").map(Node::entries).unwrap_or_default() {
-        file.reads.extend(env_files(node).into_iter().filter_map(|text| interpolate(text, context.variables)));
-        file.reads
-            .extend(node.get("extends").and_then(|extends| extends.get("file")).and_then(Node::text).map(String::from));
-        file.services.push(service(name, node, &files, context));
+    let services = root.get("services").map(Node::entries).unwrap_or_default();
+    let includes = root.get("include").map(Node::items).unwrap_or_default();
+    let parts = [Part::Service, Part::Volume, Part::Network, Part::Config, Part::Secret];
+    let written = |part: Part| root.get(part.key()).map(Node::entries).unwrap_or_default();
+    let is_external = |node: &Node| node.get("external").is_some_and(|how| how.text() != Some("false"));
+    let external = written(Part::Network).iter().filter(|(_, node)| is_external(node));
+    ComposeFile {
+        external: external.map(|(name, _)| name.clone()).collect(),
+        services: services.iter().map(|(name, node)| service(name, node, &files, context)).collect(),
+        includes: includes.iter().filter_map(|item| include(item, context)).collect(),
+        parts: parts
+            .into_iter()
+            .flat_map(|part| written(part).iter().map(move |(name, _)| (part, name.clone())))
+            .collect(),
     }
-    for item in root.get("include").map(Node::items).unwrap_or_default() {
-        let paths = item.get("path").map_or_else(|| item.texts(), Node::texts);
-        file.includes.extend(paths.into_iter().map(String::from));
-    }
-    file.reads.extend(file.includes.iter().cloned());
-    file
 }
 
 fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &Context<'_>) -> Service {
-    let text = |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
     let list = |key: &str| node.get(key).map(Node::items).unwrap_or_default();
-    let mut mounts: Vec<String> = list("volumes").iter().filter_map(|mount| bind_mount(mount, context)).collect();
+    let mut mounts = context.listed(node, "volumes", |mount| bind_mount(mount, context).into_iter().collect());
     for used in list("configs").iter().chain(list("secrets")) {
         let name = used.text().or_else(|| used.get("source").and_then(Node::text));
-        mounts.extend(name.and_then(|name| files.get(name)).cloned());
+        mounts.items.extend(name.and_then(|name| files.get(name)).and_then(|file| context.named(file)));
     }
-    let ties = ties(node);
-    let replicas = node.get("deploy").and_then(|deploy| deploy.get("replicas")).and_then(Node::text);
+    let replicas = node.get("deploy").and_then(|deploy| context.text(deploy, "replicas"));
+    let extends = node.get("extends").and_then(|extends| match extends.text() {
+        Some(name) => Some((None, name.to_string())),
+        None => Some((context.text(extends, "file"), extends.get("service")?.text()?.to_string())),
+    });
     Service {
         name: name.to_string(),
-        image: text("image"),
-        ports: list("ports").iter().flat_map(|port| ports(port, context)).collect(),
+        image: context.text(node, "image"),
+        image_span: node.get("image").map(|image| match context.instead {
+            Some(span) => span.clone(),
+            None => Span::new(context.source, image.offset, image.len),
+        }),
+        platform: context.text(node, "platform"),
+        build: node
+            .get("build")
+            .and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
+            .and_then(|written| context.named(written)),
+        dockerfile: node.get("build").and_then(|build| context.text(build, "dockerfile")),
+        ports: context.listed(node, "ports", |port| ports(port, context)),
         mounts,
+        reads: env_files(node).into_iter().filter_map(|written| context.named(written)).collect(),
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
-        scaled_to_zero: replicas == Some("0") || text("scale").as_deref() == Some("0"),
-        ties,
+        scaled_to_zero: context.text(node, "scale").or(replicas).map(|count| count == "0"),
+        extends,
+        networks: compose_link::networks(node),
+        names: compose_link::names(node, context),
+        ties: compose_link::ties(node),
+        uses: compose_link::uses(node, context),
     }
 }
 
-fn ties(node: &Node) -> Ties {
-    let texts = |key: &str| node.get(key).map(Node::texts).unwrap_or_default();
-    let conditions = node.get("depends_on").map(Node::entries).unwrap_or_default();
-    let restart = |needed: &&(String, Node)| needed.1.get("restart").and_then(Node::text) == Some("true");
-    let modes = ["network_mode", "ipc", "pid"].into_iter().filter_map(|key| node.get(key)?.text());
-    let volumes = texts("volumes_from").into_iter().filter(|from| !from.starts_with("container:"));
-    let borrows = modes.filter_map(|mode| mode.strip_prefix("service:")).chain(volumes.map(before_colon));
-    let borrows: BTreeSet<String> = borrows.map(String::from).collect();
-    let named = texts("depends_on").into_iter().chain(texts("links").into_iter().map(before_colon)).map(String::from);
-    let needs = named.chain(conditions.iter().map(|(name, _)| name.clone())).chain(borrows.iter().cloned());
-    Ties {
-        needs: needs.collect(),
-        borrows,
-        follows: conditions.iter().filter(restart).map(|(name, _)| name.clone()).collect(),
-    }
-}
-
-fn before_colon(text: &str) -> &str {
-    text.split(':').next().unwrap_or(text)
+fn include(item: &Node, context: &Context<'_>) -> Option<Include> {
+    let paths = item.get("path").map_or_else(|| item.texts(), Node::texts);
+    let files: Vec<Named> = paths.into_iter().filter_map(|path| context.named(path)).collect();
+    let beside = files.first()?.path()?.parent().map(Utf8Path::to_path_buf);
+    let directory = match context.text(item, "project_directory") {
+        Some(written) => join_within(context.base, &written),
+        None => beside,
+    };
+    let env_files = item.get("env_file").map(Node::texts).unwrap_or_default();
+    let env_files = env_files.into_iter().filter_map(|path| context.named(path)).collect();
+    Some(Include { files, directory: directory?, env_files })
 }
 
 /// The files of the top-level `configs` and `secrets`, by name.
 fn named_files(root: &Node, context: &Context<'_>) -> BTreeMap<String, String> {
     let sections = ["configs", "secrets"].into_iter().filter_map(|key| root.get(key));
-    sections
-        .flat_map(Node::entries)
-        .filter_map(|(name, node)| {
-            let file = node.get("file")?.text()?;
-            Some((name.clone(), interpolate(file, context.variables)?))
+    let files = sections.flat_map(Node::entries);
+    files.filter_map(|(name, node)| Some((name.clone(), context.text(node, "file")?))).collect()
+}
+
+fn env_files(service: &Node) -> Vec<&str> {
+    let nodes = ["env_file", "label_file"].into_iter().filter_map(|key| service.get(key));
+    nodes
+        .flat_map(|node| {
+            let long = node.items().iter().filter_map(|item| item.get("path").and_then(Node::text));
+            node.texts().into_iter().chain(long)
         })
         .collect()
 }
 
-fn env_files(service: &Node) -> Vec<&str> {
-    let Some(node) = service.get("env_file") else { return Vec::new() };
-    let long = node.items().iter().filter_map(|item| item.get("path").and_then(Node::text));
-    node.texts().into_iter().chain(long).collect()
-}
-
 /// The path on the host of a bind mount; `None` for volumes.
-fn bind_mount(mount: &Node, context: &Context<'_>) -> Option<String> {
-    let source = if let Some(short) = mount.text() {
-        interpolate(short, context.variables)?.split_once(':')?.0.to_string()
+fn bind_mount(mount: &Node, context: &Context<'_>) -> Option<Named> {
+    let written = if let Some(short) = mount.text() {
+        context.fill(short)?.split_once(':')?.0.to_string()
     } else {
         let kind = mount.get("type").and_then(Node::text);
-        let source = mount.get("source").or_else(|| mount.get("src"))?.text()?;
-        interpolate(source, context.variables).filter(|_| kind == Some("bind"))?
+        context.text(mount, "source").filter(|_| kind == Some("bind"))?
     };
     // Anything else is the name of a volume.
-    (source.starts_with('.') || source.starts_with('/')).then_some(source)
+    (written.starts_with('.') || written.starts_with('/')).then(|| Named { written, base: context.base.to_path_buf() })
 }
 
 /// The ports that one item of `ports` publishes. A port that Docker chooses is none that anybody could rely on.
 fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
-    let span = || match context.instead {
-        Some(span) => span.clone(),
-        None => Span::new(context.source, node.offset, node.len),
-    };
     let parts = match node.text() {
-        Some(short) => interpolate(short, context.variables).and_then(|short| short_port(&short)),
+        Some(short) => context.fill(short).and_then(|short| short_port(&short)),
         None => long_port(node, context),
     };
     let Some((address, published, target)) = parts else { return Vec::new() };
@@ -176,13 +370,13 @@ fn ports(node: &Node, context: &Context<'_>) -> Vec<Port> {
     published
         .into_iter()
         .zip(target)
-        .map(|(published, target)| Port { address: address.clone(), published, target, span: span() })
+        .map(|(published, target)| Port { address: address.clone(), published, target, span: context.span(node) })
         .collect()
 }
 
 /// The long form, as a mapping.
 fn long_port(node: &Node, context: &Context<'_>) -> Option<(Option<String>, String, String)> {
-    let text = |key: &str| node.get(key).and_then(Node::text).and_then(|text| interpolate(text, context.variables));
+    let text = |key: &str| context.text(node, key);
     let tcp = text("protocol").is_none_or(|protocol| protocol == "tcp");
     Some((text("host_ip"), text("published").filter(|_| tcp)?, text("target")?))
 }

@@ -7,7 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span, did_you_mean};
 use crate::resource::compose::state;
-use crate::resource::compose_file::ComposeFile;
+use crate::resource::compose_file::Named;
+use crate::resource::compose_whole::Whole;
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, PathState, ProjectService};
 use crate::resource::{Action, Reaction, value};
@@ -60,8 +61,8 @@ impl<'a> Shipped<'a> {
     pub fn own(&mut self, mounts: &[Mount]) -> Option<()> {
         for mount in mounts {
             let mode = match &mount.mode {
-                Some(text) => value::mode(self.on, text)?,
-                None => 0o644,
+                Some(text) => Some(value::mode(self.on, text)?),
+                None => None,
             };
             let relative = self.on.text(&mount.name)?;
             let path = join_within(&self.base, &relative).filter(|path| path.starts_with(&self.base));
@@ -76,15 +77,18 @@ impl<'a> Shipped<'a> {
         Some(())
     }
 
-    /// Adds what a Compose file reads or mounts from its own folder, where the repository has it.
-    pub fn named_by(&mut self, file: &ComposeFile, base: &Utf8Path) {
-        let mounts = file.services.iter().flat_map(|service| &service.mounts);
-        for written in mounts.chain(&file.reads).filter(|path| !path.starts_with('/')) {
-            let Some(path) = join_within(base, written) else { continue };
-            if path.starts_with(&self.base) && path != self.base {
-                self.add(&path, 0o644);
+    /// Adds what the Compose files read, mount or build from their own folder, where the repository has it.
+    pub fn named_by(&mut self, whole: &Whole) {
+        let services = whole.services.values();
+        let named =
+            services.flat_map(|service| service.mounts.items.iter().chain(&service.reads).chain(&service.build));
+        for named in named.chain(&whole.reads) {
+            let Some(path) = named.path() else { continue };
+            if path.starts_with(&self.base) {
+                self.add(&path, None);
             } else if self.on.files.contains_key(&path) {
-                let problem = Problem::warning(format!("`{written}` is outside the project and not shipped with it"));
+                let problem =
+                    Problem::warning(format!("`{}` is outside the project and not shipped with it", named.written));
                 let hint = "move it beside the Compose file, or manage it with `file`";
                 self.on.report(problem.at(self.origin, "by this project").hint(hint));
             }
@@ -92,16 +96,19 @@ impl<'a> Shipped<'a> {
     }
 
     /// Adds a file, or all files of a folder; those there are already stay as they are. Returns how many it stands for.
-    fn add(&mut self, path: &Utf8Path, mode: u32) -> usize {
+    /// Git's modes are not known here: what begins like a script can be run, unless a mode is asked for.
+    fn add(&mut self, path: &Utf8Path, mode: Option<u32>) -> usize {
         let files: Vec<_> = if let Some(bytes) = self.on.files.get(path) {
             vec![(path, bytes)]
         } else {
             let all = self.on.files.range(path.join("")..).map(|(path, bytes)| (path.as_path(), bytes));
-            all.take_while(|(file, _)| file.starts_with(path)).take(MAX_FILES).collect()
+            let own = self.on.folder.join("stack.kdl");
+            let all = all.take_while(|(file, _)| file.starts_with(path)).filter(|(file, _)| *file != own);
+            all.take(MAX_FILES).collect()
         };
         for (file, bytes) in &files {
-            let target = file.strip_prefix(&self.base).map(|below| self.directory.join(below));
-            if let Ok(target) = target {
+            if let Some(target) = self.place(file) {
+                let mode = mode.unwrap_or(if bytes.starts_with(b"#!") { 0o755 } else { 0o644 });
                 let file = state(Content::plain((*bytes).clone()), mode);
                 self.paths.entry(target).or_insert(file);
             }
@@ -109,13 +116,28 @@ impl<'a> Shipped<'a> {
         files.len()
     }
 
+    /// Where something of the repository is on the host.
+    fn place(&self, path: &Utf8Path) -> Option<Utf8PathBuf> {
+        // The folder itself is the project directory: joining nothing would add a slash.
+        match path.strip_prefix(&self.base).ok()? {
+            below if below.as_str().is_empty() => Some(self.directory.to_path_buf()),
+            below => Some(self.directory.join(below)),
+        }
+    }
+
     /// Where a single mounted file is on the host, if it is one that is shipped.
-    pub fn single(&self, written: &str, base: &Utf8Path) -> Option<Utf8PathBuf> {
-        let path = match written.strip_prefix('/') {
-            Some(_) => Utf8PathBuf::from(written),
-            None => self.directory.join(join_within(base, written)?.strip_prefix(&self.base).ok()?),
+    pub fn single(&self, named: &Named) -> Option<Utf8PathBuf> {
+        let path = match named.path() {
+            Some(path) => self.place(&path)?,
+            None => Utf8PathBuf::from(&named.written),
         };
         self.paths.contains_key(&path).then_some(path)
+    }
+
+    /// The folder on the host that a service is built from, if it is shipped.
+    pub fn context(&self, named: &Named) -> Option<Utf8PathBuf> {
+        let folder = self.place(&named.path()?)?;
+        self.paths.keys().any(|path| path.starts_with(&folder)).then_some(folder)
     }
 
     /// The paths on the host of a file named in the stack, or of all files of a folder.
@@ -125,10 +147,8 @@ impl<'a> Shipped<'a> {
     }
 
     /// The files of a mounted folder, where they are shipped.
-    pub fn below(&self, written: &str, base: &Utf8Path) -> Vec<Utf8PathBuf> {
-        let inside = join_within(base, written).filter(|_| !written.starts_with('/'));
-        let folder = inside.and_then(|path| Some(self.directory.join(path.strip_prefix(&self.base).ok()?)));
-        let Some(folder) = folder else { return Vec::new() };
+    pub fn below(&self, named: &Named) -> Vec<Utf8PathBuf> {
+        let Some(folder) = named.path().and_then(|path| self.place(&path)) else { return Vec::new() };
         self.paths.keys().filter(|shipped| shipped.starts_with(&folder) && **shipped != folder).cloned().collect()
     }
 

@@ -10,6 +10,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
+use crate::resource::registry::Registry;
 use crate::resource::state::Content;
 
 /// Turns the specs of one stack into resources for one host. Problems are collected, not returned: a method that
@@ -32,6 +33,8 @@ pub struct Lowering<'a> {
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
     /// Kinds of which something could not be read in that pass: what listens as one of them is not known.
     pub unread: &'a BTreeSet<Kind>,
+    /// The registries that are described, those of the stack last.
+    pub registries: &'a [Registry],
     /// Set when a text asked for facts that are not known yet. What was lowered is then not to be used.
     pub needs_facts: Cell<bool>,
     /// Where problems go.

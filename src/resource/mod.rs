@@ -10,10 +10,14 @@ mod calendar;
 pub mod compose;
 mod compose_env;
 mod compose_file;
+mod compose_link;
 mod compose_mount;
+mod compose_proxy;
+mod compose_whole;
 pub mod directory;
 pub mod file;
 mod health;
+pub mod image;
 mod location;
 pub mod lowering;
 pub mod nginx;
@@ -23,6 +27,7 @@ mod pool;
 mod proxy;
 mod reaction;
 mod reference;
+pub mod registry;
 mod service;
 pub mod site;
 mod site_file;
@@ -34,7 +39,7 @@ pub mod tunnel;
 mod tunnel_file;
 pub mod unit;
 pub mod unit_file;
-mod value;
+pub(crate) mod value;
 mod yaml;
 
 #[cfg(test)]
@@ -70,6 +75,8 @@ pub struct Resource {
     pub origin: Span,
     /// How it should be.
     pub state: State,
+    /// The images it runs whose digests are to be found out, before anything is compared.
+    pub images: Vec<image::Image>,
     /// Resources of the same host that must be applied before this one.
     pub needs: Vec<ResourceId>,
     /// What must be done on the host when its paths change.
@@ -88,6 +95,7 @@ impl Resource {
             stack: on.stack.clone(),
             origin: origin.clone(),
             state: State::default(),
+            images: Vec::new(),
             needs: Vec::new(),
             reactions: Vec::new(),
             checks: Vec::new(),

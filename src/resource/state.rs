@@ -8,6 +8,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use crate::base::digest::Digest;
+use crate::provider::registry::Layer;
 
 /// How one resource is, or should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,6 +128,34 @@ pub struct Project {
     pub services: BTreeMap<String, ProjectService>,
     /// Whether it should run. When not, it is stopped, never removed.
     pub running: bool,
+    /// The images that are pinned to a digest.
+    pub pins: Vec<Pin>,
+    /// How many former digests of each image stay on the host, for going back.
+    pub keep: usize,
+}
+
+/// An image by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Its name without tag and digest.
+    pub name: String,
+    /// The tag that the digest was found under.
+    pub tag: Option<String>,
+    /// Its digest.
+    pub digest: String,
+    /// The platform, where it is not the host's own.
+    pub platform: Option<String>,
+    /// The services that run it.
+    pub services: Vec<String>,
+    /// Its layers, where the registry was asked for them.
+    pub layers: Option<Vec<Layer>>,
+}
+
+impl Pin {
+    /// The name by which an Engine knows exactly this image.
+    pub fn image(&self) -> String {
+        format!("{}@{}", self.name, self.digest)
+    }
 }
 
 /// A service of a Compose project.
@@ -134,6 +163,9 @@ pub struct Project {
 pub struct ProjectService {
     /// The managed single files it mounts.
     pub mounts: Vec<Utf8PathBuf>,
+    /// Where its image is built on the host, the folders it is made from: also those of built services whose image it
+    /// begins with.
+    pub built_from: Option<Vec<Utf8PathBuf>>,
     /// The other services it needs.
     pub ties: Ties,
 }

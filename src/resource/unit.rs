@@ -150,7 +150,7 @@ impl Unit {
         self.service.lower(on, &self.origin, &defaults)
     }
 
-    /// Enabled by default if it can be, running by default if it is ours; of a foreign unit only what is said.
+    /// Enabled by default if it can be and may run (what is to be stopped stays so after a boot), running by default if it is ours; of a foreign unit only what is said.
     fn state(&self, name: &str, directives: Option<&Directives>) -> UnitState {
         let Some(directives) = directives else {
             return UnitState { enabled: self.enabled, active: self.running };
@@ -160,7 +160,7 @@ impl Unit {
         let pattern = name.contains("@.");
         let oneshot = is_oneshot(directives);
         UnitState {
-            enabled: self.enabled.or((installable && !pattern).then_some(true)),
+            enabled: self.enabled.or((installable && !pattern).then_some(self.running != Some(false))),
             active: self.running.or((!pattern && !oneshot && !self.on_demand).then_some(true)),
         }
     }

@@ -66,7 +66,7 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
     repo.apply();
     repo.is_settled();
     repo.stack("one", "directory \"/srv/ID\"");
-    repo.apply();
+    repo.apply_all_the_same();
     assert_eq!(host.sh("ls -A /srv/odd"), "args\n");
     assert_eq!(host.sh("ls /pwned* 2>/dev/null; true"), "");
 }

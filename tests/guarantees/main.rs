@@ -30,3 +30,4 @@ mod revert;
 mod rollback;
 mod scale;
 mod secrets;
+mod waves;

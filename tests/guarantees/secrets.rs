@@ -196,7 +196,7 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     let anew: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
     assert_eq!(anew, [true, true, true, false], "the users of the secret, and nobody else");
     assert_eq!(
-        host.sh("docker exec $(docker ps -q --filter name=g11-app-one) printenv TOKEN"),
+        host.sh("docker exec $(docker ps -q --filter name=g11-app-one) sh -c 'printf \"%s\\n\" \"$TOKEN\"'"),
         format!("{}\n", names[3])
     );
     // By hand, readable for everyone.

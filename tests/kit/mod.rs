@@ -44,7 +44,7 @@ pub fn lab(args: &[&str]) {
 pub struct Host {
     pub name: String,
     pub address: String,
-    container: String,
+    pub container: String,
     _hold: File,
 }
 

@@ -35,6 +35,7 @@ impl Planner {
             adopt: BTreeSet::new(),
             override_plan: None,
             recover: None,
+            rollout: None,
             parallel: 32,
             lock_wait: 0,
             confirm: 0,

@@ -91,6 +91,10 @@ turn_to() {
 
 # Everything is as the plan saw it, or the transaction does not begin.
 still_as_planned() {
+  # Somebody may have held it since.
+  if [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; then
+    say "stale the hold of $1" && return 1
+  fi
   if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
   # shellcheck disable=SC2046
   if [ -s "$dir/paths" ]; then

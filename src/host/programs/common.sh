@@ -13,4 +13,10 @@ tab=$(printf '\t')
 IFS=$nl
 uid=''
 
+# Whether a hold whose file has this line still counts: until when comes first. What cannot be read counts.
+in_force() {
+  case ${1%%"$tab"*} in '' | *[!0-9]*) return 0 ;; esac
+  [ "${1%%"$tab"*}" -gt "$(date +%s)" ]
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }

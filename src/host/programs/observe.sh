@@ -10,6 +10,7 @@
 #   unit NAME     a systemd unit
 #   package NAME  a Debian package
 #   docker        all containers of Compose projects
+#   images        all images of Docker, and how much room it has
 #   facts         versions, addresses, memory
 #   content PATH  the bytes of a file
 #   paths BYTES   that many bytes of paths follow, one on a line
@@ -115,6 +116,18 @@ look_at_containers() {
     2>&1
 }
 
+# Each image's digests and layers; what machine the Engine is for, and the room it has left, in KiB.
+look_at_images() {
+  have docker || return 0
+  engine=$(docker info --format '{{.OSType}}/{{.Architecture}} {{.DockerRootDir}}' 2>/dev/null)
+  case $engine in ?*/?*\ /*) ;; *) return 0 ;; esac
+  printf '[images]\nplatform %s\n' "${engine%% *}"
+  df -Pk -- "${engine#* }" 2>/dev/null | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9]*% .*$/free \1/p'
+  ids=$(docker image ls --quiet --no-trunc 2>/dev/null)
+  # shellcheck disable=SC2086 # one argument for each line
+  [ -z "$ids" ] || docker image inspect --format "i {{json .RepoDigests}}$tab{{json .RootFS.Layers}}" -- $ids 2>/dev/null
+}
+
 # Where our records are: with the system's for root, with the user's own otherwise.
 find_state() {
   if [ -z "$state" ]; then
@@ -144,6 +157,11 @@ look_at_ledgers() {
   for file in "$state/$repo"/owed/*; do
     [ ! -f "$file" ] || { IFS= read -r line <"$file" && printf 'owed %s\n' "$line"; }
   done
+  for file in "$state/$repo"/hold/*; do
+    if [ -f "$file" ] && IFS= read -r line <"$file" && in_force "$line"; then
+      printf 'hold %s\t%s\n' "${file##*/}" "$line"
+    fi
+  done
   set -f
 }
 
@@ -167,7 +185,7 @@ look_at_facts() {
 }
 
 observe() {
-  state='' repo='' units='' packages='' contents='' docker='' facts=''
+  state='' repo='' units='' packages='' contents='' docker='' images='' facts=''
   basics
   printf '[paths]\n'
   while IFS= read -r line; do
@@ -179,6 +197,7 @@ observe() {
       'content '*) contents="$contents${line#content }$nl" ;;
       'paths '*) look_at_paths "$(dd bs="${line#paths }" count=1 iflag=fullblock 2>/dev/null)" ;;
       docker) docker=yes ;;
+      images) images=yes ;;
       facts) facts=yes ;;
       look) break ;;
     esac
@@ -191,5 +210,6 @@ observe() {
   if [ -n "$units" ] && have systemctl; then look_at_units "$units"; fi
   if [ -n "$packages" ]; then look_at_packages "$packages"; fi
   if [ -n "$docker" ]; then look_at_containers; fi
+  if [ -n "$images" ]; then look_at_images; fi
   if [ -n "$facts" ]; then look_at_facts; fi
 }

@@ -116,12 +116,15 @@ preflight_compose() {
 }
 
 # Asked about the files, Compose leaves out what `env_file` says; asked about its own answer, in which every reference is
-# resolved, it hashes just what `up` does (docker/compose#14001).
+# resolved, it hashes just what `up` does (docker/compose#14001). The services are named, as they are for `up`: so what
+# they may do without (`required: false`) and what is not asked for is left out of both.
 compose_hashes() {
   # shellcheck disable=SC2086
   set -- docker compose -p "$project" --project-directory "$directory" $profiles
   # shellcheck disable=SC2086
-  resolved=$(timeout 60 "$@" $files config) && printf '%s\n' "$resolved" | timeout 60 "$@" -f - config --hash '*'
+  services=$(timeout 60 "$@" $files config --services) || return
+  # shellcheck disable=SC2086
+  resolved=$(timeout 60 "$@" $files config $services) && printf '%s\n' "$resolved" | timeout 60 "$@" -f - config --hash '*'
 }
 
 fill_from_archive() { tar -x -p -f - -C "$1"; }

@@ -97,6 +97,11 @@ impl Link {
         self.open(Destination::Socket(path.to_string()), deadline).await
     }
 
+    /// A stream to a command on the host.
+    pub async fn open_command(&self, command: &str, deadline: Duration) -> Result<UnixStream> {
+        self.open(Destination::Command(command.to_string()), deadline).await
+    }
+
     /// A stream to a TCP port that the host reaches.
     pub async fn open_tcp(&self, host: &str, port: u16, clock: &Clock) -> Result<UnixStream> {
         self.open(Destination::Tcp(host.to_string(), port), clock.left()).await

@@ -1,4 +1,5 @@
-//! A stream over the session: to a further machine (`direct-tcpip`) or to a Unix socket on the host.
+//! A stream over the session: to a further machine (`direct-tcpip`), to a Unix socket on the host, or to a command
+//! that runs there.
 //!
 //! Our end is one side of a socket pair; this job carries bytes between the other side and the channel.
 
@@ -23,6 +24,8 @@ pub enum Destination {
     Tcp(String, u16),
     /// A Unix socket on the machine at the other end.
     Socket(String),
+    /// A command there, by its standard input and output.
+    Command(String),
 }
 
 impl std::fmt::Display for Destination {
@@ -30,6 +33,7 @@ impl std::fmt::Display for Destination {
         match self {
             Destination::Tcp(host, port) => write!(f, "{host} port {port}"),
             Destination::Socket(path) => f.write_str(path),
+            Destination::Command(command) => write!(f, "`{command}`"),
         }
     }
 }
@@ -134,8 +138,12 @@ impl Tunnel {
         if self.channel.is_none() {
             self.open(turn)?;
         }
+        if self.reply.is_some() && self.channel.is_some() {
+            self.start(turn)?;
+        }
         if self.stream.is_some() {
             self.carry_out(turn)?;
+            self.drop_errors(turn)?;
             self.carry_back(turn)?;
             self.finish(turn)?;
         }
@@ -151,12 +159,12 @@ impl Tunnel {
         let opened = match &self.to {
             Destination::Tcp(host, port) => turn.session.channel_direct_tcpip(host, *port, None),
             Destination::Socket(path) => turn.session.channel_direct_streamlocal(path, None),
+            Destination::Command(_) => turn.session.channel_session(),
         };
         match turn.settle(opened)? {
             Some(Ok(channel)) => {
                 turn.opening_taken = false;
                 self.channel = Some(channel);
-                self.hand_over();
             }
             Some(Err(cause)) => {
                 let kind = if matches!(self.to, Destination::Tcp(..)) { Kind::Unreachable } else { Kind::Host };
@@ -165,6 +173,33 @@ impl Tunnel {
                 self.fail(error.because(cause.to_string()));
             }
             None => {}
+        }
+        Ok(())
+    }
+
+    /// Starts the command, where the stream leads to one; then the stream is ready.
+    fn start(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
+        let (Some(channel), Destination::Command(command)) = (&mut self.channel, &self.to) else {
+            self.hand_over();
+            return Ok(());
+        };
+        match turn.settle(channel.exec(command))? {
+            Some(Ok(())) => self.hand_over(),
+            Some(Err(cause)) => {
+                let error = Error::new(Kind::Host, format!("{} starts no command", self.label));
+                self.fail(error.because(cause.to_string()));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What a command says on standard error is nobody's here, but undrained it stops standard output too.
+    fn drop_errors(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
+        let (Some(channel), Destination::Command(command)) = (&mut self.channel, &self.to) else { return Ok(()) };
+        let mut held = [0; 1024];
+        while let Some(count) = turn.settle_io(channel.stderr().read(&mut held))? {
+            tracing::debug!(target: "ssh", host = %self.label, %command, said = %String::from_utf8_lossy(&held[..count]));
         }
         Ok(())
     }

@@ -46,7 +46,8 @@ pub(crate) fn hazards(
     ownership: &Ownership,
     policy: &Policy<'_>,
 ) -> Vec<Hazard> {
-    let done: Vec<&Transaction> = transactions.iter().filter(|each| each.refusal().is_none()).collect();
+    let done: Vec<&Transaction> =
+        transactions.iter().filter(|each| each.refusal().is_none() && each.held.is_none()).collect();
     let mut hazards: Vec<Hazard> = too_many_removals(&done, desired, ownership, policy).into_iter().collect();
     hazards.extend(emptied_stacks(&done, desired, policy));
     hazards.extend(too_many_restarts(&done, policy));

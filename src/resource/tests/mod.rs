@@ -60,6 +60,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         scope: &scope,
         ports: &nothing,
         unread: &unread,
+        registries: &[],
         needs_facts: Cell::new(false),
         problems: &problems,
     };

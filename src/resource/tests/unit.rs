@@ -61,8 +61,10 @@ fn states_follow_the_file() {
     assert_eq!(state("unit \"app@\" file=\"app@.service\"", "app@.service"), nothing);
     let both = UnitState { enabled: Some(true), active: Some(true) };
     assert_eq!(state("unit \"app@1\" enabled=#true running=#true", "app@1.service"), both);
-    let stopped = UnitState { enabled: Some(true), active: Some(false) };
-    assert_eq!(state("unit \"app\" { exec \"/bin/app\"; running #false; }", "app.service"), stopped);
+    let stopped = |enabled| UnitState { enabled: Some(enabled), active: Some(false) };
+    assert_eq!(state("unit \"app\" { exec \"/bin/app\"; running #false; }", "app.service"), stopped(false));
+    let said = "unit \"app\" { exec \"/bin/app\"; running #false; enabled #true; }";
+    assert_eq!(state(said, "app.service"), stopped(true), "until the next boot");
     let drop_in = lower("unit \"nginx\" { drop-in \"limits\" content=\"[Service]\\nLimitNOFILE=1\\n\"; }");
     assert_eq!(drop_in.one().state.units["nginx.service"], nothing);
     assert!(

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The greeting API of the example systems: GET /greet?name=X, /count, /health.
 
-Environment: PORT (8080), BIND (0.0.0.0), DB (greetings.db), GREETING (Hello);
+Environment: PORT (8080), BIND (0.0.0.0), DB (greetings.db), GREETING (Hello), REDIS_URL (host:port, where the count is
+kept; without it there is no cache);
 to make it misbehave: HEALTH=fail answers /health with 503, START_DELAY=N listens only after N seconds.
 """
 
@@ -27,6 +28,24 @@ def query(sql, *args):
         db.close()
 
 
+def cache(*words):
+    """One command to the cache; nothing without one."""
+    if "REDIS_URL" not in os.environ:
+        return None
+    from redis_client import Redis
+
+    host, _, port = os.environ["REDIS_URL"].rpartition(":")
+    return Redis(host, port)(*words)
+
+
+def count():
+    found = cache("GET", "count")
+    if found is None:
+        found = str(query("SELECT count(*) FROM greetings")[0][0])
+        cache("SET", "count", found, "EX", "60")
+    return found
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -46,9 +65,10 @@ class Handler(BaseHTTPRequestHandler):
                 name = parse_qs(url.query).get("name", ["World"])[0]
                 text = f"{os.environ.get('GREETING', 'Hello')}, {name}!"
                 query("INSERT INTO greetings (name, at) VALUES (?, ?)", name, time.time())
+                cache("DEL", "count")
                 self.answer(200, text)
             elif url.path == "/count":
-                self.answer(200, str(query("SELECT count(*) FROM greetings")[0][0]))
+                self.answer(200, count())
             elif url.path == "/health":
                 failing = os.environ.get("HEALTH") == "fail"
                 self.answer(503 if failing else 200, "failing" if failing else "ok")
@@ -56,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(404, "not found")
         except sqlite3.Error as error:
             self.answer(500, f"database: {error}")
+        except OSError as error:
+            self.answer(500, f"cache: {error}")
 
     do_HEAD = do_GET
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for the Astro website of the example systems: an HTML page on /.
+"""Stands in for the Astro website of the example systems: an HTML page on /, and the same as /style.css.
 
 Environment: PORT (4321), BIND (0.0.0.0), TITLE (Hello from the site).
 """
@@ -20,7 +20,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        found = urlsplit(self.path).path in ("/", "/index.html", "/health")
+        found = urlsplit(self.path).path in ("/", "/index.html", "/health", "/style.css")
         body = (PAGE if found else "<!doctype html><h1>Not found</h1>\n").encode()
         self.send_response(200 if found else 404)
         self.send_header("Content-Type", "text/html; charset=utf-8")

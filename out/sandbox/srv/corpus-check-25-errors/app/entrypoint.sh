@@ -1,0 +1,4 @@
+#!/bin/sh
+trap 'exit 0' TERM INT
+sleep 2147483647 &
+wait

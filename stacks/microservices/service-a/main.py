@@ -1,0 +1,3 @@
+from service import serve
+
+serve({"/": lambda: "service a\n"})

@@ -1,0 +1,224 @@
+//! Waves over hosts, and stacks that are held, on sandbox hosts of this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+const DEAD: &str = "host \"dead\" address=\"127.0.0.1\" port=1 user=\"root\" { host-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYao/ghrjf2j4aETmYpJyep+1AiIlzaHKPdjlnY4AvX\" }\n";
+
+/// A repository with some sandbox hosts and one stack on all of them.
+struct Repo(tempfile::TempDir);
+
+impl Repo {
+    fn new(hosts: &[&str], rollout: &str) -> Repo {
+        let repo = Repo(tempfile::tempdir().unwrap());
+        let hosts = hosts.iter().map(|host| format!("host \"{host}\" transport=\"local\" root=\".hosts/{host}\"\n"));
+        repo.write("hosts/all.kdl", &format!("repo \"demo\" {{\n{rollout}\n}}\n{}", hosts.collect::<String>()));
+        repo.write("stacks/web/stack.kdl", "stack \"web\" {\n    on \"all\"\n    file \"/etc/x\" content=\"x\"\n}\n");
+        repo
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Has every apply to a host fail: no lock can be taken there.
+    fn spoil(&self, host: &str) {
+        fs::create_dir_all(self.path().join(format!(".hosts/{host}/var/lib/reconcile/demo/lock"))).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
+        command.current_dir(self.path()).args(arguments).stdin(Stdio::null()).env_remove("RECONCILE_REPO");
+        command.env("RECONCILE_STATE_DIR", self.path().join(".state")).env("HOME", self.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(&[arguments, &["--json"]].concat()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    }
+
+    /// `host outcome`, for the one file on each host.
+    fn outcomes(report: &Value) -> Vec<String> {
+        let hosts = report["hosts"].as_array().unwrap().iter();
+        hosts.map(|host| format!("{} {}", host["host"], host["outcomes"]["file:/etc/x"]).replace('"', "")).collect()
+    }
+
+    fn file(&self, host: &str) -> PathBuf {
+        self.path().join(format!(".hosts/{host}/etc/x"))
+    }
+
+    fn changed(&self, host: &str) -> SystemTime {
+        fs::metadata(self.file(host)).unwrap().modified().unwrap()
+    }
+}
+
+#[test]
+fn canaries_come_first_then_batches_with_a_pause_between() {
+    let repo = Repo::new(&["a", "b", "c", "d", "e"], r#"rollout { canary "d"; batch "50%"; pause "1s" }"#);
+    let plan = repo.json(&["plan"]);
+    assert_eq!(plan["waves"], serde_json::json!([["d"], ["a", "b"], ["c", "e"]]));
+    let (code, text) = repo.run(&["plan"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("wave 1: d\nwave 2: a, b\nwave 3: c, e\n1 s between them; no further"), "{text}");
+    assert!(repo.run(&["plan", "--markdown"]).1.contains("- wave 2: a, b\n"));
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b applied", "c applied", "d applied", "e applied"]);
+    let gap = |before: &str, after: &str| repo.changed(after).duration_since(repo.changed(before)).unwrap();
+    for (before, after) in [("d", "a"), ("d", "b"), ("a", "c"), ("b", "e")] {
+        assert!(gap(before, after) >= Duration::from_secs(1), "{before} before {after}: {:?}", gap(before, after));
+    }
+    assert_eq!(repo.json(&["plan"])["waves"], serde_json::json!([]), "what is as wanted is in no wave");
+}
+
+#[test]
+fn without_a_rollout_all_hosts_are_done_at_once_whatever_fails() {
+    let repo = Repo::new(&["a", "b", "c"], "");
+    repo.spoil("a");
+    assert_eq!(repo.json(&["plan"])["waves"], serde_json::json!([["a", "b", "c"]]));
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a failed", "b applied", "c applied"]);
+}
+
+#[test]
+fn g13_a_failure_stops_the_waves_that_have_not_begun() {
+    let repo = Repo::new(&["a", "b", "c"], r#"rollout { batch 1; on-failure "stop" }"#);
+    repo.spoil("b");
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b failed", "c skipped"]);
+    assert_eq!((&report["exit_code"], &report["hosts"][2]["error"]["kind"]), (&3.into(), &"stopped".into()));
+    let why = report["hosts"][2]["error"]["what"].as_str().unwrap();
+    assert!(why.contains("that is so of b"), "{why}");
+    assert!(!repo.file("c").exists());
+    // The next run begins with what is left, and a threshold of two lets it go on.
+    repo.write(
+        "hosts/all.kdl",
+        &fs::read_to_string(repo.path().join("hosts/all.kdl")).unwrap().replace(r#"on-failure "stop""#, "threshold 2"),
+    );
+    assert_eq!(Repo::outcomes(&repo.json(&["apply", "--yes"])), ["a unchanged", "b failed", "c applied"]);
+}
+
+#[test]
+fn g13_a_host_that_cannot_be_reached_counts_and_continue_goes_on() {
+    let repo = Repo::new(&["a", "b"], "rollout { batch 1; threshold 1 }");
+    repo.write("hosts/dead.kdl", DEAD);
+    let (_, text) = repo.run(&["plan"]);
+    assert!(text.contains("none of them begins: 1 host failed already"), "{text}");
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a skipped", "b skipped", "dead unreachable"]);
+    assert_eq!(report["exit_code"], 1, "nothing was done");
+    let kdl = fs::read_to_string(repo.path().join("hosts/all.kdl")).unwrap();
+    repo.write("hosts/all.kdl", &kdl.replace("threshold 1", r#"on-failure "continue""#));
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b applied", "dead unreachable"]);
+}
+
+#[test]
+fn the_command_line_has_the_last_word_and_no_wave_is_larger_than_allowed() {
+    let repo = Repo::new(&["a", "b", "c"], r#"rollout { canary "a"; batch 3; max-unavailable 1 }"#);
+    let (code, text) = repo.run(&["apply", "--canary", "c", "--batch", "2", "--pause", "0s"]);
+    assert_eq!(code, 1, "nobody to ask: {text}");
+    let (_, text) = repo.run(&["apply", "--yes", "--canary", "c", "--batch", "2"]);
+    assert!(text.contains("wave 1: c\nwave 2: a\nwave 3: b\n"), "{text}");
+    for wrong in [&["--canary", "x"], &["--batch", "0"], &["--batch", "101%"], &["--pause", "soon"]] {
+        let (code, text) = repo.run(&[&["apply", "--yes"][..], wrong].concat());
+        assert_eq!(code, 1, "{wrong:?}: {text}");
+    }
+}
+
+#[test]
+fn ctrl_c_between_waves_skips_the_rest() {
+    let repo = Repo::new(&["a", "b", "c"], r#"rollout { batch 1; pause "50s" }"#);
+    let begun = Instant::now();
+    let child = repo.command(&["apply", "--yes", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    while !repo.path().join(".hosts/a/etc/x").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(40), "the pause ends at once");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b skipped", "c skipped"]);
+    assert_eq!(report["hosts"][1]["error"]["kind"], "interrupted");
+}
+
+#[test]
+fn what_can_be_wrong_with_a_rollout() {
+    for (rollout, message) in [
+        (r#"rollout { canary "aa" }"#, "there is no host `aa`"),
+        ("rollout { batch 0 }", "`0` is no batch"),
+        (r#"rollout { max-unavailable "120%" }"#, "`120%` is no max-unavailable"),
+        (r#"rollout { pause "soon" }"#, "`soon` is no pause"),
+        (r#"rollout { on-failure "revert" }"#, "reconcile rollback RUN"),
+        (r#"rollout { on-failure "continue"; threshold 2 }"#, "has no threshold"),
+        ("rollout { batches 2 }", "did you mean `batch`"),
+    ] {
+        let repo = Repo::new(&["a"], rollout);
+        let (code, text) = repo.run(&["check"]);
+        assert!(code == 1 && text.contains(message) && text.contains("hosts/all.kdl:2:"), "{rollout}: {text}");
+    }
+}
+
+#[test]
+fn g14_a_held_stack_is_planned_and_not_done() {
+    let repo = Repo::new(&["a", "b"], "");
+    let (code, text) = repo.run(&["hold", "web", "--host", "a", "--until", "2h", "--why", "the audit"]);
+    assert!(code == 0 && text.contains("✓ a  web is held by ") && text.contains("UTC: the audit"), "{text}");
+    // Another control node knows it from the host.
+    fs::remove_dir_all(repo.path().join(".state")).ok();
+    let plan = repo.json(&["plan"]);
+    let held = plan["hosts"][0]["stacks"][0]["held"].as_str().unwrap();
+    assert!(held.starts_with("held by ") && held.ends_with(": the audit"), "{held}");
+    assert_eq!((&plan["hosts"][1]["stacks"][0]["held"], &plan["waves"]), (&Value::Null, &serde_json::json!([["b"]])));
+    for command in ["plan", "status"] {
+        let (_, text) = repo.run(&[command]);
+        assert!(text.contains("the stack web is held by"), "{command}: {text}");
+    }
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!((Repo::outcomes(&report), &report["exit_code"]), (vec!["a held".into(), "b applied".into()], &0.into()));
+    assert!(!repo.file("a").exists());
+    let (_, text) = repo.run(&["release", "web"]);
+    assert!(text.contains("✓ a  web is released\n✓ b  web is not held\n"), "{text}");
+    assert_eq!(Repo::outcomes(&repo.json(&["apply", "--yes"])), ["a applied", "b unchanged"]);
+    let (code, text) = repo.run(&["release", "wbe"]);
+    assert!(code == 1 && text.contains("did you mean `web`?"), "{text}");
+    let (code, text) = repo.run(&["hold", "web", "--until", "2020-01-01T00:00"]);
+    assert!(code == 1 && text.contains("over already"), "{text}");
+}
+
+#[test]
+fn a_hold_ends_by_itself_and_what_comes_after_it_waits() {
+    let repo = Repo::new(&["a"], "");
+    repo.write(
+        "stacks/later/stack.kdl",
+        "stack \"later\" { on \"all\"; after \"web\"; file \"/etc/y\" content=\"y\" }\n",
+    );
+    repo.write("stacks/other/stack.kdl", "stack \"other\" { on \"all\"; file \"/etc/z\" content=\"z\" }\n");
+    assert_eq!(repo.run(&["hold", "web", "--until", "5s"]).0, 0);
+    let expected = repo.json(&["plan"])["digest"].clone();
+    let report = repo.json(&["apply", "--yes"]);
+    let outcome = |report: &Value, name: &str| report["hosts"][0]["outcomes"][format!("file:/etc/{name}")].clone();
+    assert_eq!(["x", "y", "z"].map(|name| outcome(&report, name)), ["held", "held", "applied"]);
+    std::thread::sleep(Duration::from_secs(6));
+    assert_ne!(repo.json(&["plan"])["digest"], expected, "a hold is a part of the plan");
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(["x", "y", "z"].map(|name| outcome(&report, name)), ["applied", "applied", "unchanged"]);
+}
