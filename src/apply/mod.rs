@@ -133,6 +133,7 @@ fn add_transaction(
         ("paths", lines(&script.expected.paths)),
         ("stat", lines(&script.expected.stat)),
         ("sums", lines(&sums)),
+        ("links", lines(&script.expected.links)),
         ("durable", lines(&script.durable)),
         ("emptied", lines(&script.emptied)),
         ("phase", "staged\n".into()),

@@ -33,7 +33,7 @@ pub struct Script {
     pub unmake: Vec<String>,
     /// `T/undo`.
     pub undo: Vec<String>,
-    /// `T/paths`, `T/stat`, `T/sums`.
+    /// `T/paths`, `T/stat`, `T/sums`, `T/links`.
     pub expected: Expected,
     /// `T/durable`.
     pub durable: Vec<String>,
@@ -54,6 +54,8 @@ pub struct Expected {
     pub stat: Vec<String>,
     /// What `sha256sum` says of the files among them.
     pub sums: Vec<String>,
+    /// The symbolic links among them, each followed by its target.
+    pub links: Vec<String>,
 }
 
 /// Writes the script of one transaction, and its files into the archive.
@@ -105,8 +107,12 @@ impl Writer<'_> {
             script.expected.paths.push(real.to_string());
             if let Seen::Present(seen) = &change.before {
                 script.expected.stat.push(seen.stat_line(&real));
-                if let Thing::File(Some(digest)) = seen.thing {
-                    script.expected.sums.push(checksum(&digest, &real));
+                match &seen.thing {
+                    Thing::File(Some(digest)) => script.expected.sums.push(checksum(digest, &real)),
+                    Thing::Link(target) if !target.is_empty() => {
+                        script.expected.links.extend([real.to_string(), target.clone()])
+                    }
+                    _ => {}
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, Repo, alone, finish, lab, shared};
 
 /// Far longer than anything takes: on a machine with much else to do as well.
@@ -123,20 +124,43 @@ fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
 
 #[test]
 fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
-    let host = shared("lab-3");
+    let host = alone("lab-1");
     let repo = Repo::new("g08", &[&host]);
     // Its start leaves time to cut the link after the switch.
-    repo.stack("one", "file \"/srv/ID/x\" content=\"new\"\nunit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 8\" }");
+    let body = |word: &str, wait: u8| {
+        format!(
+            "file \"/srv/ID/{word}\" content=\"there or not\"
+            file \"/srv/ID/changed\" content=\"{word}\" mode=\"{}\" owner=\"www-data\"
+            unit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}
+            unit \"ID-{word}\" {{ exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep {wait}\" }}",
+            if word == "old" { "0640" } else { "0604" }
+        )
+    };
+    repo.stack("one", &body("old", 0));
+    repo.apply();
+    let look = || {
+        host.picture(
+            "/srv/g08 /etc/systemd/system/g08-* /etc/systemd/system/*.wants/g08-* /var/lib/reconcile/g08/ledger",
+            "g08-a g08-old g08-new",
+        )
+    };
+    let before = look();
+    repo.stack("one", &body("new", 8));
+    let changes = repo.plan().changes().count();
     let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "3"]);
-    host.until("[ -e /srv/g08/x ]");
-    lab(&["cut", "lab-3"]);
-    host.until("[ ! -e /srv/g08/x ] && [ ! -e /etc/systemd/system/g08-a.service ] && [ -z \"$(ls /var/lib/reconcile/g08/run)\" ]");
-    lab(&["mend", "lab-3"]);
-    assert_eq!(host.sh("systemctl show -P ActiveState g08-a; ls -d /srv/g08 2>&1 | grep -c cannot"), "inactive\n1\n");
+    host.until("[ -e /srv/g08/new ] && systemctl show -P SubState g08-new | grep -q start-pre");
+    lab(&["cut", "lab-1"]);
+    let now = host.sh("cat /srv/g08/changed; ls /srv/g08/old 2>&1 | grep -c cannot");
+    assert_eq!(now, "new1\n", "it was switched");
+    host.until("[ ! -e /srv/g08/new ] && [ -z \"$(ls /var/lib/reconcile/g08/run)\" ]");
+    lab(&["mend", "lab-1"]);
+    look().is_as(&before, "created, changed, removed, and what runs");
+    assert_eq!(environment(&host, "g08-a"), "A=old\n", "it runs with what the file says");
     let ran = finish(run, LONG);
     ran.is_truthful();
     assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
-    assert_eq!(repo.plan().changes().count(), 2, "the next plan has the change again");
+    assert_eq!(repo.plan().changes().count(), changes, "the next plan has all changes again");
+    repo.stack("one", &body("new", 0));
     repo.apply_with(&["--confirm", "10"]);
     repo.is_settled();
 }
@@ -155,6 +179,7 @@ fn g12_one_repository_writes_to_a_host_at_a_time() {
     assert_eq!(finish(run, LONG).code, 0);
 }
 
+/// `RECONCILE_RACES` says how many rounds there are.
 #[test]
 fn g12_two_runs_at_once_are_one_after_the_other() {
     let host = alone("lab-1");
@@ -162,7 +187,9 @@ fn g12_two_runs_at_once_are_one_after_the_other() {
     let other = repo.copy();
     let body =
         |word: &str| (0..8).map(|n| format!("file \"/srv/ID/{n}\" content=\"{word}\"\n")).collect::<Vec<_>>().concat();
-    for round in 0..20 {
+    let rounds =
+        std::env::var("RECONCILE_RACES").map_or(12, |rounds| rounds.parse().expect("RECONCILE_RACES is a number"));
+    for round in 0..rounds {
         repo.stack("one", &body(&format!("a{round}")));
         other.stack("one", &body(&format!("b{round}")));
         let wait = if round % 2 == 0 { "60" } else { "0" };
@@ -178,6 +205,26 @@ fn g12_two_runs_at_once_are_one_after_the_other() {
         let kinds = host.sh("cd /srv/g12; for file in *; do cat $file; echo; done | sort -u | wc -l");
         assert_eq!(kinds, "1\n", "round {round}: some of one and some of the other");
         assert_eq!(host.sh("ls -A /var/lib/reconcile/g12/run"), "");
+    }
+    // That they met is luck. So one stands still in the middle of its steps, and nothing moves until it goes on.
+    let stop = Stop::on(&host);
+    for wait in ["0", "60"] {
+        repo.stack("one", &body(&format!("first {wait}")));
+        other.stack("one", &body(&format!("second {wait}")));
+        stop.at(2, "do_step*", How::Hold);
+        let first = repo.begin(&["apply", "--yes", "--json", "--confirm", "0"]);
+        stop.reached();
+        let look = || host.files("/srv/g12 /var/lib/reconcile/g12/run /var/lib/reconcile/g12/ledger");
+        let before = look();
+        let second = other.begin(&["apply", "--yes", "--json", "--confirm", "0", "--lock-wait", wait]);
+        sleep(Duration::from_secs(3));
+        assert!(look() == before, "waiting {wait}: {:#?}", look());
+        stop.release();
+        let (first, second) = (finish(first, LONG), finish(second, LONG));
+        assert_eq!(first.code, 0, "waiting {wait}: {first:?}");
+        assert_eq!(second.code, i32::from(wait == "0"), "waiting {wait}: {second:?}");
+        let kinds = host.sh("cd /srv/g12; for file in *; do cat $file; echo; done | sort -u");
+        assert_eq!(kinds, if wait == "0" { "first 0\n" } else { "second 60\n" });
     }
     repair(&repo);
 }

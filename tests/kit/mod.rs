@@ -4,6 +4,7 @@
 //! an earlier run left is swept away first.
 #![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
+pub mod example;
 pub mod seesaw;
 pub mod stop;
 

@@ -12,6 +12,7 @@
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
+#   T/links       the symbolic links among them, each followed by its target
 #   T/emptied     directories to be removed in the end, where they are empty
 #   T/durable     staged files that must be on the disk before anything changes
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
@@ -99,6 +100,11 @@ still_as_planned() {
   if [ -s "$dir/paths" ]; then
     seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
     if [ "$seen" != "$(cat "$dir/stat")" ]; then say "stale a path of $1" && return 1; fi
+  fi
+  if [ -s "$dir/links" ]; then
+    while IFS= read -r path && IFS= read -r target; do
+      if [ "$(readlink -- "$path")" != "$target" ]; then say "stale $path" && return 1; fi
+    done <"$dir/links"
   fi
   if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
     for line in $(cat "$run_dir/output"); do
