@@ -110,7 +110,7 @@ impl Writer<'_> {
                 match &seen.thing {
                     Thing::File(Some(digest)) => script.expected.sums.push(checksum(digest, &real)),
                     Thing::Link(target) if !target.is_empty() => {
-                        script.expected.links.extend([real.to_string(), target.clone()])
+                        script.expected.links.extend([real.to_string(), target.clone()]);
                     }
                     _ => {}
                 }

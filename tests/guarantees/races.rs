@@ -127,7 +127,7 @@ fn g05_a_unit_that_is_restarted_by_hand_during_an_apply_ends_as_wanted() {
     let (count, _) = stop.release();
     let words = ["one", "two"];
     for number in 1..=count {
-        let (word, dies) = (words[number % 2 ^ 1], number % 3 == 0);
+        let (word, dies) = (words[(number % 2) ^ 1], number % 3 == 0);
         body(word);
         stop.at(number, "do_step*", How::Hold);
         let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "5"]);

@@ -1,7 +1,5 @@
 //! 11: secrets stay in their lane.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
@@ -95,7 +93,7 @@ impl Watched<'_> {
     fn on_the_host(&self, id: &str, when: &str) {
         let places = format!("/srv/{id}* /etc /var/lib/reconcile /var/log /var/tmp /tmp /run /root");
         let found = self.host.sh(&format!(
-            "grep -rlF --devices=skip --exclude='*.journal' --exclude-dir=rootfs -e {MARK} {places} 2>/dev/null | while IFS= read -r file; do
+            "printf '%s\\n' {MARK} | grep -rlF --devices=skip --exclude='*.journal' --exclude-dir=rootfs -f - {places} 2>/dev/null | while IFS= read -r file; do
                 dir=$(dirname \"$file\"); inner=no
                 while [ \"$dir\" != / ]; do [ \"$(stat -c %a \"$dir\")\" != 700 ] || inner=yes; dir=$(dirname \"$dir\"); done
                 echo \"$(stat -c %a \"$file\") $inner $file\"; done"
