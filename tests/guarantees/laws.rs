@@ -42,6 +42,8 @@ struct Example {
     /// Which of its hosts is in the lab, with its tags and variables.
     host: &'static str,
     more: &'static str,
+    /// Stacks whose containers need images of their own: `tests/systems.rs` has them and their laws.
+    elsewhere: &'static [&'static str],
     /// What its server has before anything is applied.
     before: &'static str,
 }
@@ -49,6 +51,9 @@ struct Example {
 fn laws(example: &Example) {
     let host = alone("lab-1");
     let repo = Repo::of(example.place, example.host, &host, example.more);
+    for stack in example.elsewhere {
+        repo.drop_stack(stack);
+    }
     let laws = Laws { host: &host, repo, name: example.host };
     laws.sweep();
     host.sh(&format!("{STAND_INS}\n{}", example.before));
@@ -145,6 +150,7 @@ fn g04_the_laws_hold_for_adoption() {
         place: "examples/adoption",
         host: "old",
         more: "",
+        elsewhere: &[],
         before: "mkdir -p /opt/shop; printf '#!/bin/sh\nexec sleep 9999\n' | program /usr/bin/node",
     });
 }
@@ -155,6 +161,7 @@ fn g04_the_laws_hold_for_compose_app() {
         place: "examples/compose-app",
         host: "app",
         more: "tags \"docker\"",
+        elsewhere: &[],
         before: "image nginx:1.27-alpine; image ghcr.io/acme/shop:2.3.1; image postgres:17-alpine",
     });
 }
@@ -166,6 +173,7 @@ fn g04_the_laws_hold_for_the_fleet() {
         place: "examples/fleet",
         host: "lb-fra",
         more: "tags \"balancer\" \"app\" \"fra\"\nvars ip=\"127.0.0.1\" region=\"fra\"",
+        elsewhere: &[],
         before: "rm -f /etc/motd; package chrony; package prometheus-node-exporter
             printf '#!/bin/sh\nexec python3 -m http.server --bind 127.0.0.1 8080 --directory /srv\n' | program /srv/app/main",
     });
@@ -177,6 +185,7 @@ fn g04_the_laws_hold_for_secrets() {
         place: "examples/secrets",
         host: "mail",
         more: "",
+        elsewhere: &[],
         before: "printf '#!/bin/sh\nexec sleep 9999\n' | program /usr/local/bin/mailer",
     });
 }
@@ -187,6 +196,7 @@ fn g04_the_laws_hold_for_static_site() {
         place: "examples/static-site",
         host: "web",
         more: "",
+        elsewhere: &[],
         before: "cd /etc; mkdir -p letsencrypt/live/example.org; cd letsencrypt/live/example.org
             [ -e privkey.pem ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=example.org -keyout privkey.pem -out fullchain.pem 2>&1",
     });
@@ -200,8 +210,14 @@ fn g04_the_laws_hold_for_this_repository() {
         printf '#!/bin/sh\nexec python3 -m http.server --bind 127.0.0.1 4321 --directory /srv\n' | program /usr/local/bin/bun
         printf '#!/bin/sh\nexec python3 -m http.server --bind 127.0.0.1 8080\n' | program /var/www/overengineered/api/main
         mkdir -p /var/www/overengineered/website; cd /var/www/overengineered/api; touch health; chown www-data:www-data .
-        for image in ghcr.io/acme/greetings-api:1.4.0 ghcr.io/acme/greetings-web:1.4.0 dicedb/dicedb:1.0 nginx:1.27-alpine; do image $image; done",
+        true",
         include_str!("../lab/apps/cloudflared"),
     );
-    laws(&Example { place: ".", host: "sandbox", more: "tags \"web\" \"docker\"", before: before.leak() });
+    laws(&Example {
+        place: ".",
+        host: "sandbox",
+        more: "tags \"web\" \"docker\"",
+        elsewhere: &["fibonacci", "microservices", "overengineered-compose"],
+        before: before.leak(),
+    });
 }
