@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::kit::{Repo, shared};
+use crate::kit::{Repo, alone, shared};
 
 /// Commits all files of a repository.
 fn commit(repo: &Repo) {
@@ -59,7 +59,7 @@ fn g07_a_rollback_brings_back_what_was_before_a_run() {
 
 #[test]
 fn g14_of_a_run_that_was_killed_no_end_is_told() {
-    let host = shared("lab-1");
+    let host = alone("lab-1");
     let repo = Repo::new("g14-killed", &[&host]);
     repo.stack("one", FIRST);
     commit(&repo);

@@ -99,7 +99,7 @@ impl Host {
     pub fn until(&self, script: &str) {
         let begun = Instant::now();
         // One process there that looks often is quicker than many that look once.
-        let script = format!("n=0; until {{ {script}\n}}; do n=$((n+1)); [ $n -lt 1500 ] || exit 1; sleep 0.02; done");
+        let script = format!("n=0; until {{ {script}\n}}; do n=$((n+1)); [ $n -lt 6000 ] || exit 1; sleep 0.02; done");
         let (ok, output) = self.try_sh(&script);
         assert!(ok, "{script}\nnever went well on {} in {:?}: {output}", self.name, begun.elapsed());
     }
