@@ -171,7 +171,7 @@ impl Host {
     pub fn picture(&self, places: &str, units: &str) -> Picture {
         // While systemd reads its files for another test, it says for a moment that it should.
         let outdated = format!("systemctl show -P NeedDaemonReload -- {units} | grep -q yes");
-        self.sh(&format!("for n in 1 2 3 4 5 6 7 8; do {outdated} || break; sleep 1; done"));
+        self.sh(&format!("n=0; while {outdated} && [ $n -lt 60 ]; do n=$((n+1)); sleep 1; done"));
         let show = "systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload,ExecStart,Environment --";
         let state = self.sh(&format!("{show} {units} | sed 's/start_time=.*//'"));
         let state = state.split("\n\n").map(|block| {
