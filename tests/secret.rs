@@ -227,8 +227,17 @@ fn an_edit_that_goes_wrong_leaves_everything_as_it_was() {
     }
 }
 
-/// What edits left behind.
+/// What edits left behind. Other tests edit beside this one, for a moment: what stays was left.
 fn left(place: &Place) -> Vec<PathBuf> {
+    let begun = Instant::now();
+    while !there(place).is_empty() && begun.elapsed() < Duration::from_secs(30) {
+        sleep(Duration::from_millis(50));
+    }
+    there(place)
+}
+
+/// What edits have on the disk now.
+fn there(place: &Place) -> Vec<PathBuf> {
     let home = fs::read_dir(place.path("home")).unwrap().chain(fs::read_dir("/dev/shm").unwrap());
     let paths = home.map(|entry| entry.unwrap().path());
     let ours = |path: &PathBuf| {

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 set -eu
-echo done
+echo ready

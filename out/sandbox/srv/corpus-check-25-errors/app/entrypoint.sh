@@ -1,4 +1,0 @@
-#!/bin/sh
-trap 'exit 0' TERM INT
-sleep 2147483647 &
-wait
