@@ -2,11 +2,11 @@
 # (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # apply.sh: makes a host what a plan says. The only program that writes.
 #
-# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. The archive brings the new
-# files, staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and
-# the run's own folder STATE/REPO/run/RUN with the instructions:
+# Standard input holds lines, then `tar`, then a tar archive to be unpacked at the top. Among the lines are the staging
+# directories: `stages` is on the disk before the first of them is made. The archive brings the new files,
+# staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and the
+# run's own folder STATE/REPO/run/RUN with the instructions:
 #
-#   stages        the staging directories, so that they can be removed
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
 #   T/needs       transactions that must have gone well before T
@@ -23,8 +23,8 @@
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
 #
-# A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes through these phases, recorded in T/phase so that the next run can revert what a dead one left:
-# staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
+# A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes
+# through these phases, recorded in T/phase so that the next run can revert what a dead one left: staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
 # Once everything is received the program no longer needs the link: it goes on to a whole end by itself.
 
 # A line for the control side, kept in a file too for when nobody listens any more. Never fails.
