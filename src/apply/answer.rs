@@ -91,7 +91,7 @@ impl Answer {
             "stale" => self.stale = Some(rest.into()),
             "failed" => self.course(Course::fail, rest),
             "|" => self.course(|course, rest| course.output.push(rest.into()), rest),
-            "reverting" => self.current = StackName::new(rest).ok(),
+            "reverting" | "parting" => self.current = StackName::new(rest).ok(),
             "outcome" => self.outcome(rest),
             "confirm" => self.wants_confirmation = true,
             "unconfirmed" => self.unconfirmed = true,

@@ -21,6 +21,11 @@ impl Command {
         Command::new(seconds, &["systemctl", verb, "--"], units)
     }
 
+    /// Stops or disables what is retired.
+    pub(super) fn to_units(verb: &str, units: &[String]) -> Self {
+        if verb == "stop" { Command::systemctl(120, verb, units) } else { Command::switch(verb, units) }
+    }
+
     /// Enables or disables. The daemon-reload that systemctl would add is an effect of its own, once for all.
     fn switch(verb: &str, units: &[String]) -> Self {
         Command::new(60, &["systemctl", "--no-reload", verb, "--"], units)
@@ -32,6 +37,8 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
         // By the time a script runs, images are there.
         Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
+        // A turn is the reload of nginx that comes with it; what is retired goes by steps of its own.
+        Deed::Turn { .. } | Deed::Retire { .. } => Vec::new(),
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],

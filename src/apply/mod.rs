@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod commands;
+mod handover;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,6 +141,8 @@ fn add_transaction(
         ("steps", lines(&script.steps)),
         ("unmake", lines(&script.unmake)),
         ("undo", lines(&script.undo)),
+        ("unturn", lines(&script.unturn)),
+        ("parting", lines(&script.parting)),
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),

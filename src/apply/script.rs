@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply::commands::{Command, commands, undo, unmake};
+use crate::apply::handover::Parts;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::id::ResourceId;
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::observe::Place;
 use crate::observe::inspect::Candidate;
-use crate::plan::effect::{Deed, Phase};
+use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 use crate::resource::state::{Owner, PathState};
 use crate::resource::{Check, Probe};
@@ -33,6 +35,10 @@ pub struct Script {
     pub unmake: Vec<String>,
     /// `T/undo`.
     pub undo: Vec<String>,
+    /// `T/unturn`.
+    pub unturn: Vec<String>,
+    /// `T/parting`.
+    pub parting: Vec<String>,
     /// `T/paths`, `T/stat`, `T/sums`, `T/links`.
     pub expected: Expected,
     /// `T/durable`.
@@ -84,16 +90,25 @@ impl Writer<'_> {
         let mut script = Script::default();
         let changes: Vec<&PathChange> = transaction.changes.iter().flat_map(|change| &change.paths).collect();
         self.expect(&mut script, &changes);
-        self.deeds(&mut script, transaction, Phase::Prepare)?;
-        let files = self.files(&changes);
-        if transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Prepare) {
-            self.judge_after_installing(&mut script, transaction, &files)?;
+        let of = |phase: Phase| transaction.effects.iter().filter(move |effect| effect.deed.phase() == phase);
+        self.deeds(&mut script, of(Phase::Prepare))?;
+        let parts = Parts::of(transaction, changes);
+        let (files, turned) = (self.files(&parts.first), self.files(&parts.turned));
+        if of(Phase::Prepare).next().is_some() {
+            self.judge_after_installing(&mut script, transaction, files.iter().chain(&turned))?;
         }
-        self.deeds(&mut script, transaction, Phase::Before)?;
+        self.deeds(&mut script, of(Phase::Before))?;
         owe(&mut script, transaction)?;
-        self.switch(&mut script, &changes, &files)?;
-        self.deeds(&mut script, transaction, Phase::After)?;
-        self.checks(&mut script, transaction)?;
+        self.switch(&mut script, &parts.first, &files)?;
+        self.deeds(&mut script, parts.before.iter().copied())?;
+        if !parts.turning.is_empty() {
+            self.turn(&mut script, transaction, &parts)?;
+            self.switch(&mut script, &parts.turned, &turned)?;
+            self.deeds(&mut script, parts.after.iter().copied())?;
+        }
+        undo_all(&mut script, transaction, &parts)?;
+        self.checks(&mut script, transaction, |id| !parts.turning.contains(id))?;
+        self.parting(&mut script, transaction)?;
         Ok(script)
     }
 
@@ -118,8 +133,8 @@ impl Writer<'_> {
         }
     }
 
-    fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
-        for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == phase) {
+    fn deeds<'e>(&mut self, script: &mut Script, effects: impl Iterator<Item = &'e Effect>) -> Result<()> {
+        for effect in effects {
             if let Deed::Start { units } | Deed::Restart { units } | Deed::Bring { units } = &effect.deed {
                 // What has failed, and what was started more often than systemd allows, must not be refused now.
                 let again = matches!(effect.deed, Deed::Restart { .. });
@@ -148,28 +163,10 @@ impl Writer<'_> {
                 script.unmake.insert(0, run_line(command)?);
             }
         }
-        if phase == Phase::After {
-            // Once the files are back: first links, then what systemd reads (which asks for it once links have changed),
-            // then what runs, in the order of the plan.
-            for effect in &transaction.effects {
-                let commands = undo(&effect.deed);
-                if !commands.is_empty() && !effect.deed.units().is_empty() {
-                    script.undo.push(listed(&["calm"], effect.deed.units())?);
-                }
-                for command in commands {
-                    script.undo.push(run_line(&command)?);
-                }
-            }
-            script.undo.sort_by_key(|line| match line {
-                line if line.contains("\t--no-reload\t") => 0,
-                line if line.contains("daemon-reload") => 1,
-                _ => 2,
-            });
-        }
         Ok(())
     }
 
-    fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
+    pub(super) fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
         let number = *self.next;
         *self.next += 1;
         script.words.insert(number, words);
@@ -264,7 +261,8 @@ impl Writer<'_> {
                 script.steps.push(listed(&["sync"], batch)?);
             }
         } else {
-            script.durable = staged.iter().map(|path| line(&[path.as_str()])).collect::<Result<_>>()?;
+            let durable = staged.iter().map(|path| line(&[path.as_str()]));
+            script.durable.extend(durable.collect::<Result<Vec<_>>>()?);
         }
         for group in groups {
             if !group.replaced.is_empty() {
@@ -290,7 +288,7 @@ impl Writer<'_> {
             change.after.is_none() && matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory)
         });
         let gone = gone.map(|change| line(&[self.place.real(&change.path).as_str()]));
-        script.emptied = gone.collect::<Result<_>>()?;
+        script.emptied.extend(gone.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 
@@ -337,7 +335,12 @@ impl Writer<'_> {
     }
 
     /// Validators that are only installed by this very transaction judge its files before they are switched.
-    fn judge_after_installing(&self, script: &mut Script, transaction: &Transaction, groups: &[Group]) -> Result<()> {
+    fn judge_after_installing<'g>(
+        &self,
+        script: &mut Script,
+        transaction: &Transaction,
+        groups: impl Iterator<Item = &'g Group>,
+    ) -> Result<()> {
         let mut candidate = Candidate::default();
         for change in transaction.changes.iter().flat_map(|change| &change.paths) {
             match &change.after {
@@ -354,7 +357,6 @@ impl Writer<'_> {
             return Ok(());
         }
         let staged: String = groups
-            .iter()
             .filter(|group| !group.staged.is_empty())
             .map(|group| format!("{}\t{}\n", group.staging, group.directory))
             .collect();
@@ -363,10 +365,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn checks(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
+    /// What must be so of the resources that are meant.
+    pub(super) fn checks(
+        &mut self,
+        script: &mut Script,
+        transaction: &Transaction,
+        meant: impl Fn(&ResourceId) -> bool,
+    ) -> Result<()> {
+        let checks: Vec<&(ResourceId, Check)> = transaction.checks.iter().filter(|(id, _)| meant(id)).collect();
         let mut active: Vec<String> = Vec::new();
         let mut longest = 0;
-        for (_, Check { probe, within }) in &transaction.checks {
+        for (_, Check { probe, within }) in &checks {
             let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
             if let Probe::Active(unit) = probe {
                 active.push(unit.clone());
@@ -381,7 +390,7 @@ impl Writer<'_> {
             let fields = [vec!["active".to_string()], active].concat();
             self.numbered(script, words, "check", &Command { seconds: longest, words: fields })?;
         }
-        for (id, Check { probe, within }) in &transaction.checks {
+        for (id, Check { probe, within }) in &checks {
             let (words, fields) = match probe {
                 Probe::Active(_) => continue,
                 Probe::Http { url, host } => {
@@ -430,6 +439,29 @@ impl Group {
     }
 }
 
+/// Once the files are back: first links, then what systemd reads (which asks for it once links have changed), then what
+/// runs, in the order of the plan. What nginx is told at a turn is told again with the way back from that.
+fn undo_all(script: &mut Script, transaction: &Transaction, parts: &Parts<'_>) -> Result<()> {
+    let told = |effect: &Effect| {
+        matches!(effect.deed, Deed::Reload { .. }) && parts.after.iter().any(|after| std::ptr::eq(*after, effect))
+    };
+    for effect in transaction.effects.iter().filter(|effect| !told(effect)) {
+        let commands = undo(&effect.deed);
+        if !commands.is_empty() && !effect.deed.units().is_empty() {
+            script.undo.push(listed(&["calm"], effect.deed.units())?);
+        }
+        for command in commands {
+            script.undo.push(run_line(&command)?);
+        }
+    }
+    script.undo.sort_by_key(|line| match line {
+        line if line.contains("\t--no-reload\t") => 0,
+        line if line.contains("daemon-reload") => 1,
+        _ => 2,
+    });
+    Ok(())
+}
+
 /// Notes which units will run with older files between the switch and their restart.
 fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
     for effect in &transaction.effects {
@@ -455,20 +487,20 @@ fn is_there(seen: &Observation, path: &Utf8Path) -> bool {
     matches!(seen.paths.get(path), Some(Seen::Present(_)))
 }
 
-fn run_line(command: &Command) -> Result<String> {
+pub(super) fn run_line(command: &Command) -> Result<String> {
     let seconds = command.seconds.to_string();
     let fields: Vec<&str> =
         ["run", "0", &seconds].into_iter().chain(command.words.iter().map(String::as_str)).collect();
     line(&fields)
 }
 
-fn listed(head: &[&str], names: &[String]) -> Result<String> {
+pub(super) fn listed(head: &[&str], names: &[String]) -> Result<String> {
     let fields: Vec<&str> = head.iter().copied().chain(names.iter().map(String::as_str)).collect();
     line(&fields)
 }
 
 /// One step: fields separated by tabs. The host splits at tabs and newlines, so a field can hold neither, nor be empty.
-fn line(fields: &[&str]) -> Result<String> {
+pub(super) fn line(fields: &[&str]) -> Result<String> {
     let odd = fields.iter().find(|field| field.is_empty() || field.contains(['\t', '\n', '\r', '\0']));
     match odd {
         Some(field) => {

@@ -298,9 +298,10 @@ impl Totals {
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 15] = [
+const NOUNS: [&str; 16] = [
     "restart",
     "recreate",
+    "turn",
     "stop",
     "removal",
     "reload",
@@ -326,6 +327,8 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Disable { units } => vec![("disable", units.len())],
         Deed::ComposeDown { services, .. } => vec![("removal", services.len())],
         Deed::ComposeStop { .. } => vec![("stop", 1)],
+        Deed::Turn { .. } => vec![("turn", 1)],
+        Deed::Retire { units, .. } => vec![("stop", units.len())],
         Deed::DaemonReload => vec![("daemon-reload", 1)],
         Deed::Enable { units } | Deed::Reenable { units } => vec![("enable", units.len())],
         Deed::Start { units } => vec![("start", units.len())],

@@ -18,6 +18,7 @@ use crate::host::program::Program;
 use crate::load::Extent;
 use crate::observe::Questions;
 use crate::observe::inspect::inspection;
+use crate::plan::colours::choose;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::{Rendering, render};
@@ -69,6 +70,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         .iter()
         .map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect()))
         .collect();
+    choose(&mut desired, &session.seen, repo, session.is_offline());
     let policy = Policy {
         repo,
         stacks: setup.stacks_on(host),

@@ -69,6 +69,9 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
             continue;
         }
         anything = true;
+        // What has another name now runs under the former one.
+        inspection.questions.units.extend(claim.into_iter().flat_map(|claim| claim.units.keys().cloned()));
+        inspection.questions.contents.extend(leaves_behind(resource, &stale));
         inspection.questions.paths.extend(stale.iter().flat_map(|(path, _)| with_parents(path)));
         inspection
             .candidate
@@ -82,6 +85,18 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
     }
     inspection.candidate.keep_what_can_be_judged(seen, policy.offline);
     anything.then_some(inspection)
+}
+
+/// The files of the place that a service leaves, by which people see what is new in the other one. None with secrets.
+fn leaves_behind(resource: &Resource, stale: &[(&Utf8PathBuf, &Written)]) -> Vec<Utf8PathBuf> {
+    let (Some(colours), Some(handover)) = (&resource.colours, &resource.handover) else { return Vec::new() };
+    let Some(face) = handover.from.map(|from| colours.face(from)) else { return Vec::new() };
+    let open = |written: &Written| matches!(written, Written::File { secret: false, .. });
+    let wanted = |path: &Utf8Path| match face.state.paths.get(path) {
+        Some(PathState::File { content, .. }) => !content.secret,
+        _ => false,
+    };
+    stale.iter().filter(|(path, written)| open(written) && wanted(path)).map(|(path, _)| (*path).clone()).collect()
 }
 
 /// A path, and the directories above it: they tell where its last version can wait.

@@ -76,7 +76,9 @@ impl Questions {
     pub fn about(desired: &Desired, offline: bool) -> Self {
         let mut questions = Questions::default();
         for resource in &desired.resources {
-            for path in resource.state.paths.keys() {
+            let faces = resource.colours.iter().flat_map(|colours| colours.faces());
+            let paths = faces.flat_map(|face| face.state.paths.keys()).chain(resource.state.paths.keys());
+            for path in paths {
                 // The directories above tell where new ones must be made.
                 questions.paths.extend(path.ancestors().filter(|above| *above != "/").map(Utf8Path::to_owned));
             }
@@ -84,6 +86,8 @@ impl Questions {
                 continue;
             }
             questions.units.extend(resource.state.units.keys().cloned());
+            let faces = resource.colours.iter().flat_map(|colours| colours.faces());
+            questions.units.extend(faces.flat_map(|face| face.state.units.keys().cloned()));
             questions.packages.extend(resource.state.packages.iter().cloned());
             questions.docker |= resource.state.project.is_some();
             for reaction in &resource.reactions {

@@ -5,6 +5,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use crate::base::id::ResourceId;
+use crate::resource::colours::Colour;
 
 /// Something that is done to a host, and which resources are the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,6 +102,31 @@ pub enum Deed {
     ComposeStop {
         /// The project.
         project: String,
+    },
+    /// From here on a service takes its requests in another place, where it has come up and is healthy. nginx is told by
+    /// its reload, which comes next.
+    Turn {
+        /// The service.
+        service: String,
+        /// The place it leaves.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<Colour>,
+        /// The place it goes to.
+        to: Colour,
+        /// Where that listens.
+        address: String,
+        /// How long requests that the former place has begun may take.
+        drain: u64,
+    },
+    /// What served until the turn is stopped for good, once nothing goes back any more and it has had time to end what
+    /// it had begun.
+    Retire {
+        /// Full unit names.
+        units: Vec<String>,
+        /// Their files, which go too.
+        files: Vec<Utf8PathBuf>,
+        /// How long it has, in seconds.
+        drain: u64,
     },
     /// systemd reads its unit files again.
     DaemonReload,
@@ -213,6 +239,8 @@ pub enum Phase {
     Before,
     /// After files are switched.
     After,
+    /// When the whole run has gone well, and nothing goes back any more.
+    Parting,
 }
 
 impl Deed {
@@ -224,6 +252,7 @@ impl Deed {
             Deed::Stop { .. } | Deed::Disable { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => {
                 Phase::Before
             }
+            Deed::Retire { .. } => Phase::Parting,
             _ => Phase::After,
         }
     }
@@ -238,6 +267,7 @@ impl Deed {
             | Deed::Start { units }
             | Deed::Restart { units }
             | Deed::Reload { units }
+            | Deed::Retire { units, .. }
             | Deed::Bring { units } => units,
             Deed::Signal { unit, .. } => std::slice::from_ref(unit),
             _ => &[],
@@ -279,6 +309,12 @@ impl Deed {
             Deed::Disable { units } => format!("disable {}", list(units)),
             Deed::ComposeDown { project, services, .. } => format!("remove {project}: {}", services.join(", ")),
             Deed::ComposeStop { project } => format!("stop {project}"),
+            Deed::Turn { service, from, to, address, .. } => {
+                let from = from.iter().map(|from| format!(" from {}", from.word())).collect::<String>();
+                format!("turn {service}{from} to {} at {address}", to.word())
+            }
+            Deed::Retire { units, drain: 0, .. } => format!("retire {}", list(units)),
+            Deed::Retire { units, drain, .. } => format!("drain {drain} s, then retire {}", list(units)),
             Deed::DaemonReload => "daemon-reload".into(),
             Deed::Enable { units } => format!("enable {}", list(units)),
             Deed::Reenable { units } => format!("reenable {}", list(units)),

@@ -171,6 +171,10 @@ impl<'a> Planner<'a> {
         let Some(claim) = claim else {
             return if adopts { (Action::Adopt, Cause::New) } else { (Action::Create, Cause::New) };
         };
+        if let Some(handover) = &resource.handover {
+            let cause = if handover.drift { Cause::Drift } else { Cause::Repository };
+            return (Action::Update, cause);
+        }
         let salt = &self.ownership.salt;
         let now = Claim::on(&resource.state, &BTreeMap::new(), salt);
         let written = |path: &Utf8Path| claim.paths.get(path);

@@ -3,6 +3,7 @@
 //! A plan lists every change with its cause and every effect it has on the host. Apply does exactly that and makes no
 //! choice of its own.
 
+pub mod colours;
 pub mod compare;
 pub(crate) mod containers;
 pub mod effect;
@@ -10,6 +11,7 @@ pub mod guard;
 mod hold;
 pub mod host;
 mod images;
+mod leave;
 pub mod order;
 #[cfg(test)]
 pub(crate) mod tests;

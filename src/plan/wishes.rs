@@ -15,6 +15,9 @@ use crate::resource::state::{PathState, Project, UnitState};
 use crate::resource::unit_file::{self, Impact};
 use crate::resource::{Action, Resource};
 
+/// The unit that is told last of all: once everything it sends requests to is there.
+const NGINX: &str = "nginx.service";
+
 /// Effects on their way to becoming a list.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
@@ -95,6 +98,7 @@ impl Wishes {
         if let Some(project) = &resource.state.project {
             self.project(planner, resource, claim, project, paths);
         }
+        self.leave(planner, resource, claim, paths);
         self.debts(planner, resource);
     }
 
@@ -205,6 +209,18 @@ impl Wishes {
             let verb = if owed.verb == "reload" { Verb::Reload } else { Verb::Restart };
             self.strengthen(&owed.unit, &resource.id, verb);
             self.wish(&owed.unit, &resource.id).why = Some(format!("owed since run {}", owed.run));
+        }
+    }
+
+    /// A unit that is ours, and no longer wanted: it goes before its file does.
+    pub(super) fn put_away(&mut self, planner: &Planner<'_>, unit: &str, id: &ResourceId) {
+        self.daemon_reload.insert(id.clone());
+        let Some(seen) = planner.seen.units.get(unit) else { return };
+        if is_active(seen) {
+            self.strengthen(unit, id, Verb::Stop);
+        }
+        if seen.file_state.starts_with("enabled") {
+            self.wish(unit, id).switch = Some(Switch::Disable);
         }
     }
 
@@ -330,14 +346,7 @@ impl Wishes {
                 }
                 continue;
             }
-            self.daemon_reload.insert(change.id.clone());
-            let Some(seen) = planner.seen.units.get(unit) else { continue };
-            if is_active(seen) {
-                self.strengthen(unit, &change.id, Verb::Stop);
-            }
-            if seen.file_state.starts_with("enabled") {
-                self.wish(unit, &change.id).switch = Some(Switch::Disable);
-            }
+            self.put_away(planner, unit, &change.id);
         }
         if let Some(project) = &claim.project {
             let services: BTreeSet<String> =
@@ -387,6 +396,7 @@ impl Wishes {
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
         let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
+        let turns = self.others.iter().any(|effect| matches!(effect.deed, Deed::Turn { .. }));
         let (pulls, others) = self.others.into_iter().partition(|effect| effect.deed.phase() == Phase::Pull);
         (effects, self.others) = ([pulls, effects].concat(), others);
         for (unit, wish) in self.units {
@@ -403,13 +413,14 @@ impl Wishes {
                 placed.push((stage, 0, effect(deed, None)));
             }
             let Some(verb) = wish.verb else { continue };
+            let late = if turns && units[0] == NGINX { 5 } else { 3 };
             let (stage, deed) = match verb {
                 Verb::Stop => (0, Deed::Stop { units }),
-                Verb::Start => (3, Deed::Start { units }),
-                Verb::Restart => (3, Deed::Restart { units }),
-                Verb::Reload => (3, Deed::Reload { units }),
-                Verb::Bring => (3, Deed::Bring { units }),
-                Verb::Signal(signal) => (3, Deed::Signal { unit: units[0].clone(), signal }),
+                Verb::Start => (late, Deed::Start { units }),
+                Verb::Restart => (late, Deed::Restart { units }),
+                Verb::Reload => (late, Deed::Reload { units }),
+                Verb::Bring => (late, Deed::Bring { units }),
+                Verb::Signal(signal) => (late, Deed::Signal { unit: units[0].clone(), signal }),
             };
             placed.push((stage, at(&causes), effect(deed, wish.why)));
         }
@@ -418,7 +429,12 @@ impl Wishes {
             placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
         }
         for effect in self.others {
-            let stage = if effect.deed.phase() < Phase::After { 0 } else { 3 };
+            let stage = match (&effect.deed, effect.deed.phase()) {
+                (Deed::Turn { .. }, _) => 4,
+                (_, Phase::Parting) => 6,
+                (_, Phase::After) => 3,
+                _ => 0,
+            };
             placed.push((stage, at(&effect.causes), effect));
         }
         placed.sort_by_key(|(stage, position, _)| (*stage, *position));

@@ -66,6 +66,8 @@ fn scopes<'c>(
 struct Listening {
     /// Where resources listen.
     ports: BTreeMap<ResourceId, (String, u16)>,
+    /// What nginx calls those with two places.
+    upstreams: BTreeMap<ResourceId, String>,
     /// Kinds of which something could not be read.
     unread: BTreeSet<Kind>,
 }
@@ -79,6 +81,7 @@ fn listening(config: &Config, host: &HostName, scopes: &[(&Stack, Scope)]) -> Li
         for (spec, _) in &stack.resources {
             let before = quiet.borrow().errors();
             found.ports.extend(spec.endpoints(&on));
+            found.upstreams.extend(spec.upstreams(&on));
             if quiet.borrow().errors() > before {
                 found.unread.insert(spec.kind());
             }
@@ -103,6 +106,7 @@ fn lowering<'a>(
         templates: &config.templates,
         scope,
         ports: &listening.ports,
+        upstreams: &listening.upstreams,
         unread: &listening.unread,
         registries: &stack.registries,
         needs_facts: Cell::new(false),

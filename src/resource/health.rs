@@ -56,6 +56,11 @@ impl Health {
         Some(Health { what: what?, within })
     }
 
+    /// Whether it says nothing but a time.
+    pub fn is_time_alone(&self) -> bool {
+        matches!(self.what, What::Within)
+    }
+
     /// How long it may take.
     pub fn within(&self, on: &Lowering<'_>) -> Option<Duration> {
         self.within.as_ref().map_or(Some(WITHIN), |text| value::duration(on, text))

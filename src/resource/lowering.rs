@@ -31,6 +31,8 @@ pub struct Lowering<'a> {
     /// Where resources of this host listen, from a first pass over [`Spec::endpoints`](super::spec::Spec::endpoints):
     /// what `to="unit:go-api"` stands for. Empty during that pass itself.
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    /// What nginx calls those that have two places (`rollout "blue-green"`), from the same pass.
+    pub upstreams: &'a BTreeMap<ResourceId, String>,
     /// Kinds of which something could not be read in that pass: what listens as one of them is not known.
     pub unread: &'a BTreeSet<Kind>,
     /// The registries that are described, those of the stack last.

@@ -7,6 +7,7 @@
 mod access;
 mod body;
 mod calendar;
+pub mod colours;
 pub mod compose;
 mod compose_env;
 mod compose_file;
@@ -52,6 +53,7 @@ use serde::Serialize;
 
 use crate::base::diagnostic::Span;
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
+use colours::{Colour, Colours};
 use lowering::Lowering;
 use state::State;
 
@@ -85,6 +87,21 @@ pub struct Resource {
     pub checks: Vec<Check>,
     /// Its place on the way of a request.
     pub wiring: Wiring,
+    /// Its two places, where new versions take turns. The rest says how it should be in one of them.
+    pub colours: Option<Box<Colours>>,
+    /// The turn that is to be taken, once it is known which place has taken the requests so far.
+    pub handover: Option<Handover>,
+}
+
+/// A service leaves one place for the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handover {
+    /// Where it has been; `None` where it has had no place yet.
+    pub from: Option<Colour>,
+    /// Where it will be.
+    pub to: Colour,
+    /// Whether somebody changed the host: then the repository says the same as before.
+    pub drift: bool,
 }
 
 impl Resource {
@@ -100,6 +117,8 @@ impl Resource {
             reactions: Vec::new(),
             checks: Vec::new(),
             wiring: Wiring::default(),
+            colours: None,
+            handover: None,
         }
     }
 }

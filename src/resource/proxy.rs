@@ -109,9 +109,14 @@ impl Proxy {
 
     fn hop(&self, on: &Lowering<'_>, site: &Site<'_>) -> Option<Hop> {
         let word = on.text(&self.to)?;
-        let Some(name) = word.strip_prefix("pool:") else { return reference::resolve(on, &self.to) };
+        let Some(name) = word.strip_prefix("pool:") else {
+            let mut hop = reference::resolve(on, &self.to)?;
+            hop.url = hop.upstream.as_ref().map_or(hop.url, |upstream| format!("http://{upstream}"));
+            return Some(hop);
+        };
         if let Some(pool) = site.pools.iter().find(|pool| pool.name == name) {
-            return Some(Hop { url: format!("http://{}", pool.upstream), to: pool.first.clone(), reference: None });
+            let url = format!("http://{}", pool.upstream);
+            return Some(Hop { url, to: pool.first.clone(), reference: None, upstream: None });
         }
         let problem = Problem::error(format!("this site has no pool called `{name}`")).at(&self.to.span, "named here");
         on.report(match did_you_mean(name, site.pools.iter().map(|pool| pool.name.as_str())) {

@@ -15,6 +15,8 @@ pub struct Hop {
     pub to: Option<(String, u16)>,
     /// The resource it was written as.
     pub reference: Option<ResourceId>,
+    /// What nginx calls it, where it has two places and only nginx knows which of them it is.
+    pub upstream: Option<String>,
 }
 
 /// Resolves a text of a stack. Reports what is wrong with it.
@@ -38,7 +40,9 @@ pub fn resolve(on: &Lowering<'_>, text: &Text) -> Option<Hop> {
         }
         return None;
     };
-    Some(Hop { url: format!("http://{host}:{port}"), to: Some((host, port)), reference: Some(resource_of(id)) })
+    let upstream = on.upstreams.get(&id).cloned();
+    let url = format!("http://{host}:{port}");
+    Some(Hop { url, to: Some((host, port)), reference: Some(resource_of(id)), upstream })
 }
 
 /// `compose:app/web` is a service of the resource `compose:app`.
@@ -78,5 +82,5 @@ fn url(word: &str) -> Option<Hop> {
     };
     let name = |c: char| c.is_ascii_alphanumeric() || "._-[]:".contains(c);
     let good = !to.0.is_empty() && to.0.chars().all(name);
-    good.then(|| Hop { url: word.to_string(), to: Some(to), reference: None })
+    good.then(|| Hop { url: word.to_string(), to: Some(to), reference: None, upstream: None })
 }

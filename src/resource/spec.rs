@@ -85,6 +85,14 @@ impl Spec {
         }
     }
 
+    /// What nginx calls those of them that have two places.
+    pub fn upstreams(&self, on: &Lowering<'_>) -> Vec<(ResourceId, String)> {
+        match self {
+            Spec::Unit(unit) => unit.upstreams(on),
+            _ => Vec::new(),
+        }
+    }
+
     /// Where the resources this makes can be reached from the host itself: what `to="unit:go-api"` stands for. To be
     /// called for all specs of a host before any of them is lowered.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {

@@ -147,7 +147,7 @@ impl Tunnel {
         let rules: Vec<(Value, Route)> = rules.into_iter().collect::<Option<_>>()?;
         let otherwise = match &self.otherwise {
             Some(text) => service(on, text)?,
-            None => Hop { url: "http_status:404".into(), to: None, reference: None },
+            None => Hop { url: "http_status:404".into(), to: None, reference: None, upstream: None },
         };
         shadowed(on, &rules)?;
         resource.wiring.routes = rules.iter().map(|(_, route)| route.clone()).collect();
@@ -240,7 +240,7 @@ fn shadowed(on: &Lowering<'_>, rules: &[(Value, Route)]) -> Option<()> {
 /// What cloudflared calls a service: a URL, a resource, or a status to answer with.
 fn service(on: &Lowering<'_>, text: &Text) -> Option<Hop> {
     let word = value::word(on, text)?;
-    let nowhere = |url: String| Some(Hop { url, to: None, reference: None });
+    let nowhere = |url: String| Some(Hop { url, to: None, reference: None, upstream: None });
     let status = word.strip_prefix("http_status:").unwrap_or(&word);
     if status.len() == 3 && status.chars().all(|c| c.is_ascii_digit()) {
         return nowhere(format!("http_status:{status}"));
@@ -250,8 +250,14 @@ fn service(on: &Lowering<'_>, text: &Text) -> Option<Hop> {
     }
     for scheme in ["tcp://", "ssh://", "rdp://", "smb://"] {
         if let Some((host, port)) = word.strip_prefix(scheme).and_then(value::parse_address) {
-            return Some(Hop { to: host.map(|host| (host, port)), url: word, reference: None });
+            return Some(Hop { to: host.map(|host| (host, port)), url: word, reference: None, upstream: None });
         }
     }
-    reference::resolve(on, text)
+    let hop = reference::resolve(on, text)?;
+    if hop.upstream.is_some() {
+        let problem = Problem::error(format!("only nginx knows in which of its two places `{word}` is"));
+        on.report(problem.at(&text.span, "here").hint("lead the tunnel to a site that sends requests there"));
+        return None;
+    }
+    Some(hop)
 }

@@ -6,6 +6,7 @@ use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::body::Body;
+use crate::resource::colours::{self, BlueGreen, Colour, Face};
 use crate::resource::health::{self, Health};
 use crate::resource::lowering::Lowering;
 use crate::resource::service::{Defaults, Service};
@@ -30,6 +31,7 @@ pub struct Unit {
     listens: Vec<Text>,
     healths: Vec<Health>,
     restart_on: Vec<Text>,
+    rollout: Option<BlueGreen>,
     origin: Span,
 }
 
@@ -58,6 +60,7 @@ impl Unit {
             listens: reader.values("listen"),
             healths: Health::decode_all(&mut reader),
             restart_on: reader.values("restart-on"),
+            rollout: BlueGreen::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
         };
@@ -81,6 +84,13 @@ impl Unit {
             reader.report(problem.hint("add `exec \"/path/to/program\"`; to change a foreign unit, use `drop-in`"));
             return false;
         }
+        if let Some(rollout) = &self.rollout
+            && let Some((what, hint)) = self.cannot_take_turns()
+        {
+            let problem = Problem::error(what).at(&rollout.span, "new versions take turns").hint(hint);
+            reader.report(problem);
+            return false;
+        }
         if self.on_demand && self.running.is_some() {
             let problem = Problem::error("`on-demand` leaves open whether it runs now, and `running` says it");
             reader.report(problem.at(&self.origin, "this unit").hint("give one of them"));
@@ -95,38 +105,92 @@ impl Unit {
         true
     }
 
+    /// Why its versions cannot take turns on two ports, and what to do about it.
+    fn cannot_take_turns(&self) -> Option<(&'static str, &'static str)> {
+        let checks = self.healths.iter().any(|health| !health.is_time_alone());
+        if !self.has_file() {
+            return Some(("a unit that is not described here has no two places", "describe it by `exec` or `template`"));
+        }
+        if self.on_demand || self.running == Some(false) || self.enabled == Some(false) {
+            return Some(("a service in two places always runs, also after a boot", "leave `enabled` and `running` out"));
+        }
+        if !self.listens.is_empty() {
+            return Some(("a service in two places listens on the ports of its rollout", "leave `listen` out"));
+        }
+        let how = "add `health http=\"/health\"`: only what has shown that it works is sent requests";
+        (!checks).then_some(("nothing says how one sees that a new version works", how))
+    }
+
     /// The unit on one host.
     pub fn lower(&self, on: &Lowering<'_>) -> Option<Resource> {
         let name = value::unit_name(on, &self.name)?;
+        match &self.rollout {
+            Some(rollout) => self.lower_both(on, rollout, &name),
+            None => self.lower_one(on, &name, self.base(on).as_ref()),
+        }
+    }
+
+    /// The unit as two, of which one takes the requests.
+    fn lower_both(&self, on: &Lowering<'_>, rollout: &BlueGreen, name: &str) -> Option<Resource> {
+        let stem = name.strip_suffix(".service").filter(|stem| !stem.contains('@'));
+        let Some(stem) = stem else {
+            let problem = Problem::error(format!("`{name}` cannot have two places: only a plain service can"));
+            on.report(problem.at(&self.name.span, "here"));
+            return None;
+        };
+        let mut resource = Resource::empty(Kind::Unit, stem, on, &self.origin);
+        let mut colours = rollout.lower(on, &resource.id, |on, colour, at| {
+            let name = format!("{stem}-{}.service", colour.word());
+            let lowered = self.lower_one(on, &name, Some(at))?;
+            if !says_port(&lowered, at.1) {
+                let problem = Problem::error("nothing in this unit says on which port it listens");
+                on.report(problem.at(&rollout.span, "it has two").hint("use `{{ port }}`, as in `env PORT=\"{{ port }}\"`"));
+                return None;
+            }
+            Some(Face { state: lowered.state, reactions: lowered.reactions, checks: lowered.checks, at: at.clone() })
+        })?;
+        colours.watched = self.restart_on.iter().filter_map(|text| path::lower(on, text)).collect();
+        for (face, span) in colours.faces().iter().zip(rollout.spans()) {
+            let (address, port) = face.at.clone();
+            let listen = Listen { address: Some(address), port, container_port: None, image: None, span: span.clone() };
+            resource.wiring.listens.push(listen);
+        }
+        resource.colours = Some(Box::new(colours));
+        resource.wear(Colour::Blue);
+        Some(resource)
+    }
+
+    /// The unit by this name; `base` is where it is reached.
+    fn lower_one(&self, on: &Lowering<'_>, name: &str, base: Option<&(String, u16)>) -> Option<Resource> {
         if self.service.has_exec && !name.ends_with(".service") {
             let problem = Problem::error(format!("`exec` belongs in a service, and `{name}` is none"));
             on.report(problem.at(&self.name.span, "here").hint("give it as `file` or `content`"));
             return None;
         }
-        let mut resource = Resource::empty(Kind::Unit, short(&name), on, &self.origin);
+        let mut resource = Resource::empty(Kind::Unit, short(name), on, &self.origin);
         let own = Utf8PathBuf::from(format!("{FOLDER}/{name}"));
         let mut directives = None;
         if self.has_file() {
-            let content = self.content(on, &name)?;
+            let content = self.content(on, name)?;
             directives = Some(unit_file::parse(&String::from_utf8_lossy(&content.bytes)));
             resource.state.paths.insert(own, file(content));
         }
         for drop_in in &self.drop_ins {
-            let (path, content) = drop_in.lower(on, &name)?;
+            let (path, content) = drop_in.lower(on, name)?;
             resource.state.paths.insert(path, file(content));
         }
         let paths: Vec<_> = resource.state.paths.keys().cloned().collect();
         if !paths.is_empty() {
-            resource.reactions.push(Reaction { paths, action: Action::ByDirective(name.clone()) });
+            resource.reactions.push(Reaction { paths, action: Action::ByDirective(name.to_string()) });
         }
         let watched: Vec<_> = self.restart_on.iter().filter_map(|text| path::lower(on, text)).collect();
         if !watched.is_empty() {
-            resource.reactions.push(Reaction { paths: watched, action: Action::Restart(name.clone()) });
+            resource.reactions.push(Reaction { paths: watched, action: Action::Restart(name.to_string()) });
         }
-        let state = self.state(&name, directives.as_ref());
-        resource.state.units.insert(name.clone(), state);
+        let state = self.state(name, directives.as_ref());
+        resource.state.units.insert(name.to_string(), state);
         self.wire(on, &mut resource);
-        resource.checks = self.checks(on, &name, state, directives.as_ref());
+        resource.checks = self.checks(on, base, name, state, directives.as_ref());
         Some(resource)
     }
 
@@ -174,22 +238,43 @@ impl Unit {
         }
     }
 
-    fn checks(&self, on: &Lowering<'_>, name: &str, state: UnitState, directives: Option<&Directives>) -> Vec<Check> {
+    fn checks(
+        &self,
+        on: &Lowering<'_>,
+        base: Option<&(String, u16)>,
+        name: &str,
+        state: UnitState,
+        directives: Option<&Directives>,
+    ) -> Vec<Check> {
         if state.active != Some(true) {
             return Vec::new();
         }
-        let base = self.listens.first().and_then(|text| endpoint(on, text));
-        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        let (mut checks, within) = health::lower_all(&self.healths, on, base, None);
         if !directives.is_some_and(is_oneshot) {
             checks.push(Check { probe: Probe::Active(name.into()), within });
         }
         checks
     }
 
-    /// Where it can be reached: its first `listen`.
+    /// Where it can be reached: its first `listen`, or one of its two ports.
+    fn base(&self, on: &Lowering<'_>) -> Option<(String, u16)> {
+        match &self.rollout {
+            Some(rollout) => rollout.endpoints(on).map(|[blue, _]| blue),
+            None => self.listens.first().and_then(|text| endpoint(on, text)),
+        }
+    }
+
+    /// What nginx calls its two places.
+    pub fn upstreams(&self, on: &Lowering<'_>) -> Vec<(ResourceId, String)> {
+        let name = self.rollout.as_ref().and_then(|_| value::unit_name(on, &self.name));
+        let id = name.map(|name| ResourceId::new(Kind::Unit, short(&name)));
+        id.into_iter().map(|id| (id.clone(), colours::upstream(&id))).collect()
+    }
+
+    /// Where it can be reached.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
         let name = value::unit_name(on, &self.name);
-        let endpoint = self.listens.first().and_then(|text| endpoint(on, text));
+        let endpoint = self.base(on);
         name.zip(endpoint)
             .map(|(name, endpoint)| (ResourceId::new(Kind::Unit, short(&name)), endpoint))
             .into_iter()
@@ -197,11 +282,20 @@ impl Unit {
     }
 }
 
-const LISTEN: &str = "a port, or an address such as 127.0.0.1:8080";
+pub(super) const LISTEN: &str = "a port, or an address such as 127.0.0.1:8080";
 
 fn endpoint(on: &Lowering<'_>, text: &Text) -> Option<(String, u16)> {
     let (address, port) = on.parsed(text, LISTEN, value::parse_address)?;
     Some((value::reachable(address.as_deref()), port))
+}
+
+/// Whether a port stands in one of the files.
+fn says_port(lowered: &Resource, port: u16) -> bool {
+    let port = port.to_string();
+    lowered.state.paths.values().any(|state| match state {
+        PathState::File { content, .. } => String::from_utf8_lossy(&content.bytes).contains(&port),
+        _ => false,
+    })
 }
 
 fn is_oneshot(directives: &Directives) -> bool {

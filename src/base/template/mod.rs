@@ -28,10 +28,11 @@ const FUEL: u64 = 200_000;
 const RECURSION: usize = 64;
 
 /// The templates compiled into the program, by name.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("systemd/service.j2", include_str!("../../../templates/systemd/service.j2")),
     ("systemd/timer.j2", include_str!("../../../templates/systemd/timer.j2")),
     ("nginx/site.j2", include_str!("../../../templates/nginx/site.j2")),
+    ("nginx/upstream.j2", include_str!("../../../templates/nginx/upstream.j2")),
     ("cloudflared/config.yml.j2", include_str!("../../../templates/cloudflared/config.yml.j2")),
     ("cloudflared/service.j2", include_str!("../../../templates/cloudflared/service.j2")),
 ];
@@ -43,7 +44,7 @@ pub struct Templates {
 }
 
 /// What names mean in a template.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Scope {
     /// Variables, values, `host`, `stack`, as an object of names.
     names: serde_json::Map<String, serde_json::Value>,
@@ -83,6 +84,15 @@ impl Scope {
     /// The names of all secrets.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         self.secrets.keys().map(String::as_str)
+    }
+
+    /// The same with more names, for a part of a stack that has some of its own.
+    #[must_use]
+    pub fn with<const N: usize>(&self, names: [(&str, serde_json::Value); N]) -> Self {
+        let mut scope = self.clone();
+        scope.names.extend(names.map(|(name, value)| (name.to_string(), value)));
+        scope.converted = OnceLock::new();
+        scope
     }
 
     /// Other variables and the like.

@@ -18,6 +18,8 @@
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
 #   T/unmake      what takes back running state before the former files are in place again
 #   T/undo        what brings running state back once they are
+#   T/unturn      where a service has turned to another place, what comes before all that once nginx's files are back
+#   T/parting     what is done when nobody goes back any more: what served until then is stopped
 #   T/preflight, T/staged   what to have judged once packages are installed
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
@@ -143,9 +145,34 @@ end_switch() {
     revert "$1"
     return 1
   fi 2>"$run_dir/output"
-  if [ -s "$dir/ledger.after" ]; then mv -f -- "$dir/ledger.after" "$ledger"; else rm -f -- "$ledger"; fi
-  sync "$dir/phase" "${ledger%/*}"
+  # What is still to go is ours until then.
+  if [ -s "$dir/parting" ]; then sync "$dir/phase"; else close_ledger && sync "$dir/phase" "${ledger%/*}"; fi
   outcome "$1" applied
+}
+
+close_ledger() {
+  if [ -s "$dir/ledger.after" ]; then mv -f -- "$dir/ledger.after" "$ledger"; else rm -f -- "$ledger"; fi
+}
+
+# The end of transactions that went well, once nobody goes back any more. A run that dies here leaves it to the next
+# one. What cannot be stopped stays claimed, so that the next plan shows it.
+part() {
+  for name in $(cat "$run_dir/over" 2>/dev/null); do
+    [ -s "$run_dir/$name/parting" ] || continue
+    last_phase "$name"
+    [ "$at" = "done" ] || continue
+    turn_to "$name"
+    say "parting $name"
+    for step in $(cat "$dir/parting"); do
+      true >"$run_dir/output"
+      do_step "$step" && continue
+      say "failed $step"
+      show_output
+      outcome "$name" failed
+      continue 2
+    done
+    close_ledger && sync "${ledger%/*}" && rm -f -- "$dir/parting"
+  done
 }
 
 # ---- steps
@@ -228,6 +255,7 @@ do_step() {
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) paid "$@" ;;
     workers) workers >"$run_dir/workers" ;;
+    turn) true >"$dir/turned" && sync "$dir/turned" "$dir" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
     check)
       number=$1 && shift && say "step $number" && check "$@" || return 1
@@ -340,6 +368,7 @@ backwards_order() {
 # The end of a run: its transactions stay as they are now, and nothing is kept any more.
 clean_up() {
   if [ -f "$run_dir/order" ]; then mv -f -- "$run_dir/order" "$run_dir/over" && sync "$run_dir" || return 1; fi
+  part
   # The list of stages was there first. It goes last, and only once all in it is gone: the next run finishes what was
   # cut off. It is read without a process that could be killed by itself.
   stages=''

@@ -57,6 +57,9 @@ check_active() {
   return 1
 }
 
+# What was seen active has stayed so.
+check_stay() { stay_active || return 2; }
+
 # What was seen active still is, a moment later and under the same invocation: a service that dies at once and is
 # started again by systemd does not pass. It may try again until its time is over.
 stay_active() {

@@ -7,6 +7,7 @@ revert() {
   say "reverting $1"
   turn_to "$1"
   reverted=rolled-back back=yes
+  [ ! -f "$dir/turned" ] || unturn
   # What was started may never have come up: that it cannot be stopped is no failure of the way back.
   for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
   backwards=''
@@ -29,6 +30,21 @@ revert() {
   if [ -n "$back" ] && ! { printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then back=''; fi
   [ -n "$back" ] || { reverted=failed stuck=yes; }
   outcome "$1" "$reverted"
+}
+
+# What has taken over requests gives them back before it is stopped. All of this can be done again.
+unturn() {
+  backwards=''
+  for step in $(cat "$dir/steps"); do
+    if [ "$step" = turn ]; then backwards=''; else backwards="$step$nl$backwards"; fi
+  done
+  for step in $backwards; do
+    if ! undo_step "$step" >"$run_dir/output" 2>&1; then back='' && show_output; fi
+  done
+  for step in $(cat "$dir/unturn"); do
+    true >"$run_dir/output"
+    if ! do_step "$step"; then reverted=failed && show_output; fi
+  done
 }
 
 # Once everything is back as it was, nothing is owed for what was tried, and the claims are the former ones.

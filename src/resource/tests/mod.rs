@@ -50,7 +50,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let templates = Templates::new(BTreeMap::new()).expect("the built-in templates are valid");
     let scope = scope();
     let (host, stack) = (HostName::new("web-1").expect("valid"), StackName::new("demo").expect("valid"));
-    let (nothing, unread) = (BTreeMap::new(), std::collections::BTreeSet::new());
+    let (nothing, no_upstreams, unread) = (BTreeMap::new(), BTreeMap::new(), std::collections::BTreeSet::new());
     let on = || Lowering {
         host: &host,
         stack: &stack,
@@ -59,6 +59,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         templates: &templates,
         scope: &scope,
         ports: &nothing,
+        upstreams: &no_upstreams,
         unread: &unread,
         registries: &[],
         needs_facts: Cell::new(false),
@@ -69,7 +70,8 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         let first = Lowering { ports: &nothing, problems: &quiet, ..on() };
         specs.iter().flat_map(|spec| spec.endpoints(&first)).collect()
     };
-    let second = Lowering { ports: &ports, ..on() };
+    let upstreams: BTreeMap<ResourceId, String> = specs.iter().flat_map(|spec| spec.upstreams(&on())).collect();
+    let second = Lowering { ports: &ports, upstreams: &upstreams, ..on() };
     let resources = specs.iter().flat_map(|spec| spec.lower(&second)).collect();
     let needs_facts = second.needs_facts.get();
     Outcome { resources, problems: problems.into_inner().0, needs_facts }

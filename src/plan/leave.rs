@@ -1,0 +1,68 @@
+//! What a resource leaves behind: units that served under another name, and the place it served in until now.
+
+use crate::ledger::Claim;
+use crate::plan::PathChange;
+use crate::plan::effect::Deed;
+use crate::plan::host::Planner;
+use crate::plan::wishes::{Wishes, is_active};
+use crate::resource::Resource;
+use crate::resource::state::PathState;
+use crate::resource::unit_file;
+
+impl Wishes {
+    /// The turn that is taken, and what becomes of units that are ours and no longer wanted.
+    pub(super) fn leave(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        paths: &[PathChange],
+    ) {
+        self.turn(planner, resource);
+        let claimed = claim.into_iter().flat_map(|claim| claim.units.keys());
+        let wanted = |unit: &String| planner.desired.resources.iter().any(|other| other.state.units.contains_key(unit));
+        let of = |unit: &str| {
+            let gone = paths.iter().filter(|change| change.after.is_none()).map(|change| &change.path);
+            let folder = format!("{unit}.d");
+            let is = |name: &str| name == unit || name == folder;
+            let gone = gone.filter(move |path| path.components().any(|part| is(part.as_str())));
+            gone.cloned().collect::<Vec<_>>()
+        };
+        let left: Vec<&String> = claimed.filter(|unit| !wanted(unit) && !of(unit).is_empty()).collect();
+        let Some(colours) = resource.colours.as_ref().filter(|_| !left.is_empty()) else {
+            return left.into_iter().for_each(|unit| self.put_away(planner, unit, &resource.id));
+        };
+        let files = left.iter().flat_map(|unit| of(unit)).collect();
+        // One that is down has nothing to end.
+        let runs = left.iter().any(|unit| planner.seen.units.get(*unit).is_some_and(is_active));
+        let drain = if runs { colours.drain.as_millis().div_ceil(1000) } else { 0 };
+        let drain = u64::try_from(drain).unwrap_or(u64::MAX);
+        self.other(Deed::Retire { units: left.into_iter().cloned().collect(), files, drain }, &resource.id);
+    }
+
+    fn turn(&mut self, planner: &Planner<'_>, resource: &Resource) {
+        let (Some(colours), Some(handover)) = (&resource.colours, &resource.handover) else { return };
+        let (host, port) = &colours.face(handover.to).at;
+        let drain = u64::try_from(colours.drain.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let turn = Deed::Turn {
+            service: colours.service.clone(),
+            from: handover.from,
+            to: handover.to,
+            address: format!("{host}:{port}"),
+            drain,
+        };
+        self.other(turn, &resource.id);
+        let Some(from) = handover.from else { return };
+        self.details.push(format!("{} → {}", from.word(), handover.to.word()));
+        // What is new is seen beside what the same place would be now.
+        for (path, wanted) in &colours.face(from).state.paths {
+            if let (Some(before), PathState::File { content, .. }) = (planner.seen.contents.get(path), wanted) {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let impact = unit_file::impact(&text(before), &text(&content.bytes));
+                if !impact.changed.is_empty() {
+                    self.details.push(format!("{} changed", impact.changed.join(", ")));
+                }
+            }
+        }
+    }
+}
