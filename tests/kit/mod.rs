@@ -111,6 +111,7 @@ impl Host {
 
     /// Removes whatever a repository with this id may have left, applied or not.
     pub fn sweep(&self, id: &str) {
+        let shared = id.replace('-', "_");
         self.sh(&format!(
             r#"
             cd /etc/systemd/system
@@ -120,8 +121,8 @@ impl Host {
                 timeout 20 systemctl disable --now --quiet $units 2>/dev/null
             fi
             rm -rf /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/systemd/system/*.d/{id}*
-            if ls /etc/nginx/sites-*/{id}* >/dev/null 2>&1; then
-                rm -f /etc/nginx/sites-*/{id}*
+            if ls /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}* >/dev/null 2>&1; then
+                rm -f /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}*
                 systemctl reload nginx
             fi
             [ -z "$units" ] || systemctl daemon-reload

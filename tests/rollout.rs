@@ -1,0 +1,342 @@
+//! New versions take turns with old ones, and no request notices: services in two places behind nginx, on real hosts.
+#![allow(missing_docs)]
+
+#[allow(dead_code)]
+mod kit;
+
+use std::collections::BTreeMap;
+use std::process::Child;
+use std::time::Duration;
+
+use kit::seesaw::{each, points};
+use kit::stop::{How, Stop};
+use kit::{Host, Repo, alone, finish, shared};
+
+const LONG: Duration = Duration::from_mins(5);
+
+const SERVER: &str = include_str!("lab/apps/versioned.py");
+const LOAD: &str = include_str!("lab/apps/load.py");
+const SOCKET: &str = include_str!("lab/apps/socket.py");
+
+/// A service behind a site.
+struct Service<'a> {
+    host: &'a Host,
+    repo: Repo,
+    /// The first of its ports: the site, blue, green.
+    port: u16,
+    drain: &'static str,
+}
+
+impl<'a> Service<'a> {
+    fn new(host: &'a Host, id: &str, port: u16, drain: &'static str) -> Self {
+        let repo = Repo::new(id, &[host]);
+        repo.write("stacks/one/server.py", SERVER);
+        Service { host, repo, port, drain }
+    }
+
+    /// Wants this version; more words make it behave in another way.
+    fn version(&self, words: &str) {
+        let (port, drain) = (self.port, self.drain);
+        let (version, more) = words.split_once(' ').unwrap_or((words, ""));
+        self.repo.stack(
+            "one",
+            &format!(
+                "file \"/srv/ID/server.py\" source=\"server.py\"
+            unit \"ID\" {{
+                exec \"/usr/bin/python3 /srv/ID/server.py {version} {{{{ port }}}} {more}\"
+                health http=\"/health\" within=\"5s\"
+                rollout \"blue-green\" {{\nports {} {}\ndrain \"{drain}\"\n}}
+            }}
+            site \"ID.test\" {{ listen \"127.0.0.1:{port}\"\nproxy \"/\" to=\"unit:ID\" }}",
+                port + 1,
+                port + 2
+            ),
+        );
+    }
+
+    /// Requests that go on until they are ended, or for 100 seconds.
+    fn load(&self) -> Load<'a> {
+        let stop = format!("/run/{}.stop", self.repo.id);
+        let url = format!("http://127.0.0.1:{}/", self.port);
+        self.host.sh(&format!("rm -f {stop}"));
+        let client = self.host.begin(&format!("python3 - '{url}' 100 {stop} <<'TEXT'\n{LOAD}\nTEXT\n"));
+        Load { host: self.host, stop, client }
+    }
+
+    /// What answers now.
+    fn answer(&self) -> String {
+        self.host.sh(&format!("curl -s http://127.0.0.1:{}/", self.port))
+    }
+
+    /// What of the service is on the host: the colours whose units have files, run, and start at boot.
+    fn places(&self) -> String {
+        let id = &self.repo.id;
+        self.host.sh(&format!(
+            "for colour in blue green; do
+                unit={id}-$colour.service
+                [ ! -e /etc/systemd/system/$unit ] || printf \"$colour file \"
+                [ ! -L /etc/systemd/system/multi-user.target.wants/$unit ] || printf 'enabled '
+                [ \"$(systemctl is-active $unit)\" != active ] || printf \"runs \"
+            done"
+        ))
+    }
+
+    /// Nothing is left to do, and nothing is left over.
+    fn is_settled(&self) {
+        self.repo.is_settled();
+        let id = &self.repo.id;
+        self.host.until(&format!(
+            "[ -z \"$(ls -A /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :)\" ]"
+        ));
+    }
+}
+
+/// Requests on their way.
+struct Load<'a> {
+    host: &'a Host,
+    stop: String,
+    client: Child,
+}
+
+impl Load<'_> {
+    /// How often each answer came. None may have failed.
+    fn end(self) -> BTreeMap<String, usize> {
+        self.host.sh(&format!("touch {}", self.stop));
+        let ran = finish(self.client, LONG);
+        self.host.sh(&format!("rm -f {}", self.stop));
+        let failures: Vec<&str> = ran.out.lines().filter(|line| !line.starts_with("answer ")).collect();
+        let answers = ran.out.lines().filter_map(|line| line.strip_prefix("answer ")?.rsplit_once(' '));
+        let answers: BTreeMap<String, usize> =
+            answers.map(|(answer, count)| (answer.into(), count.parse().expect("a number"))).collect();
+        assert!(failures.is_empty(), "{} of {answers:?} failed: {:?}", failures.len(), &failures[..failures.len().min(9)]);
+        answers
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what was counted is wanted with --nocapture")]
+fn counted(what: &str, answers: &BTreeMap<String, usize>) {
+    println!("{what}: {} requests, none failed: {answers:?}", answers.values().sum::<usize>());
+}
+
+#[test]
+fn no_request_fails_while_versions_take_turns() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "turns", 7700, "1s");
+    service.version("v1");
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file enabled runs ");
+    let load = service.load();
+    for (version, places) in [("v2", "green file enabled runs "), ("v3", "blue file enabled runs ")] {
+        service.version(version);
+        let plan = service.repo.plan();
+        assert!(plan.change("unit:turns")["details"].to_string().contains("ExecStart changed"), "{:#}", plan.0["hosts"]);
+        service.repo.apply();
+        assert_eq!((service.answer(), service.places()), (version.into(), places.into()));
+        service.is_settled();
+    }
+    // A new program is a new version, too, and so is what somebody has changed on the host.
+    service.host.sh("echo '# by hand' >>/etc/systemd/system/turns-blue.service; systemctl daemon-reload");
+    assert_eq!(service.repo.plan().change("unit:turns")["cause"], "drift");
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v3".into(), "green file enabled runs ".into()));
+    service.is_settled();
+    let answers = load.end();
+    counted("four versions", &answers);
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+    assert!(answers.values().all(|count| *count > 20), "{answers:?}");
+}
+
+#[test]
+fn what_never_gets_healthy_never_takes_a_request() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "sick", 7710, "1s");
+    service.version("v1");
+    service.repo.apply();
+    let before = (service.places(), host.invocation("sick-blue"));
+    let load = service.load();
+    // It answers with an error; it dies at once; it dies a moment later.
+    for words in ["v2 sick", "v2 dead", "v2 brief"] {
+        service.version(words);
+        let ran = service.repo.fail();
+        assert_eq!((ran.code, ran.outcome("unit:sick")), (4, "rolled-back".into()), "{words}: {}", ran.out);
+        assert_eq!((service.places(), host.invocation("sick-blue")), before, "{words}");
+        assert_eq!(host.sh("systemctl show -P LoadState sick-green"), "not-found\n", "{words}");
+    }
+    let answers = load.end();
+    counted("unhealthy versions", &answers);
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1"]);
+    service.version("v1");
+    service.is_settled();
+}
+
+#[test]
+fn what_is_open_lives_until_it_ends_or_the_drain_does() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "open", 7720, "6s");
+    service.version("v1");
+    service.repo.apply();
+    let socket = |seconds: u8| host.begin(&format!("python3 - 127.0.0.1 7720 {seconds} <<'TEXT'\n{SOCKET}\nTEXT\n"));
+    let stream = host.begin("curl -sN 'http://127.0.0.1:7720/stream?4'");
+    service.version("v2");
+    let run = service.repo.begin(&["apply", "--yes", "--json"]);
+    host.until("systemctl is-active -q open-green");
+    let (short, long) = (socket(4), socket(60));
+    host.until("[ \"$(curl -s http://127.0.0.1:7720/)\" = v2 ]");
+    let (stream, short) = (finish(stream, LONG), finish(short, LONG));
+    // Both go on with the version that they have begun with, which still runs while the other takes the requests.
+    assert!(stream.out.ends_with("v1\nend\n") && !stream.out.contains("v2"), "{stream:?}");
+    assert!(short.out.ends_with("open\n") && short.out.starts_with("v1 1\n"), "{short:?}");
+    assert_eq!(finish(run, LONG).code, 0);
+    // What has not ended by then is cut.
+    let long = finish(long, LONG);
+    assert!(long.out.ends_with("closed\n") && long.out.contains("v1 30\n"), "{long:?}");
+    assert_eq!(service.answer(), "v2");
+    service.is_settled();
+}
+
+/// Kills whatever holds the lock of a repository on the host: our program there, with all of its shells.
+fn kill_there(id: &str) -> String {
+    format!(
+        "for fd in $(find /proc/[0-9]*/fd -lname /var/lib/reconcile/{id}/lock 2>/dev/null); do
+            pid=${{fd#/proc/}}; kill -9 ${{pid%%/*}} 2>/dev/null; done; true"
+    )
+}
+
+#[test]
+fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "dies", 7730, "4s");
+    service.version("v1");
+    service.repo.apply();
+    let load = service.load();
+    for (version, left) in [("v2", "blue"), ("v3", "green")] {
+        service.version(version);
+        let mut run = service.repo.begin(&["apply", "--yes", "--json"]);
+        let drains = "ls /var/lib/reconcile/dies/run/*/over";
+        host.until(drains);
+        assert_eq!(service.answer(), version);
+        if version == "v2" {
+            // Without its control side, the host comes to the end by itself.
+            run.kill().expect("it can be killed");
+            finish(run, LONG);
+            host.until(&format!("! systemctl is-active -q dies-{left} && ! ls /var/lib/reconcile/dies/run/*"));
+        } else {
+            host.sh(&kill_there("dies"));
+            finish(run, LONG);
+            assert!(service.places().contains("green file enabled runs "), "{}", service.places());
+            assert!(!service.repo.plan().is_empty(), "it is not over yet");
+            service.repo.apply();
+        }
+        assert!(!service.places().contains(left), "{}", service.places());
+        service.is_settled();
+    }
+    let answers = load.end();
+    counted("ends that die", &answers);
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+}
+
+#[test]
+fn a_turn_that_nobody_confirms_is_taken_back_and_no_request_fails() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "unsure", 7740, "1s");
+    service.version("v1");
+    service.repo.apply();
+    let before = (service.places(), host.invocation("unsure-blue"));
+    let load = service.load();
+    service.version("v2");
+    let mut run = service.repo.begin(&["apply", "--yes", "--json", "--confirm", "3"]);
+    // It dies when the new version is up, before it could confirm.
+    host.until("systemctl is-active -q unsure-green");
+    run.kill().expect("it can be killed");
+    finish(run, LONG);
+    host.until("! ls /var/lib/reconcile/unsure/run/*");
+    assert_eq!((service.places(), host.invocation("unsure-blue")), before);
+    // Another thing that fails after the turn: the site itself.
+    let body = |more: &str| {
+        let path = service.repo.path().join("stacks/one/stack.kdl");
+        let text = std::fs::read_to_string(&path).expect("the stack");
+        std::fs::write(path, text.replace("to=\"unit:unsure\"", &format!("to=\"unit:unsure\"\n{more}"))).expect("written");
+    };
+    body("health http=\"http://127.0.0.1:7740/x\" host=\"unsure.test\" within=\"1s\"\nredirect \"/x\" to=\"http://127.0.0.1:7749/\"\nhealth tcp=7749 within=\"1s\"");
+    let ran = service.repo.fail();
+    assert_eq!(ran.code, 4, "{}", ran.out);
+    assert_eq!((service.places(), host.invocation("unsure-blue")), before);
+    let answers = load.end();
+    counted("turns taken back", &answers);
+    assert!(answers.contains_key("v2"), "it did take requests: {answers:?}");
+    service.version("v1");
+    service.is_settled();
+}
+
+#[test]
+fn a_plain_service_becomes_one_of_two_and_goes_back() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "plain", 7750, "1s");
+    let plain = |version: &str| {
+        service.repo.stack(
+            "one",
+            &format!(
+                "file \"/srv/ID/server.py\" source=\"server.py\"
+                unit \"ID\" {{\nexec \"/usr/bin/python3 /srv/ID/server.py {version} 7753\"\nlisten 7753\nhealth http=\"/health\"\n}}
+                site \"ID.test\" {{ listen \"127.0.0.1:7750\"\nproxy \"/\" to=\"unit:ID\" }}"
+            ),
+        );
+    };
+    plain("v1");
+    service.repo.apply();
+    let load = service.load();
+    service.version("v2");
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "blue file enabled runs ".into()));
+    assert_eq!(host.sh("systemctl show -P LoadState plain"), "not-found\n");
+    service.is_settled();
+    let answers = load.end();
+    counted("from one place to two", &answers);
+    // The way back takes a moment: what runs is stopped before the only place is taken.
+    plain("v3");
+    let plan = service.repo.plan();
+    assert!(plan.effects().contains("stop plain-blue.service"), "{:#}", plan.0["hosts"]);
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v3".into(), String::new()));
+    service.is_settled();
+    // What is no longer wanted goes altogether.
+    service.version("v4");
+    service.repo.apply();
+    service.repo.drop_stack("one");
+    service.repo.apply_all_the_same();
+    assert_eq!(service.places(), "");
+    assert_eq!(host.sh("ls /etc/nginx/conf.d /etc/nginx/sites-enabled | grep plain; true"), "");
+}
+
+#[test]
+fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
+    let host = alone("lab-2");
+    let service = Service::new(&host, "everywhere", 7760, "1s");
+    service.version("v1");
+    service.repo.apply();
+    let stop = Stop::on(&host);
+    let mut number = 1;
+    let mut next = || {
+        number += 1;
+        service.version(&format!("v{number}"));
+        format!("v{number}")
+    };
+    stop.at(0, "*", How::Kill);
+    next();
+    service.repo.apply();
+    let (count, _) = stop.release();
+    let load = service.load();
+    each("dies", points(count, 10), |number| {
+        let version = next();
+        stop.at(number, "*", How::Kill);
+        let ran = service.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]);
+        let (_, place) = stop.release();
+        let when = format!("{number} of {count} ({place}): {}", ran.code);
+        service.repo.apply_with(&["--confirm", "0"]);
+        assert_eq!(service.answer(), version, "{when}");
+        assert_eq!(service.places().matches("runs").count(), 1, "{when}: {}", service.places());
+        service.is_settled();
+        when
+    });
+    counted("wherever the host dies", &load.end());
+}
