@@ -148,7 +148,14 @@ impl Claim {
         for (unit, state) in &other.units {
             self.units.entry(unit.clone()).or_insert(*state);
         }
-        self.project = self.project.take().or_else(|| other.project.clone());
+        match (&mut self.project, &other.project) {
+            (Some(project), Some(other)) => {
+                for (service, hash) in &other.services {
+                    project.services.entry(service.clone()).or_insert_with(|| hash.clone());
+                }
+            }
+            (project, other) => *project = project.take().or_else(|| other.clone()),
+        }
     }
 }
 

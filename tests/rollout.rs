@@ -54,6 +54,61 @@ impl<'a> Service<'a> {
         );
     }
 
+    /// Wants this version of the service as one of a Compose project, beside another service in this version.
+    fn composed(&self, words: &str, other: &str) {
+        let port = self.port;
+        let command: Vec<String> = words.split(' ').map(|word| format!("\"{word}\"")).collect();
+        let (version, more) = command.split_first().expect("a version");
+        let more: String = more.iter().map(|word| format!(", {word}")).collect();
+        self.repo.write(
+            "stacks/one/compose.yaml",
+            format!(
+                "services:
+  web:
+    image: lab/python:1
+    command: [python3, /server.py, {version}, \"80\", world{more}]
+    volumes: [\"./server.py:/server.py:ro\"]
+    depends_on: [side]
+    ports: [\"{}:80\"]
+    stop_grace_period: 1s
+  side:
+    image: lab/busybox:1
+    command: sleep 9999
+    environment: {{ V: {other} }}
+    stop_grace_period: 0s
+",
+                port + 3
+            ),
+        );
+        self.repo.stack(
+            "one",
+            &format!(
+                "compose \"ID\" {{
+                file \"compose.yaml\"
+                rollout \"blue-green\" service=\"web\" {{
+                    ports \"127.0.0.1:{}\" \"127.0.0.1:{}\"
+                    health http=\"/health\" within=\"10s\"
+                    drain \"{}\"
+                }}
+            }}
+            site \"ID.test\" {{ listen \"127.0.0.1:{port}\"\nproxy \"/\" to=\"compose:ID/web\" }}",
+                port + 1,
+                port + 2,
+                self.drain
+            ),
+        );
+    }
+
+    /// The containers of the project: which run, and since when.
+    fn containers(&self) -> BTreeMap<String, String> {
+        let said = self.host.sh(&format!(
+            "docker ps --no-trunc --filter label=com.docker.compose.project={} \
+            --format '{{{{.Label \"com.docker.compose.service\"}}}} {{{{.ID}}}}'",
+            self.repo.id
+        ));
+        said.lines().filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.into(), id.into())).collect()
+    }
+
     /// Requests that go on until they are ended, or for 100 seconds.
     fn load(&self) -> Load<'a> {
         let stop = format!("/run/{}.stop", self.repo.id);
@@ -339,4 +394,59 @@ fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
         when
     });
     counted("wherever the host dies", &load.end());
+}
+
+#[test]
+fn services_of_compose_take_turns_as_those_of_systemd_do() {
+    let host = alone("lab-2");
+    kit::lab(&["docker", "lab-2"]);
+    let service = Service::new(&host, "boats", 7770, "2s");
+    service.composed("v1", "one");
+    service.repo.apply();
+    service.is_settled();
+    let names = || service.containers().into_keys().collect::<Vec<_>>().join(" ");
+    assert_eq!(names(), "side web-blue");
+    let before = service.containers();
+    let load = service.load();
+    // What is not about it does not move it.
+    service.composed("v1", "two");
+    assert!(!service.repo.plan().effects().iter().any(|effect| effect.contains("turn")));
+    service.repo.apply();
+    assert_eq!(service.containers()["web-blue"], before["web-blue"]);
+    assert_ne!(service.containers()["side"], before["side"]);
+    for (version, runs) in [("v2", "side web-green"), ("v3", "side web-blue")] {
+        service.composed(version, "two");
+        service.repo.apply();
+        assert_eq!((service.answer(), names()), (version.into(), runs.into()));
+        service.is_settled();
+    }
+    // A file that it mounts is a new version, too.
+    service.repo.write("stacks/one/server.py", format!("{SERVER}\n# The same.\n"));
+    service.repo.apply();
+    assert_eq!((service.answer(), names()), ("v3".into(), "side web-green".into()));
+    service.is_settled();
+    // What is not healthy never takes a request.
+    let before = service.containers();
+    for words in ["v4 sick", "v4 dead"] {
+        service.composed(words, "two");
+        let ran = service.repo.fail();
+        assert_eq!((ran.code, ran.outcome("compose:boats")), (4, "rolled-back".into()), "{words}: {}", ran.out);
+        assert_eq!(service.containers(), before, "{words}");
+    }
+    // The host dies while the old one drains.
+    service.composed("v5", "two");
+    let run = service.repo.begin(&["apply", "--yes", "--json"]);
+    host.until("ls /var/lib/reconcile/boats/run/*/over");
+    host.sh(&kill_there("boats"));
+    finish(run, LONG);
+    assert_eq!((service.answer(), names()), ("v5".into(), "side web-blue web-green".into()));
+    service.repo.apply();
+    assert_eq!(names(), "side web-blue");
+    service.is_settled();
+    let answers = load.end();
+    counted("services of Compose", &answers);
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3", "v5"]);
+    service.repo.drop_stack("one");
+    service.repo.apply_all_the_same();
+    assert_eq!(names(), "");
 }

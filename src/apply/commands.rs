@@ -38,7 +38,14 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         // By the time a script runs, images are there.
         Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
         // A turn is the reload of nginx that comes with it; what is retired goes by steps of its own.
-        Deed::Turn { .. } | Deed::Retire { .. } => Vec::new(),
+        Deed::Turn { .. } => Vec::new(),
+        Deed::Retire { services, project, .. } => {
+            let project = project.iter().filter(|_| !services.is_empty());
+            let remove = |project: &String| {
+                Command::new(180, &["docker", "compose", "-p", project.as_str(), "rm", "-s", "-f"], services)
+            };
+            project.map(remove).collect()
+        }
         Deed::Install { packages } => install(packages),
         Deed::Stop { units } => vec![Command::systemctl(120, "stop", units)],
         Deed::Disable { units } => vec![Command::switch("disable", units)],
@@ -134,10 +141,10 @@ pub fn unmake(deed: &Deed) -> Vec<Command> {
             vec![Command::systemctl(120, "stop", units), Command::systemctl(60, "reset-failed", units)]
         }
         Deed::Enable { units } => vec![Command::switch("disable", units)],
-        Deed::ComposeUp { project, create, recreate, start, .. } if !create.is_empty() => {
-            // Where every service is new, networks go too.
+        Deed::ComposeUp { project, create, before, .. } if !create.is_empty() => {
+            // Where the project is new, networks go too.
             let words = ["docker", "compose", "-p", project.as_str()];
-            if recreate.is_empty() && start.is_empty() {
+            if before.is_empty() {
                 vec![Command::new(180, &[&words[..], &["down"]].concat(), &[])]
             } else {
                 vec![Command::new(180, &[&words[..], &["rm", "-s", "-f"]].concat(), create)]

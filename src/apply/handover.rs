@@ -11,6 +11,7 @@ use crate::base::error::Result;
 use crate::base::id::ResourceId;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
+use crate::resource::{Check, Probe};
 
 /// What nginx reads. It turns as a whole, so that it never names what is not there.
 const NGINX_FILES: &str = "/etc/nginx";
@@ -58,8 +59,13 @@ impl Writer<'_> {
     /// The new place is healthy, and stays so a moment longer; then its turn has come.
     pub(super) fn turn(&mut self, script: &mut Script, transaction: &Transaction, parts: &Parts<'_>) -> Result<()> {
         self.checks(script, transaction, |id| parts.turning.contains(id))?;
-        let stays = Command { seconds: 10, words: vec!["stay".into()] };
-        self.numbered(script, "check that what is new stays active".into(), "check", &stays)?;
+        let is_unit = |(id, check): &(ResourceId, Check)| {
+            parts.turning.contains(id) && matches!(check.probe, Probe::Active(_))
+        };
+        if transaction.checks.iter().any(is_unit) {
+            let stays = Command { seconds: 10, words: vec!["stay".into()] };
+            self.numbered(script, "check that what is new stays active".into(), "check", &stays)?;
+        }
         script.steps.push(line(&["turn"])?);
         // The way back: nginx is told first, and what the new place has begun is brought to its end.
         let nginx = Deed::Reload { units: vec!["nginx.service".into()] };
@@ -77,9 +83,13 @@ impl Writer<'_> {
     pub(super) fn parting(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
         let begin = script.steps.len();
         for effect in transaction.effects.iter().filter(|effect| effect.deed.phase() == Phase::Parting) {
-            let Deed::Retire { units, drain, .. } = &effect.deed else { continue };
+            let Deed::Retire { units, services, drain, .. } = &effect.deed else { continue };
             if let Some(pause) = pause(*drain) {
-                self.numbered(script, format!("drain {}: {drain} s", units.join(", ")), "run", &pause)?;
+                let all: Vec<&str> = units.iter().chain(services).map(String::as_str).collect();
+                self.numbered(script, format!("drain {} for {drain} s", all.join(", ")), "run", &pause)?;
+            }
+            for command in commands(&effect.deed) {
+                self.numbered(script, format!("remove {}", services.join(", ")), "run", &command)?;
             }
             let files: Vec<String> = retired(effect).map(|path| self.place.real(path).to_string()).collect();
             let loaded = units.iter().filter(|unit| self.seen.units.get(*unit).is_some_and(|seen| seen.load == "loaded"));
@@ -97,8 +107,8 @@ impl Writer<'_> {
                     retired(effect).filter_map(Utf8Path::parent).map(|path| self.place.real(path).to_string()).collect();
                 script.steps.push(listed(&["sync"], &folders.into_iter().collect::<Vec<_>>())?);
             }
-            for command in commands(&Deed::DaemonReload) {
-                self.numbered(script, Deed::DaemonReload.words(), "run", &command)?;
+            for command in commands(&Deed::DaemonReload).iter().filter(|_| !units.is_empty()) {
+                self.numbered(script, Deed::DaemonReload.words(), "run", command)?;
             }
         }
         script.parting = script.steps.split_off(begin);

@@ -328,7 +328,7 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::ComposeDown { services, .. } => vec![("removal", services.len())],
         Deed::ComposeStop { .. } => vec![("stop", 1)],
         Deed::Turn { .. } => vec![("turn", 1)],
-        Deed::Retire { units, .. } => vec![("stop", units.len())],
+        Deed::Retire { units, services, .. } => vec![("stop", units.len() + services.len())],
         Deed::DaemonReload => vec![("daemon-reload", 1)],
         Deed::Enable { units } | Deed::Reenable { units } => vec![("enable", units.len())],
         Deed::Start { units } => vec![("start", units.len())],

@@ -89,6 +89,8 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
         session.seen.merge(later);
         lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
+        // Compose has said by now which services would be other ones.
+        choose(&mut desired, &session.seen, repo, session.is_offline());
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);

@@ -2,13 +2,17 @@
 //!
 //! The ledger says which one is ours, and the file that nginx reads says which one it sends requests to where both are.
 
+use std::collections::BTreeMap;
+
 use camino::Utf8Path;
 
 use crate::base::id::RepoId;
 use crate::host::observation::Observation;
 use crate::ledger::Claim;
-use crate::plan::compare::{Ownership, is_as_wanted, is_as_written};
+use crate::plan::compare::{Ownership, is_as_wanted};
+use crate::plan::containers::hashes_of;
 use crate::resource::colours::{Colour, Colours};
+use crate::resource::state::PathState;
 use crate::resource::{Desired, Handover, Resource};
 
 /// Has every service with two places want the one that it should be in: the one it is in, as long as that is as wanted,
@@ -22,7 +26,7 @@ pub fn choose(desired: &mut Desired, seen: &Observation, repo: &RepoId, offline:
         .iter()
         .map(|resource| {
             let claim = ownership.claim(&resource.id, &resource.stack);
-            Some(chooser.place(&desired.resources, resource.colours.as_ref()?, claim))
+            Some(chooser.place(&desired.resources, resource, resource.colours.as_ref()?, claim))
         })
         .collect();
     for (resource, chosen) in desired.resources.iter_mut().zip(chosen) {
@@ -40,23 +44,38 @@ struct Chooser<'a> {
 }
 
 impl Chooser<'_> {
-    fn place(&self, all: &[Resource], colours: &Colours, claim: Option<&Claim>) -> (Colour, Option<Handover>) {
-        let Some(now) = self.active(colours, claim) else {
+    fn place(
+        &self,
+        all: &[Resource],
+        resource: &Resource,
+        colours: &Colours,
+        claim: Option<&Claim>,
+    ) -> (Colour, Option<Handover>) {
+        let now = self.active(colours, claim);
+        if resource.state.project.as_ref().is_some_and(|project| !project.running) {
+            return (now.unwrap_or(Colour::Blue), None);
+        }
+        let Some(now) = now else {
             let to = Colour::Blue;
             return (to, Some(Handover { from: None, to, drift: false }));
         };
         let touched = colours.watched.iter().any(|path| self.is_about_to_change(all, path));
-        if self.is_as_wanted(colours, now, claim) && !touched {
+        let own = self.is_unit_as_wanted(colours, now, claim) && self.runs_as_wanted(resource, colours, now, claim);
+        if own && !touched {
             return (now, None);
         }
-        let drift = !touched && claim.is_some_and(|claim| self.was_written(colours, now, claim));
+        let drift = !touched && claim.is_some_and(|claim| self.was_written(resource, colours, now, claim));
         (now.other(), Some(Handover { from: Some(now), to: now.other(), drift }))
     }
 
     /// The place that takes the requests.
     fn active(&self, colours: &Colours, claim: Option<&Claim>) -> Option<Colour> {
         let is_claimed = |colour: &Colour| {
-            claim.is_some_and(|claim| colours.units(*colour).any(|unit| claim.units.contains_key(unit)))
+            claim.is_some_and(|claim| {
+                let services = |name: &String| claim.project.iter().any(|project| project.services.contains_key(name));
+                colours.units(*colour).any(|unit| claim.units.contains_key(unit))
+                    || colours.face(*colour).services.keys().any(services)
+            })
         };
         let claimed: Vec<Colour> = Colour::BOTH.into_iter().filter(is_claimed).collect();
         if let [only] = claimed[..] {
@@ -69,38 +88,56 @@ impl Chooser<'_> {
         Colour::BOTH.into_iter().find(is_shown).or(claimed.first().copied())
     }
 
-    /// Whether the files of a place are as wanted. The switch does not count: it is set right where it is.
-    fn is_as_wanted(&self, colours: &Colours, colour: Colour, claim: Option<&Claim>) -> bool {
+    /// Whether the unit's files are as wanted. The switch does not count: it is set right where it is.
+    fn is_unit_as_wanted(&self, colours: &Colours, colour: Colour, claim: Option<&Claim>) -> bool {
         let face = colours.face(colour);
-        let own = face.state.paths.iter().filter(|(path, _)| **path != colours.switch);
-        let as_wanted = |path: &Utf8Path| self.seen.paths.get(path);
         let more = claim.into_iter().flat_map(|claim| &claim.paths).any(|(path, written)| {
             // What has been added to its unit, and is no longer wanted.
             let folder = path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d"));
             let of_unit = folder.is_some_and(|of| colours.units(colour).any(|unit| unit == of));
             of_unit && !written.is_directory() && !face.state.paths.contains_key(path)
         });
-        !more
-            && own.into_iter().all(|(path, wanted)| {
-                as_wanted(path).is_some_and(|seen| is_as_wanted(wanted, seen, self.with_owner))
-            })
+        let mut own = face.state.paths.iter().filter(|(path, _)| **path != colours.switch);
+        !more && own.all(|(path, wanted)| self.is_there(path, wanted))
+    }
+
+    /// Whether its containers run what is wanted, as far as Compose has told; else, whether nothing about it changes.
+    fn runs_as_wanted(&self, resource: &Resource, colours: &Colours, colour: Colour, claim: Option<&Claim>) -> bool {
+        let (Some(project), Some(Ok(containers))) = (&resource.state.project, &self.seen.containers) else { return true };
+        let recorded = claim.and_then(|claim| claim.project.as_ref());
+        let hashes = hashes_of(self.seen, &project.name);
+        colours.face(colour).services.keys().all(|name| {
+            let mut own = containers.iter().filter(|seen| seen.project == project.name && seen.service == *name);
+            let recorded = recorded.and_then(|project| project.services.get(name));
+            match hashes.get(name) {
+                Some(hash) => own.all(|seen| seen.hash == *hash),
+                None => self.is_settled(resource, colours) && own.all(|seen| Some(&seen.hash) == recorded),
+            }
+        })
+    }
+
+    /// Whether no file of the resource changes, besides the switch.
+    fn is_settled(&self, resource: &Resource, colours: &Colours) -> bool {
+        let mut own = resource.state.paths.iter().filter(|(path, _)| **path != colours.switch);
+        own.all(|(path, wanted)| self.is_there(path, wanted))
     }
 
     /// Whether the repository says of a place what it said before: then it is the host that differs.
-    fn was_written(&self, colours: &Colours, colour: Colour, claim: &Claim) -> bool {
-        let now = Claim::on(&colours.face(colour).state, &std::collections::BTreeMap::new(), self.salt);
-        let own = now.paths.iter().filter(|(path, _)| **path != colours.switch);
-        own.clone().all(|(path, written)| claim.paths.get(path) == Some(written))
-            && own.into_iter().any(|(path, written)| {
-                self.seen.paths.get(path).is_none_or(|seen| !is_as_written(written, seen, self.with_owner, self.salt))
-            })
+    fn was_written(&self, resource: &Resource, colours: &Colours, colour: Colour, claim: &Claim) -> bool {
+        let mut before = resource.clone();
+        before.wear(colour);
+        let now = Claim::on(&before.state, &BTreeMap::new(), self.salt);
+        let mut own = now.paths.iter().filter(|(path, _)| **path != colours.switch);
+        own.all(|(path, written)| claim.paths.get(path) == Some(written))
     }
 
-    /// Whether some resource is about to change a path.
+    fn is_there(&self, path: &Utf8Path, wanted: &PathState) -> bool {
+        self.seen.paths.get(path).is_some_and(|seen| is_as_wanted(wanted, seen, self.with_owner))
+    }
+
+    /// Whether some resource is about to change a path, or something in a folder.
     fn is_about_to_change(&self, all: &[Resource], path: &Utf8Path) -> bool {
-        let wanted = all.iter().find_map(|resource| resource.state.paths.get(path));
-        wanted.is_some_and(|wanted| {
-            self.seen.paths.get(path).is_none_or(|seen| !is_as_wanted(wanted, seen, self.with_owner))
-        })
+        let below = all.iter().flat_map(|resource| &resource.state.paths).filter(|(other, _)| other.starts_with(path));
+        below.into_iter().any(|(path, wanted)| !self.is_there(path, wanted))
     }
 }

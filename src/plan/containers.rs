@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::observation::ContainerSeen;
+use crate::host::observation::{ContainerSeen, Observation};
 use crate::plan::effect::Deed;
 use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
@@ -31,8 +31,8 @@ enum Fate {
 type Fates<'a> = BTreeMap<&'a str, Fate>;
 
 impl<'a> Wanted<'a> {
-    /// What brings the project up, if anything has to be done.
-    pub(crate) fn up(&self, there: &[&ContainerSeen]) -> Option<Deed> {
+    /// What brings the project up, if anything has to be done. Services that are left go later.
+    pub(crate) fn up(&self, there: &[&ContainerSeen], left: &[String]) -> Option<Deed> {
         let mut fates: Fates<'_> = BTreeMap::new();
         for (name, service) in &self.project.services {
             let own: Vec<&ContainerSeen> = there.iter().copied().filter(|seen| seen.service == *name).collect();
@@ -42,6 +42,7 @@ impl<'a> Wanted<'a> {
         }
         self.spread(&mut fates, there);
         let remove: BTreeSet<&String> = there.iter().map(|seen| &seen.service).filter(|name| self.goes(name)).collect();
+        let remove: BTreeSet<&String> = remove.into_iter().filter(|name| !left.contains(name)).collect();
         if fates.is_empty() && remove.is_empty() {
             return None;
         }
@@ -125,6 +126,14 @@ impl<'a> Wanted<'a> {
 /// Running, or done with its work.
 fn is_settled(container: &ContainerSeen) -> bool {
     container.state == "running" || container.status.starts_with("Exited (0)")
+}
+
+/// The hash that Compose on a host gives to each service of a candidate project; nothing where it was not asked.
+pub(crate) fn hashes_of(seen: &Observation, project: &str) -> BTreeMap<String, String> {
+    let check = format!("compose {project}");
+    let verdict = seen.verdicts.checks.iter().find(|(what, status, _)| *what == check && *status == 0);
+    let lines = verdict.iter().flat_map(|(_, _, output)| output.lines());
+    lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.into(), hash.into())).collect()
 }
 
 /// A service, and those that Compose restarts whenever it restarts this one.
@@ -231,7 +240,7 @@ mod tests {
                 files_change: false,
                 rebuilt: BTreeSet::new(),
             };
-            let deed = wanted.up(&there.iter().collect::<Vec<_>>());
+            let deed = wanted.up(&there.iter().collect::<Vec<_>>(), &[]);
             assert_eq!(deed.map_or("nothing".into(), |deed| deed.words()), done, "{differs}");
         }
     }

@@ -125,6 +125,12 @@ pub enum Deed {
         units: Vec<String>,
         /// Their files, which go too.
         files: Vec<Utf8PathBuf>,
+        /// Services of a Compose project, whose containers are removed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        services: Vec<String>,
+        /// That project.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        project: Option<String>,
         /// How long it has, in seconds.
         drain: u64,
     },
@@ -313,8 +319,13 @@ impl Deed {
                 let from = from.iter().map(|from| format!(" from {}", from.word())).collect::<String>();
                 format!("turn {service}{from} to {} at {address}", to.word())
             }
-            Deed::Retire { units, drain: 0, .. } => format!("retire {}", list(units)),
-            Deed::Retire { units, drain, .. } => format!("drain {drain} s, then retire {}", list(units)),
+            Deed::Retire { units, services, project, drain, .. } => {
+                let of = project.iter().map(|project| format!(" of {project}")).collect::<String>();
+                let units = units.iter().map(|unit| list(std::slice::from_ref(unit)));
+                let all = units.chain(services.iter().map(|service| format!("{service}{of}")));
+                let all = all.collect::<Vec<_>>().join(", ");
+                if *drain == 0 { format!("retire {all}") } else { format!("drain {drain} s, then retire {all}") }
+            }
             Deed::DaemonReload => "daemon-reload".into(),
             Deed::Enable { units } => format!("enable {}", list(units)),
             Deed::Reenable { units } => format!("reenable {}", list(units)),

@@ -10,7 +10,7 @@ use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
-use crate::plan::containers::with_followers;
+use crate::plan::containers::{hashes_of, with_followers};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
 use crate::plan::hold::{self, hold_back};
@@ -490,9 +490,6 @@ impl Planner<'_> {
 
     /// The hash that Compose on the host gives to each service of the candidate project.
     pub(crate) fn hashes_of(&self, project: &str) -> BTreeMap<String, String> {
-        let check = format!("compose {project}");
-        let verdict = self.seen.verdicts.checks.iter().find(|(what, status, _)| *what == check && *status == 0);
-        let lines = verdict.iter().flat_map(|(_, _, output)| output.lines());
-        lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.into(), hash.into())).collect()
+        hashes_of(self.seen, project)
     }
 }

@@ -1,5 +1,6 @@
 //! What a resource leaves behind: units that served under another name, and the place it served in until now.
 
+use crate::host::observation::ContainerSeen;
 use crate::ledger::Claim;
 use crate::plan::PathChange;
 use crate::plan::effect::Deed;
@@ -29,15 +30,21 @@ impl Wishes {
             gone.cloned().collect::<Vec<_>>()
         };
         let left: Vec<&String> = claimed.filter(|unit| !wanted(unit) && !of(unit).is_empty()).collect();
-        let Some(colours) = resource.colours.as_ref().filter(|_| !left.is_empty()) else {
+        let services = services_left(resource, claim);
+        let nothing = left.is_empty() && services.is_empty();
+        let Some(colours) = resource.colours.as_ref().filter(|_| !nothing) else {
             return left.into_iter().for_each(|unit| self.put_away(planner, unit, &resource.id));
         };
         let files = left.iter().flat_map(|unit| of(unit)).collect();
         // One that is down has nothing to end.
-        let runs = left.iter().any(|unit| planner.seen.units.get(*unit).is_some_and(is_active));
+        let project = resource.state.project.as_ref().map(|project| project.name.clone());
+        let of = |seen: &&ContainerSeen| Some(&seen.project) == project.as_ref() && services.contains(&seen.service);
+        let runs = left.iter().any(|unit| planner.seen.units.get(*unit).is_some_and(is_active))
+            || planner.containers().filter(of).any(|seen| seen.state == "running");
         let drain = if runs { colours.drain.as_millis().div_ceil(1000) } else { 0 };
         let drain = u64::try_from(drain).unwrap_or(u64::MAX);
-        self.other(Deed::Retire { units: left.into_iter().cloned().collect(), files, drain }, &resource.id);
+        let units = left.into_iter().cloned().collect();
+        self.other(Deed::Retire { units, files, services, project, drain }, &resource.id);
     }
 
     fn turn(&mut self, planner: &Planner<'_>, resource: &Resource) {
@@ -65,4 +72,12 @@ impl Wishes {
             }
         }
     }
+}
+
+/// The services of a project in which it was until now.
+pub(super) fn services_left(resource: &Resource, claim: Option<&Claim>) -> Vec<String> {
+    let (Some(colours), Some(project)) = (&resource.colours, &resource.state.project) else { return Vec::new() };
+    let recorded = claim.and_then(|claim| claim.project.as_ref()).into_iter().flat_map(|claim| claim.services.keys());
+    let left = recorded.filter(|name| colours.has_service(name) && !project.services.contains_key(*name));
+    left.cloned().collect()
 }

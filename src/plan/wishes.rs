@@ -10,6 +10,7 @@ use crate::ledger::Claim;
 use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
+use crate::plan::leave::services_left;
 use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
 use crate::resource::unit_file::{self, Impact};
@@ -268,7 +269,7 @@ impl Wishes {
         let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
         let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
         let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
-        if let Some(mut deed) = wanted.up(&there) {
+        if let Some(mut deed) = wanted.up(&there, &services_left(resource, claim)) {
             if let (Deed::ComposeUp { before, .. }, Some(was)) =
                 (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
             {

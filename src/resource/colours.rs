@@ -1,6 +1,7 @@
 //! `rollout "blue-green"`: a service that has two places, of which one takes the requests. A new version comes up in
 //! the other one, and takes over once it is healthy.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -10,9 +11,10 @@ use serde::Serialize;
 use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Span};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::health::{self, Health};
 use crate::resource::lowering::Lowering;
 use crate::resource::site::variable;
-use crate::resource::state::{State, UnitState};
+use crate::resource::state::{ProjectService, State, UnitState};
 use crate::resource::{Action, Check, Reaction, Resource, unit, value};
 
 /// How long requests may still take that the former version has begun, where nothing is said.
@@ -61,7 +63,9 @@ pub struct Colours {
     pub switch: Utf8PathBuf,
     /// How long the former one goes on after the switch.
     pub drain: Duration,
-    /// Files with whose change a new process is wanted, wherever they belong.
+    /// What it was called while it had one place, where a plan would not know: the service of a Compose project.
+    pub alone: Option<String>,
+    /// Files and folders with whose change a new process is wanted, wherever they belong.
     pub watched: Vec<Utf8PathBuf>,
 }
 
@@ -70,6 +74,8 @@ pub struct Colours {
 pub struct Face {
     /// Its part of the state.
     pub state: State,
+    /// Its part of the Compose project.
+    pub services: BTreeMap<String, ProjectService>,
     /// Its reactions.
     pub reactions: Vec<Reaction>,
     /// How one sees that it works.
@@ -94,6 +100,11 @@ impl Colours {
         let other = self.face(colour.other());
         self.face(colour).state.units.keys().filter(|unit| !other.state.units.contains_key(*unit))
     }
+
+    /// The services of its Compose project that are its own, in either place or while it had only one.
+    pub fn has_service(&self, name: &str) -> bool {
+        self.alone.as_deref() == Some(name) || self.faces.iter().any(|face| face.services.contains_key(name))
+    }
 }
 
 impl Resource {
@@ -105,6 +116,10 @@ impl Resource {
         self.state.units.retain(|unit, _| !other.state.units.contains_key(unit));
         self.reactions.retain(|reaction| !other.reactions.contains(reaction) && !face.reactions.contains(reaction));
         self.checks.retain(|check| !other.checks.contains(check) && !face.checks.contains(check));
+        if let Some(project) = &mut self.state.project {
+            project.services.retain(|service, _| !other.services.contains_key(service));
+            project.services.extend(face.services);
+        }
         self.state.paths.extend(face.state.paths);
         self.state.units.extend(face.state.units);
         self.reactions.extend(face.reactions);
@@ -117,16 +132,19 @@ impl Resource {
 pub struct BlueGreen {
     ports: Vec<Text>,
     drain: Option<Text>,
+    healths: Vec<Health>,
     /// Where it stands.
     pub span: Span,
 }
 
 impl BlueGreen {
-    /// Reads the only `rollout` of a node.
-    pub fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+    /// Reads the only `rollout` of a node; `more` reads what else there is to it.
+    pub fn decode(reader: &mut Reader<'_>, more: impl FnOnce(&mut Reader<'_>)) -> Option<Self> {
         let mut node = reader.child("rollout")?;
         let way = node.required("how, such as \"blue-green\"");
-        let rollout = BlueGreen { ports: node.values("ports"), drain: node.value("drain"), span: node.span() };
+        let (ports, drain) = (node.values("ports"), node.value("drain"));
+        let rollout = BlueGreen { ports, drain, healths: Health::decode_all(&mut node), span: node.span() };
+        more(&mut node);
         let mut good = way.is_some();
         if let Some(way) = way.filter(|way| way.raw != "blue-green") {
             let problem = Problem::error(format!("there is no rollout `{}`", way.raw.escape_debug()));
@@ -140,6 +158,11 @@ impl BlueGreen {
         }
         node.finish();
         good.then_some(rollout)
+    }
+
+    /// Whether it says how one sees that a place works.
+    pub fn has_checks(&self) -> bool {
+        self.healths.iter().any(|health| !health.is_time_alone())
     }
 
     /// Where each colour listens.
@@ -192,6 +215,7 @@ impl BlueGreen {
             let face = face(&within, colour, at);
             on.needs_facts.set(on.needs_facts.get() || within.needs_facts.get());
             let mut face = face?;
+            face.checks.extend(health::lower_all(&self.healths, &within, Some(at), None).0);
             let address = format!("{}:{}", at.0, at.1);
             let upstream = upstream.clone();
             let context = context! { managed => on.banner(), upstream, address, colour => colour.word() };
@@ -205,7 +229,8 @@ impl BlueGreen {
         let blue = one(Colour::Blue, &ends[0])?;
         let green = one(Colour::Green, &ends[1])?;
         let service = service.name.clone();
-        Some(Colours { faces: [blue, green], service, upstream, switch, drain, watched: Vec::new() })
+        let faces = [blue, green];
+        Some(Colours { faces, service, upstream, switch, drain, alone: None, watched: Vec::new() })
     }
 }
 

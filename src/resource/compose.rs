@@ -9,16 +9,18 @@ use crate::base::decode::{Reader, Text};
 use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
+use crate::resource::colours::{self, Colour};
 use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
+use crate::resource::compose_rollout::{self, ROLLOUT, Rollout};
 use crate::resource::compose_whole::{self, Whole};
 use crate::resource::health::{self, Health};
 use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
-use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
+use crate::resource::{Action, Check, Listen, Probe, Reaction, Resource, path, value, yaml};
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -34,6 +36,7 @@ pub struct Compose {
     access: Access,
     healths: Vec<Health>,
     images: Images,
+    rollout: Option<Rollout>,
     origin: Span,
 }
 
@@ -72,6 +75,7 @@ impl Compose {
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
+            rollout: Rollout::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
             files,
@@ -112,6 +116,12 @@ impl Compose {
         profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
+        let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+        let turning = match &self.rollout {
+            Some(rollout) => Some(rollout.lower(on, &active, &names)?),
+            None => None,
+        };
+        let turns = |service: &str| turning.as_ref().is_some_and(|turning| turning.service == service);
         compose_proxy::check(&whole, &active, &name, on, &self.origin);
         let folders = active.iter().map(|service| {
             let mounts = service.mounts.items.iter().flat_map(|mount| shipped.below(mount)).collect();
@@ -123,10 +133,16 @@ impl Compose {
             let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
             (service.name.clone(), ProjectService { mounts, built_from: builds.remove(&service.name), ties })
         });
-        let services: BTreeMap<String, ProjectService> = services.collect();
+        let mut services: BTreeMap<String, ProjectService> = services.collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &folders, &shipped)?;
         for (path, file) in shipped.into_paths() {
             resource.state.paths.entry(path).or_insert(file);
+        }
+        let mut project_files: Vec<Utf8PathBuf> = files.iter().map(|file| directory.join(&file.name)).collect();
+        if let Some(turning) = &turning {
+            let path = directory.join(ROLLOUT);
+            resource.state.paths.insert(path.clone(), state(turning.content.clone(), 0o644));
+            project_files.push(path);
         }
         let owned_by = self.access.owner(on)?;
         for state in resource.state.paths.values_mut() {
@@ -134,12 +150,22 @@ impl Compose {
                 owner.clone_from(&owned_by);
             }
         }
-        resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
+        let alone = active.iter().filter(|service| !turns(&service.name));
+        resource.wiring.listens = alone.flat_map(|service| listens(service)).collect();
         resource.checks = self.checks(on, &resource.wiring.listens);
-        resource.images = self.images.lower(on, &images_used(&active))?;
+        let used = images_used(&active);
+        let used = turning.as_ref().map_or(used.clone(), |turning| turning.rename(used));
+        resource.images = self.images.lower(on, &used)?;
+        if let Some(turning) = &turning {
+            resource.wiring.listens.extend(turning.listens.clone());
+            let runs = services.remove(&turning.service).unwrap_or_default();
+            let (own, others) = resource.reactions.into_iter().partition(|reaction| of_service(reaction, &turning.service));
+            resource.reactions = others;
+            resource.colours = Some(Box::new(turning.colours(on, &name, &runs, own)?));
+        }
         resource.state.project = Some(Project {
             name,
-            files: files.iter().map(|file| directory.join(&file.name)).collect(),
+            files: project_files,
             directory,
             profiles,
             services,
@@ -147,6 +173,7 @@ impl Compose {
             pins: Vec::new(),
             keep: self.images.keep(on)?,
         });
+        resource.wear(Colour::Blue);
         Some(resource)
     }
 
@@ -166,7 +193,7 @@ impl Compose {
                 on.report(problem.at(&self.files[at].named().span, "the second"));
                 return None;
             }
-            if image::is_taken(&file.name) {
+            if image::is_taken(&file.name) || file.name == ROLLOUT {
                 let problem = Problem::error(format!("`{}` is a name that is kept for our own file", file.name));
                 on.report(problem.at(&self.files[at].named().span, "here").hint("call it something else"));
                 return None;
@@ -203,6 +230,18 @@ impl Compose {
         checks
     }
 
+    /// What nginx calls the service with two places.
+    pub fn upstreams(&self, on: &Lowering<'_>) -> Vec<(ResourceId, String)> {
+        let service = self.rollout.as_ref().and_then(|rollout| rollout.service(on));
+        let Some((project, service)) = value::compose_name(on, &self.name).zip(service) else { return Vec::new() };
+        let upstream = colours::upstream(&compose_rollout::id(&project, &service));
+        let whole = (ResourceId::new(Kind::Compose, &project), upstream.clone());
+        // `compose:app` stands for it too, where no other service is reached.
+        let ends = self.endpoints(on);
+        let only = ends.iter().any(|(id, _)| *id == whole.0);
+        [(compose_rollout::id(&project, &service), upstream)].into_iter().chain(only.then_some(whole)).collect()
+    }
+
     /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.
     pub fn endpoints(&self, on: &Lowering<'_>) -> Vec<(ResourceId, (String, u16))> {
         let Some(name) = value::compose_name(on, &self.name) else { return Vec::new() };
@@ -216,6 +255,9 @@ impl Compose {
             if let Some(port) = service.ports.items.first() {
                 found.insert(service.name, (value::reachable(port.address.as_deref()), port.published));
             }
+        }
+        if let Some(rollout) = &self.rollout {
+            found.extend(rollout.service(on).zip(rollout.endpoint(on)));
         }
         let only = (found.len() == 1).then(|| found.values().next().cloned()).flatten();
         let whole = only.map(|endpoint| (ResourceId::new(Kind::Compose, &name), endpoint));
@@ -285,6 +327,14 @@ fn listens(service: &Service) -> impl Iterator<Item = Listen> {
         image: service.image.clone(),
         span: port.span.clone(),
     })
+}
+
+/// Whether something is done to this service.
+fn of_service(reaction: &Reaction, name: &str) -> bool {
+    match &reaction.action {
+        Action::Container { service, .. } | Action::Recreate { service, .. } => service == name,
+        _ => false,
+    }
 }
 
 /// A file of the project; only root reads it where a secret is in it.

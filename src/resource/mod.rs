@@ -14,6 +14,7 @@ mod compose_file;
 mod compose_link;
 mod compose_mount;
 mod compose_proxy;
+mod compose_rollout;
 mod compose_whole;
 pub mod directory;
 pub mod file;

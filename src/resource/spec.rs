@@ -89,6 +89,7 @@ impl Spec {
     pub fn upstreams(&self, on: &Lowering<'_>) -> Vec<(ResourceId, String)> {
         match self {
             Spec::Unit(unit) => unit.upstreams(on),
+            Spec::Compose(compose) => compose.upstreams(on),
             _ => Vec::new(),
         }
     }

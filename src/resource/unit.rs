@@ -1,5 +1,7 @@
 //! `unit`: a systemd unit, its file, and whether it is enabled and running.
 
+use std::collections::BTreeMap;
+
 use camino::Utf8PathBuf;
 
 use crate::base::decode::{Reader, Text};
@@ -60,7 +62,7 @@ impl Unit {
             listens: reader.values("listen"),
             healths: Health::decode_all(&mut reader),
             restart_on: reader.values("restart-on"),
-            rollout: BlueGreen::decode(&mut reader),
+            rollout: BlueGreen::decode(&mut reader, |_| {}),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
         };
@@ -107,7 +109,8 @@ impl Unit {
 
     /// Why its versions cannot take turns on two ports, and what to do about it.
     fn cannot_take_turns(&self) -> Option<(&'static str, &'static str)> {
-        let checks = self.healths.iter().any(|health| !health.is_time_alone());
+        let checks = self.healths.iter().any(|health| !health.is_time_alone())
+            || self.rollout.as_ref().is_some_and(BlueGreen::has_checks);
         if !self.has_file() {
             return Some(("a unit that is not described here has no two places", "describe it by `exec` or `template`"));
         }
@@ -147,7 +150,8 @@ impl Unit {
                 on.report(problem.at(&rollout.span, "it has two").hint("use `{{ port }}`, as in `env PORT=\"{{ port }}\"`"));
                 return None;
             }
-            Some(Face { state: lowered.state, reactions: lowered.reactions, checks: lowered.checks, at: at.clone() })
+            let Resource { state, reactions, checks, .. } = lowered;
+            Some(Face { state, services: BTreeMap::new(), reactions, checks, at: at.clone() })
         })?;
         colours.watched = self.restart_on.iter().filter_map(|text| path::lower(on, text)).collect();
         for (face, span) in colours.faces().iter().zip(rollout.spans()) {
