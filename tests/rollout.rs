@@ -163,7 +163,12 @@ impl Load<'_> {
         let answers = ran.out.lines().filter_map(|line| line.strip_prefix("answer ")?.rsplit_once(' '));
         let answers: BTreeMap<String, usize> =
             answers.map(|(answer, count)| (answer.into(), count.parse().expect("a number"))).collect();
-        assert!(failures.is_empty(), "{} of {answers:?} failed: {:?}", failures.len(), &failures[..failures.len().min(9)]);
+        assert!(
+            failures.is_empty(),
+            "{} of {answers:?} failed: {:?}",
+            failures.len(),
+            &failures[..failures.len().min(9)]
+        );
         answers
     }
 }
@@ -184,7 +189,11 @@ fn no_request_fails_while_versions_take_turns() {
     for (version, places) in [("v2", "green file enabled runs "), ("v3", "blue file enabled runs ")] {
         service.version(version);
         let plan = service.repo.plan();
-        assert!(plan.change("unit:turns")["details"].to_string().contains("ExecStart changed"), "{:#}", plan.0["hosts"]);
+        assert!(
+            plan.change("unit:turns")["details"].to_string().contains("ExecStart changed"),
+            "{:#}",
+            plan.0["hosts"]
+        );
         service.repo.apply();
         assert_eq!((service.answer(), service.places()), (version.into(), places.into()));
         service.is_settled();
@@ -310,9 +319,12 @@ fn a_turn_that_nobody_confirms_is_taken_back_and_no_request_fails() {
     let body = |more: &str| {
         let path = service.repo.path().join("stacks/one/stack.kdl");
         let text = std::fs::read_to_string(&path).expect("the stack");
-        std::fs::write(path, text.replace("to=\"unit:unsure\"", &format!("to=\"unit:unsure\"\n{more}"))).expect("written");
+        std::fs::write(path, text.replace("to=\"unit:unsure\"", &format!("to=\"unit:unsure\"\n{more}")))
+            .expect("written");
     };
-    body("health http=\"http://127.0.0.1:7740/x\" host=\"unsure.test\" within=\"1s\"\nredirect \"/x\" to=\"http://127.0.0.1:7749/\"\nhealth tcp=7749 within=\"1s\"");
+    body(
+        "health http=\"http://127.0.0.1:7740/x\" host=\"unsure.test\" within=\"1s\"\nredirect \"/x\" to=\"http://127.0.0.1:7749/\"\nhealth tcp=7749 within=\"1s\"",
+    );
     let ran = service.repo.fail();
     assert_eq!(ran.code, 4, "{}", ran.out);
     assert_eq!((service.places(), host.invocation("unsure-blue")), before);
@@ -381,7 +393,7 @@ fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
     service.repo.apply();
     let (count, _) = stop.release();
     let load = service.load();
-    each("dies", points(count, 10), |number| {
+    each("dies", points(count, 5), |number| {
         let version = next();
         stop.at(number, "*", How::Kill);
         let ran = service.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]);

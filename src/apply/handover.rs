@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply::commands::{Command, commands};
 use crate::apply::script::{Script, Writer, line, listed, run_line};
@@ -52,16 +52,15 @@ fn retired(effect: &Effect) -> impl Iterator<Item = &Utf8Path> {
         Deed::Retire { files, .. } => files.as_slice(),
         _ => &[],
     };
-    files.iter().map(|file| file.as_path())
+    files.iter().map(Utf8PathBuf::as_path)
 }
 
 impl Writer<'_> {
     /// The new place is healthy, and stays so a moment longer; then its turn has come.
     pub(super) fn turn(&mut self, script: &mut Script, transaction: &Transaction, parts: &Parts<'_>) -> Result<()> {
         self.checks(script, transaction, |id| parts.turning.contains(id))?;
-        let is_unit = |(id, check): &(ResourceId, Check)| {
-            parts.turning.contains(id) && matches!(check.probe, Probe::Active(_))
-        };
+        let is_unit =
+            |(id, check): &(ResourceId, Check)| parts.turning.contains(id) && matches!(check.probe, Probe::Active(_));
         if transaction.checks.iter().any(is_unit) {
             let stays = Command { seconds: 10, words: vec!["stay".into()] };
             self.numbered(script, "check that what is new stays active".into(), "check", &stays)?;
@@ -92,7 +91,8 @@ impl Writer<'_> {
                 self.numbered(script, format!("remove {}", services.join(", ")), "run", &command)?;
             }
             let files: Vec<String> = retired(effect).map(|path| self.place.real(path).to_string()).collect();
-            let loaded = units.iter().filter(|unit| self.seen.units.get(*unit).is_some_and(|seen| seen.load == "loaded"));
+            let loaded =
+                units.iter().filter(|unit| self.seen.units.get(*unit).is_some_and(|seen| seen.load == "loaded"));
             let loaded: Vec<String> = loaded.cloned().collect();
             if !loaded.is_empty() {
                 for verb in ["disable", "stop"] {
@@ -103,8 +103,10 @@ impl Writer<'_> {
             }
             if !files.is_empty() {
                 script.steps.push(listed(&["remove"], &files)?);
-                let folders: BTreeSet<String> =
-                    retired(effect).filter_map(Utf8Path::parent).map(|path| self.place.real(path).to_string()).collect();
+                let folders: BTreeSet<String> = retired(effect)
+                    .filter_map(Utf8Path::parent)
+                    .map(|path| self.place.real(path).to_string())
+                    .collect();
                 script.steps.push(listed(&["sync"], &folders.into_iter().collect::<Vec<_>>())?);
             }
             for command in commands(&Deed::DaemonReload).iter().filter(|_| !units.is_empty()) {

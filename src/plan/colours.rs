@@ -103,7 +103,9 @@ impl Chooser<'_> {
 
     /// Whether its containers run what is wanted, as far as Compose has told; else, whether nothing about it changes.
     fn runs_as_wanted(&self, resource: &Resource, colours: &Colours, colour: Colour, claim: Option<&Claim>) -> bool {
-        let (Some(project), Some(Ok(containers))) = (&resource.state.project, &self.seen.containers) else { return true };
+        let (Some(project), Some(Ok(containers))) = (&resource.state.project, &self.seen.containers) else {
+            return true;
+        };
         let recorded = claim.and_then(|claim| claim.project.as_ref());
         let hashes = hashes_of(self.seen, &project.name);
         colours.face(colour).services.keys().all(|name| {

@@ -159,7 +159,8 @@ impl Compose {
         if let Some(turning) = &turning {
             resource.wiring.listens.extend(turning.listens.clone());
             let runs = services.remove(&turning.service).unwrap_or_default();
-            let (own, others) = resource.reactions.into_iter().partition(|reaction| of_service(reaction, &turning.service));
+            let (own, others) =
+                resource.reactions.into_iter().partition(|reaction| of_service(reaction, &turning.service));
             resource.reactions = others;
             resource.colours = Some(Box::new(turning.colours(on, &name, &runs, own)?));
         }

@@ -69,7 +69,8 @@ impl Rollout {
     pub fn lower(&self, on: &Lowering<'_>, active: &[&Service], files: &[&str]) -> Option<Turning> {
         let name = self.service(on)?;
         let Some(service) = active.iter().find(|service| service.name == name) else {
-            let problem = Problem::error(format!("no service that runs is called `{name}`")).at(&self.service.span, "here");
+            let problem =
+                Problem::error(format!("no service that runs is called `{name}`")).at(&self.service.span, "here");
             let near = did_you_mean(&name, active.iter().map(|service| service.name.as_str()));
             on.report(near.map_or(problem.clone(), |near| problem.hint(format!("did you mean `{near}`?"))));
             return None;

@@ -112,10 +112,16 @@ impl Unit {
         let checks = self.healths.iter().any(|health| !health.is_time_alone())
             || self.rollout.as_ref().is_some_and(BlueGreen::has_checks);
         if !self.has_file() {
-            return Some(("a unit that is not described here has no two places", "describe it by `exec` or `template`"));
+            return Some((
+                "a unit that is not described here has no two places",
+                "describe it by `exec` or `template`",
+            ));
         }
         if self.on_demand || self.running == Some(false) || self.enabled == Some(false) {
-            return Some(("a service in two places always runs, also after a boot", "leave `enabled` and `running` out"));
+            return Some((
+                "a service in two places always runs, also after a boot",
+                "leave `enabled` and `running` out",
+            ));
         }
         if !self.listens.is_empty() {
             return Some(("a service in two places listens on the ports of its rollout", "leave `listen` out"));
@@ -147,7 +153,9 @@ impl Unit {
             let lowered = self.lower_one(on, &name, Some(at))?;
             if !says_port(&lowered, at.1) {
                 let problem = Problem::error("nothing in this unit says on which port it listens");
-                on.report(problem.at(&rollout.span, "it has two").hint("use `{{ port }}`, as in `env PORT=\"{{ port }}\"`"));
+                on.report(
+                    problem.at(&rollout.span, "it has two").hint("use `{{ port }}`, as in `env PORT=\"{{ port }}\"`"),
+                );
                 return None;
             }
             let Resource { state, reactions, checks, .. } = lowered;
