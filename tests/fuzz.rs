@@ -149,10 +149,10 @@ fn seen() -> impl Strategy<Value = Seen<PathSeen>> {
 
 fn unit() -> impl Strategy<Value = UnitSeen> {
     let word = || "[a-z-]{0,10}";
-    (word(), word(), word(), word(), path(), any::<bool>(), "[0-9a-f]{0,32}", word()).prop_map(
-        |(load, active, sub, file_state, fragment, needs_reload, invocation, service_type)| {
+    (word(), word(), word(), word(), path(), any::<bool>(), "[0-9a-f]{0,32}", word(), any::<bool>()).prop_map(
+        |(load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests)| {
             let fragment = fragment.into_string();
-            UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type }
+            UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests }
         },
     )
 }
@@ -225,10 +225,10 @@ fn said(seen: &Observation) -> String {
     }
     text.push_str("[units]\n");
     for (name, unit) in &seen.units {
-        let UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type } = unit;
-        let reload = if *needs_reload { "yes" } else { "no" };
+        let UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests } = unit;
+        let [reload, rests] = [needs_reload, rests].map(|is| if *is { "yes" } else { "no" });
         text.push_str(&format!(
-            "Type={service_type}\nInvocationID={invocation}\nNames={name}\nLoadState={load}\nActiveState={active}\n\
+            "Rests={rests}\nType={service_type}\nInvocationID={invocation}\nNames={name}\nLoadState={load}\nActiveState={active}\n\
             SubState={sub}\nUnitFileState={file_state}\nFragmentPath={fragment}\nNeedDaemonReload={reload}\n\n"
         ));
     }

@@ -109,6 +109,8 @@ pub struct UnitSeen {
     pub invocation: String,
     /// `simple`, `oneshot`, …
     pub service_type: String,
+    /// systemd does not have it in memory: it does not run, and when somebody asks for it, its files are read.
+    pub rests: bool,
 }
 
 /// A container of a Compose project.
@@ -417,6 +419,7 @@ impl AnswerReader {
             needs_reload: take("NeedDaemonReload") == "yes",
             invocation: take("InvocationID"),
             service_type: take("Type"),
+            rests: take("Rests") == "yes",
         };
         for name in names.split_whitespace() {
             self.answer.units.insert(name.into(), unit.clone());

@@ -1,11 +1,14 @@
-//! What a resource leaves behind: units that served under another name, and the place it served in until now.
+//! What a resource leaves behind when it goes, and while it stays: units that served under another name, and the place it served in until now.
 
+use std::collections::BTreeSet;
+
+use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
 use crate::ledger::Claim;
-use crate::plan::PathChange;
 use crate::plan::effect::Deed;
 use crate::plan::host::Planner;
-use crate::plan::wishes::{Wishes, is_active};
+use crate::plan::wishes::{Switch, Verb, Wishes, containers, is_active, is_drop_in};
+use crate::plan::{Change, PathChange};
 use crate::resource::Resource;
 use crate::resource::state::PathState;
 use crate::resource::unit_file;
@@ -45,6 +48,54 @@ impl Wishes {
         let drain = u64::try_from(drain).unwrap_or(u64::MAX);
         let units = left.into_iter().cloned().collect();
         self.other(Deed::Retire { units, files, services, project, drain }, &resource.id);
+    }
+
+    /// A unit that is ours, and no longer wanted: it goes before its file does.
+    fn put_away(&mut self, planner: &Planner<'_>, unit: &str, id: &ResourceId) {
+        self.read_again(planner, unit, id);
+        let Some(seen) = planner.seen.units.get(unit) else { return };
+        if is_active(seen) {
+            self.strengthen(unit, id, Verb::Stop);
+        }
+        if seen.file_state.starts_with("enabled") {
+            self.wish(unit, id).switch = Some(Switch::Disable);
+        }
+    }
+
+    /// What goes away with a resource that nobody wants any more.
+    pub(crate) fn of_removal(&mut self, planner: &Planner<'_>, change: &Change) {
+        let Some(claim) = planner.ownership.claim(&change.id, &change.stack) else { return };
+        for unit in claim.units.keys() {
+            let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
+            if !file_goes {
+                // A unit that is not ours: nginx has to notice that a site goes, any to run without its drop-in.
+                let dropped = change.paths.iter().any(|path| is_drop_in(&path.path, unit));
+                if dropped {
+                    self.daemon_reload.insert(change.id.clone());
+                }
+                if change.paths.iter().any(|path| path.after.is_none())
+                    && planner.seen.units.get(unit).is_some_and(is_active)
+                {
+                    self.strengthen(unit, &change.id, if dropped { Verb::Restart } else { Verb::Reload });
+                }
+                continue;
+            }
+            self.put_away(planner, unit, &change.id);
+        }
+        if let Some(project) = &claim.project {
+            let services: BTreeSet<String> =
+                containers(planner, &project.name).iter().map(|container| container.service.clone()).collect();
+            if !services.is_empty() {
+                let deed = Deed::ComposeDown {
+                    project: project.name.clone(),
+                    directory: project.directory.clone(),
+                    files: project.files.clone(),
+                    profiles: project.profiles.clone(),
+                    services: services.into_iter().collect(),
+                };
+                self.other(deed, &change.id);
+            }
+        }
     }
 
     fn turn(&mut self, planner: &Planner<'_>, resource: &Resource) {

@@ -11,7 +11,7 @@ use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
 use crate::plan::leave::services_left;
-use crate::plan::{Change, PathChange, Refusal};
+use crate::plan::{PathChange, Refusal};
 use crate::resource::state::{PathState, Project, UnitState};
 use crate::resource::unit_file::{self, Impact};
 use crate::resource::{Action, Resource};
@@ -31,7 +31,7 @@ pub(crate) struct Wishes {
     /// The hash of each service's configuration, by project, where Compose has told.
     pub hashes: BTreeMap<String, BTreeMap<String, String>>,
     packages: BTreeMap<String, Causes>,
-    daemon_reload: Causes,
+    pub(super) daemon_reload: Causes,
     units: BTreeMap<String, UnitWish>,
     others: Vec<Effect>,
 }
@@ -40,22 +40,22 @@ type Causes = BTreeSet<ResourceId>;
 
 /// What is wanted of one unit. Of several verbs the strongest wins.
 #[derive(Debug, Default)]
-struct UnitWish {
-    switch: Option<Switch>,
+pub(super) struct UnitWish {
+    pub(super) switch: Option<Switch>,
     verb: Option<Verb>,
     causes: Causes,
     why: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Switch {
+pub(super) enum Switch {
     Enable,
     Reenable,
     Disable,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Verb {
+pub(super) enum Verb {
     Signal(String),
     Reload,
     Bring,
@@ -83,7 +83,7 @@ impl Wishes {
                 self.packages.entry(package.clone()).or_default().insert(resource.id.clone());
             }
         }
-        let impact = self.unit_files(resource, paths);
+        let impact = self.unit_files(planner, resource, paths);
         for (unit, wanted) in &resource.state.units {
             let impact = impact.get(unit.as_str());
             self.unit(planner, resource, claim, unit, *wanted, impact);
@@ -110,13 +110,18 @@ impl Wishes {
 
     // ---- units
 
-    /// What the changes of unit files mean, by unit. Any such change makes systemd read its files again.
-    fn unit_files<'a>(&mut self, resource: &'a Resource, paths: &[PathChange]) -> BTreeMap<&'a str, Impact> {
+    /// What the changes of unit files mean, by unit.
+    fn unit_files<'a>(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &'a Resource,
+        paths: &[PathChange],
+    ) -> BTreeMap<&'a str, Impact> {
         let mut impacts: BTreeMap<&str, Impact> = BTreeMap::new();
         for reaction in &resource.reactions {
             let Action::ByDirective(unit) = &reaction.action else { continue };
             for change in paths.iter().filter(|change| reaction.paths.contains(&change.path)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 let impact = impact_of(change);
                 if !impact.changed.is_empty() {
                     self.details.push(format!("{} changed", impact.changed.join(", ")));
@@ -129,11 +134,18 @@ impl Wishes {
         }
         for unit in resource.state.units.keys() {
             if paths.iter().any(|change| change.after.is_none() && is_drop_in(&change.path, unit)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 impacts.entry(unit.as_str()).or_default().restart = true;
             }
         }
         impacts
+    }
+
+    /// Has systemd read a unit's changed files, which it does by itself for one that it does not have in memory.
+    pub(super) fn read_again(&mut self, planner: &Planner<'_>, unit: &str, cause: &ResourceId) {
+        if !planner.seen.units.get(unit).is_some_and(|seen| seen.rests) {
+            self.daemon_reload.insert(cause.clone());
+        }
     }
 
     fn unit(
@@ -210,18 +222,6 @@ impl Wishes {
             let verb = if owed.verb == "reload" { Verb::Reload } else { Verb::Restart };
             self.strengthen(&owed.unit, &resource.id, verb);
             self.wish(&owed.unit, &resource.id).why = Some(format!("owed since run {}", owed.run));
-        }
-    }
-
-    /// A unit that is ours, and no longer wanted: it goes before its file does.
-    pub(super) fn put_away(&mut self, planner: &Planner<'_>, unit: &str, id: &ResourceId) {
-        self.daemon_reload.insert(id.clone());
-        let Some(seen) = planner.seen.units.get(unit) else { return };
-        if is_active(seen) {
-            self.strengthen(unit, id, Verb::Stop);
-        }
-        if seen.file_state.starts_with("enabled") {
-            self.wish(unit, id).switch = Some(Switch::Disable);
         }
     }
 
@@ -327,53 +327,15 @@ impl Wishes {
         self.others.push(Effect { why, ..Effect::new(deed, vec![cause.clone()]) });
     }
 
-    // ---- removal
-
-    /// What goes away with a resource that nobody wants any more.
-    pub(crate) fn of_removal(&mut self, planner: &Planner<'_>, change: &Change) {
-        let Some(claim) = planner.ownership.claim(&change.id, &change.stack) else { return };
-        for unit in claim.units.keys() {
-            let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
-            if !file_goes {
-                // A unit that is not ours: nginx has to notice that a site goes, any to run without its drop-in.
-                let dropped = change.paths.iter().any(|path| is_drop_in(&path.path, unit));
-                if dropped {
-                    self.daemon_reload.insert(change.id.clone());
-                }
-                if change.paths.iter().any(|path| path.after.is_none())
-                    && planner.seen.units.get(unit).is_some_and(is_active)
-                {
-                    self.strengthen(unit, &change.id, if dropped { Verb::Restart } else { Verb::Reload });
-                }
-                continue;
-            }
-            self.put_away(planner, unit, &change.id);
-        }
-        if let Some(project) = &claim.project {
-            let services: BTreeSet<String> =
-                containers(planner, &project.name).iter().map(|container| container.service.clone()).collect();
-            if !services.is_empty() {
-                let deed = Deed::ComposeDown {
-                    project: project.name.clone(),
-                    directory: project.directory.clone(),
-                    files: project.files.clone(),
-                    profiles: project.profiles.clone(),
-                    services: services.into_iter().collect(),
-                };
-                self.other(deed, &change.id);
-            }
-        }
-    }
-
     // ---- gathering
 
-    fn wish(&mut self, unit: &str, cause: &ResourceId) -> &mut UnitWish {
+    pub(super) fn wish(&mut self, unit: &str, cause: &ResourceId) -> &mut UnitWish {
         let wish = self.units.entry(unit.to_string()).or_default();
         wish.causes.insert(cause.clone());
         wish
     }
 
-    fn strengthen(&mut self, unit: &str, cause: &ResourceId, verb: Verb) {
+    pub(super) fn strengthen(&mut self, unit: &str, cause: &ResourceId, verb: Verb) {
         let wish = self.wish(unit, cause);
         wish.verb = wish.verb.take().max(Some(verb));
     }
@@ -502,11 +464,11 @@ pub(crate) fn is_active(seen: &UnitSeen) -> bool {
 }
 
 /// Whether a path is a drop-in of a unit.
-fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
+pub(super) fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
 }
 
-fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
+pub(super) fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
     match &planner.seen.containers {
         Some(Ok(containers)) => containers.iter().filter(|container| container.project == project).collect(),
         _ => Vec::new(),
