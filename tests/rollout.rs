@@ -1,7 +1,6 @@
 //! New versions take turns with old ones, and no request notices: services in two places behind nginx, on real hosts.
 #![allow(missing_docs)]
 
-#[allow(dead_code)]
 mod kit;
 
 use std::collections::BTreeMap;

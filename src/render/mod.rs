@@ -3,6 +3,7 @@
 //! Nothing here asks a host. What a text takes from facts is left out while they are unknown, and said to be missing.
 
 mod clash;
+mod colours;
 pub mod compare;
 mod lower;
 mod names;
@@ -65,6 +66,7 @@ pub fn render(config: &Config, host: &HostName, facts: Option<&Value>) -> Render
     needs::fill(config, host, resources);
     needs::check(resources, complete, &mut problems);
     wiring::check(resources, complete, &mut problems);
+    colours::check(resources, complete, &mut problems);
     let desired = Desired { host: host.clone(), resources: lowered.resources };
     Rendering { desired, problems: sorted(problems), waiting: lowered.waiting }
 }

@@ -1,5 +1,6 @@
 //! What the tests of all kinds share: a stack's text in, resources and problems out.
 
+mod colours;
 mod compose;
 mod file;
 mod first_system;
