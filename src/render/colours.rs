@@ -12,7 +12,9 @@ pub(super) fn check(resources: &[Resource], complete: bool, problems: &mut Probl
         if complete && !resources.iter().any(|other| sends(other, resource, colours)) {
             let problem = Problem::warning(format!("no site sends requests to `{}`", resource.id));
             let problem = problem.at(&resource.origin, "its versions take turns behind nginx");
-            problems.push(problem.hint(format!("add a site, or write `proxy_pass http://{};` in its file", colours.upstream)));
+            problems.push(
+                problem.hint(format!("add a site, or write `proxy_pass http://{};` in its file", colours.upstream)),
+            );
         }
         for other in resources.iter().filter(|other| other.id != resource.id) {
             let taken = Colour::BOTH.into_iter().flat_map(|colour| colours.units(colour));
@@ -24,7 +26,9 @@ pub(super) fn check(resources: &[Resource], complete: bool, problems: &mut Probl
             if other.reactions.iter().any(|reaction| means(&reaction.action, resource, colours)) {
                 let problem = Problem::error(format!("`{}` has two places: neither has its name alone", resource.id));
                 let problem = problem.at(&other.origin, "something is done to it here");
-                problems.push(problem.hint("with `restart-on` in the unit, or a file that the service mounts, it takes turns"));
+                problems.push(
+                    problem.hint("with `restart-on` in the unit, or a file that the service mounts, it takes turns"),
+                );
             }
         }
     }
@@ -41,7 +45,8 @@ fn sends(from: &Resource, to: &Resource, colours: &Colours) -> bool {
 
 /// Whether something is meant for a service by the name that it had with one place.
 fn means(action: &Action, resource: &Resource, colours: &Colours) -> bool {
-    let is_unit = |unit: &str| resource.id.kind == Kind::Unit && unit.strip_suffix(".service") == Some(&colours.service);
+    let is_unit =
+        |unit: &str| resource.id.kind == Kind::Unit && unit.strip_suffix(".service") == Some(&colours.service);
     match action {
         Action::Reload(unit) | Action::Restart(unit) | Action::Signal { unit, .. } => is_unit(unit),
         Action::Container { project, service, .. } => {

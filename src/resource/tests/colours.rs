@@ -20,7 +20,8 @@ fn a_unit_in_two_places_is_one_of_two_units() {
     let outcome = lower(UNIT);
     assert_eq!(outcome.problems, []);
     let mut unit = outcome.resources[0].clone();
-    for (colour, word, address) in [(Colour::Blue, "blue", "127.0.0.1:8081"), (Colour::Green, "green", "127.0.0.2:8082")]
+    for (colour, word, address) in
+        [(Colour::Blue, "blue", "127.0.0.1:8081"), (Colour::Green, "green", "127.0.0.2:8082")]
     {
         unit.wear(colour);
         let state = &unit.state;
@@ -29,19 +30,27 @@ fn a_unit_in_two_places_is_one_of_two_units() {
         assert_eq!(paths, ["/etc/nginx/conf.d/reconcile-unit_api.conf", file.as_str()]);
         assert_eq!(state.units.keys().collect::<Vec<_>>(), [format!("api-{word}.service").as_str(), "nginx.service"]);
         let text = |path: &str| match &state.paths[Utf8Path::new(path)] {
-            crate::resource::state::PathState::File { content, .. } => String::from_utf8_lossy(&content.bytes).into_owned(),
+            crate::resource::state::PathState::File { content, .. } => {
+                String::from_utf8_lossy(&content.bytes).into_owned()
+            }
             other => panic!("{other:?}"),
         };
         let port = address.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
         assert!(text(&file).contains(&format!("ExecStart=/srv/api --port {port} --name {word}\n")), "{}", text(&file));
-        assert!(text(paths[0]).contains(&format!("upstream unit_api {{\n    server {address};\n}}")), "{}", text(paths[0]));
+        assert!(
+            text(paths[0]).contains(&format!("upstream unit_api {{\n    server {address};\n}}")),
+            "{}",
+            text(paths[0])
+        );
         let probes: Vec<&Probe> = unit.checks.iter().map(|check| &check.probe).collect();
         let url = format!("http://{address}/up");
         assert_eq!(probes, [&Probe::Http { url, host: None }, &Probe::Active(format!("api-{word}.service"))]);
         assert_eq!(unit.reactions.len(), 3);
     }
     assert_eq!(unit.colours.expect("it has two").watched, [Utf8Path::new("/etc/api.conf")]);
-    assert!(lower(UNIT).text("/etc/nginx/sites-available/direct.test.conf").contains("proxy_pass http://127.0.0.1:8081;"));
+    assert!(
+        lower(UNIT).text("/etc/nginx/sites-available/direct.test.conf").contains("proxy_pass http://127.0.0.1:8081;")
+    );
     let outcome = lower(&UNIT.replace("direct", "aaa"));
     assert!(outcome.text("/etc/nginx/sites-available/api.test.conf").contains("proxy_pass http://unit_api;"));
 }
