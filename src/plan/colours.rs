@@ -61,10 +61,9 @@ impl Chooser<'_> {
         };
         let touched = colours.watched.iter().any(|path| self.is_about_to_change(all, path));
         let own = self.is_unit_as_wanted(colours, now, claim) && self.runs_as_wanted(resource, colours, now, claim);
-        if own && !touched {
-            return (now, None);
-        }
-        let drift = !touched && claim.is_some_and(|claim| self.was_written(resource, colours, now, claim));
+        // What is there and not ours is taken over where it is: the place it leaves would stay nobody's.
+        let Some(claim) = claim.filter(|_| !own || touched) else { return (now, None) };
+        let drift = !touched && self.was_written(resource, colours, now, claim);
         (now.other(), Some(Handover { from: Some(now), to: now.other(), drift }))
     }
 
