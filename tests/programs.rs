@@ -9,7 +9,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::RepoId;
-use reconcile::host::observation::{self, Observation, Seen, Thing};
+use reconcile::host::answer;
+use reconcile::host::observation::{Observation, Seen, Thing};
 use reconcile::host::program::Program;
 use reconcile::host::transport::{Connection, Nobody, Target};
 use reconcile::observe::{Place, Questions};
@@ -25,7 +26,7 @@ async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
     let output = connection.run(exchange, None).await.unwrap();
     assert_eq!(output.status, Ok(0), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
-    place.translate(observation::parse(&output.stdout).unwrap())
+    place.translate(answer::parse(&output.stdout).unwrap())
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use crate::apply::{Run, naming};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::HostName;
 use crate::engine::pool::Pool;
-use crate::host::observation::{self, Observation};
+use crate::host::answer;
+use crate::host::observation::Observation;
 use crate::host::program::Program;
 use crate::host::transport::{Connection, Output, Prompt, Target};
 use crate::observe::Place;
@@ -103,7 +104,7 @@ impl Session {
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
         let answer = self.hear(program, request).await?;
-        observation::parse(&answer).map(|seen| self.place.translate(seen))
+        answer::parse(&answer).map(|seen| self.place.translate(seen))
     }
 
     /// Runs a program that only reads, and gives its whole answer.
