@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod commands;
+pub mod expected;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,8 @@ use crate::host::observation::Observation;
 use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
-use script::{Script, Writer, checksum};
+use expected::checksum;
+use script::{Script, Writer};
 
 /// Everything one host is sent.
 pub struct Payload {
@@ -140,6 +142,7 @@ fn add_transaction(
         ("steps", lines(&script.steps)),
         ("unmake", lines(&script.unmake)),
         ("undo", lines(&script.undo)),
+        ("undo.before", lines(&script.undo_before)),
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),
