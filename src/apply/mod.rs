@@ -58,8 +58,11 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     // together in a second archive.
     let mut scripts = Vec::new();
     let mut files = Archive::default();
+    // A stack may be called like anything else of the run.
+    let stacks = folder.join("stack");
+    archive.directory(&stacks, 0o700);
     for transaction in &transactions {
-        let own = folder.join(transaction.stack.as_str());
+        let own = stacks.join(transaction.stack.as_str());
         let writer = Writer {
             run: run.id,
             place,
@@ -82,7 +85,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
         let state = seen.state.join(run.repo.as_str());
-        add_transaction(&mut archive, &folder, &state, transaction, &script);
+        add_transaction(&mut archive, &stacks, &state, transaction, &script);
         words.extend(script.words);
     }
     let mut input = header(run, seen);
@@ -115,12 +118,12 @@ fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
 
 fn add_transaction(
     archive: &mut Archive,
-    folder: &Utf8PathBuf,
+    stacks: &Utf8PathBuf,
     state: &Utf8PathBuf,
     transaction: &Transaction,
     script: &Script,
 ) {
-    let own = folder.join(transaction.stack.as_str());
+    let own = stacks.join(transaction.stack.as_str());
     let ledger = state.join("ledger").join(transaction.stack.as_str());
     let seen = transaction.ledger_seen.map_or("none".to_string(), |digest| digest.to_string());
     let sums = transaction.ledger_seen.map(|digest| checksum(&digest, &ledger)).into_iter();

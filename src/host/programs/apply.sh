@@ -9,6 +9,7 @@
 #
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
+#   stack/T       the folder of each transaction, which is `T` here
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
@@ -64,16 +65,24 @@ lock() {
 
 # ---- the switch
 
+# Where the things of a transaction are. Older versions kept them among those of the run.
+find_folder() {
+  folder=$run_dir/stack/$1
+  [ -d "$folder" ] || folder=$run_dir/$1
+}
+
 # Which transaction is worked on: its folder, its ledger, and the ledger's planned digest.
 turn_to() {
-  dir=$run_dir/$1 ledger='' ledger_sum=''
+  find_folder "$1"
+  dir=$folder ledger='' ledger_sum=''
   { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
 }
 
 last_phase() {
   at=''
-  if [ -f "$run_dir/$1/phase" ]; then
-    while IFS= read -r line; do at=$line; done <"$run_dir/$1/phase"
+  find_folder "$1"
+  if [ -f "$folder/phase" ]; then
+    while IFS= read -r line; do at=$line; done <"$folder/phase"
   fi
 }
 
@@ -89,7 +98,7 @@ begin_switch() {
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
   # shellcheck disable=SC2046
-  sync "$@" "$dir" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
+  sync "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
 # All went well, if that can be written down. A stack that owns nothing any more has no ledger.
@@ -314,9 +323,8 @@ clean_up() {
 remove_emptied() {
   set --
   for name in $(cat "$run_dir/over" 2>/dev/null); do
-    [ -s "$run_dir/$name/emptied" ] || continue
     last_phase "$name"
-    [ "$at" != "done" ] || set -- "$@" "$run_dir/$name/emptied"
+    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
   done
   [ $# != 0 ] || return 0
   for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done
