@@ -119,7 +119,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -146,6 +146,28 @@ fn a_command_ends_at_its_deadline_whatever_it_ignores() {
             let (said, _) =
                 in_apply(shell, "run_command 5 false && printf 'well\\n'; run_command 5 true && printf 'well\\n'");
             assert_eq!(said, "well\n", "{shell}: what it ends with is heard");
+        })
+    });
+    for shell in tries {
+        shell.join().unwrap();
+    }
+}
+
+#[test]
+fn what_arrives_is_waited_for_and_a_link_that_is_silent_is_not() {
+    let tries = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            // Whatever comes in pieces, and takes longer than one may wait for the next, arrives.
+            let set = "exec 4>&1; state=$run_dir repo=r run=1 stages='' patience=2; run_dir=$state/r/run/1
+                mkdir -p $state/r/run; x=$state/x; printf hello >$x; tar -C / -cf $state/tar ${x#/}; rm $x
+                pieces() { for n in 0 1 2 3 4 5 6 7; do dd if=$state/tar bs=1280 skip=$n count=1 2>/dev/null; sleep 0.6; done; }\n";
+            let (said, took) = in_apply(shell, &format!("{set} pieces | {{ receive && cat $x; }}"));
+            assert_eq!(said, "hello", "{shell}");
+            assert!(took > Duration::from_secs(4), "{shell}: {took:?}");
+            let silent = "{ dd if=$state/tar bs=700 count=1 2>/dev/null; sleep 8; }";
+            let waits = "{ begun=$(now); receive; [ $(($(now) - begun)) -gt 6 ] || printf 'over in time\\n'; }";
+            let (said, _) = in_apply(shell, &format!("{set} {silent} | {waits}"));
+            assert_eq!(said, "broken the archive did not arrive whole\nover in time\n", "{shell}");
         })
     });
     for shell in tries {
@@ -186,8 +208,11 @@ fn a_full_disk_fails_a_command_and_does_not_end_the_program() {
     for shell in SHELLS {
         let (said, _) = in_apply(shell, "run_dir=/nowhere; true >\"$run_dir/output\"; printf 'goes on\\n'");
         assert_eq!(said, "goes on\n", "{shell}");
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs/apply.sh")).unwrap();
-        let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));
-        assert_eq!(ends, None, "where a redirection fails, `:` ends a shell");
+        for program in ["apply", "checks", "planned", "receive", "revert"] {
+            let path = format!("{}/src/host/programs/{program}.sh", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));
+            assert_eq!(ends, None, "{program}.sh: where a redirection fails, `:` ends a shell");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod commands;
+pub mod expected;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,8 @@ use crate::host::observation::Observation;
 use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
-use script::{Script, Writer, checksum};
+use expected::checksum;
+use script::{Script, Writer};
 
 /// Everything one host is sent.
 pub struct Payload {
@@ -56,8 +58,11 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     // together in a second archive.
     let mut scripts = Vec::new();
     let mut files = Archive::default();
+    // A stack may be called like anything else of the run.
+    let stacks = folder.join("stack");
+    archive.directory(&stacks, 0o700);
     for transaction in &transactions {
-        let own = folder.join(transaction.stack.as_str());
+        let own = stacks.join(transaction.stack.as_str());
         let writer = Writer {
             run: run.id,
             place,
@@ -80,7 +85,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
         let state = seen.state.join(run.repo.as_str());
-        add_transaction(&mut archive, &folder, &state, transaction, &script);
+        add_transaction(&mut archive, &stacks, &state, transaction, &script);
         words.extend(script.words);
     }
     let mut input = header(run, seen);
@@ -113,12 +118,12 @@ fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
 
 fn add_transaction(
     archive: &mut Archive,
-    folder: &Utf8PathBuf,
+    stacks: &Utf8PathBuf,
     state: &Utf8PathBuf,
     transaction: &Transaction,
     script: &Script,
 ) {
-    let own = folder.join(transaction.stack.as_str());
+    let own = stacks.join(transaction.stack.as_str());
     let ledger = state.join("ledger").join(transaction.stack.as_str());
     let seen = transaction.ledger_seen.map_or("none".to_string(), |digest| digest.to_string());
     let sums = transaction.ledger_seen.map(|digest| checksum(&digest, &ledger)).into_iter();
@@ -140,6 +145,7 @@ fn add_transaction(
         ("steps", lines(&script.steps)),
         ("unmake", lines(&script.unmake)),
         ("undo", lines(&script.undo)),
+        ("undo.before", lines(&script.undo_before)),
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),

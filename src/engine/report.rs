@@ -174,5 +174,18 @@ mod tests {
         ] {
             assert_eq!(code(hosts), expected, "{hosts:?}");
         }
+        // Each by itself.
+        let codes = Outcome::ALL.map(|outcome| (outcome.as_str(), code(&[&[outcome]])));
+        let (good, bad) = (["unchanged", "applied", "held", "skipped"], ["failed", "blocked", "unreachable"]);
+        for (word, code) in codes {
+            let expected = if good.contains(&word) {
+                0
+            } else if bad.contains(&word) {
+                1
+            } else {
+                4
+            };
+            assert_eq!(code, expected, "{word}");
+        }
     }
 }

@@ -9,6 +9,8 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
+const PLANNED: &str = include_str!("programs/planned.sh");
+const RECEIVE: &str = include_str!("programs/receive.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
@@ -47,7 +49,7 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, REVERT, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, PLANNED, RECEIVE, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),

@@ -31,3 +31,4 @@ mod rollback;
 mod scale;
 mod secrets;
 mod waves;
+mod words;

@@ -9,6 +9,7 @@
 #
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
+#   stack/T       the folder of each transaction, which is `T` here
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
@@ -18,6 +19,7 @@
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
 #   T/unmake      what takes back running state before the former files are in place again
 #   T/undo        what brings running state back once they are
+#   T/undo.before   the part of that which is needed where no path was switched yet
 #   T/preflight, T/staged   what to have judged once packages are installed
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
@@ -61,63 +63,26 @@ lock() {
   printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
-# ---- staging
+# ---- the switch
 
-# Staging directories are listed, on the disk, before one is made: whatever happens then, the next run finds them.
-list_stages() {
-  mkdir -- "$run_dir" && printf '%s' "$stages" >"$run_dir/stages" &&
-    sync "$run_dir/stages" "$run_dir" "${run_dir%/*}"
-}
-
-receive() {
-  if ! list_stages >"$state/$repo/receive" 2>&1; then
-    say "broken the run cannot be set up"
-    return 1
-  fi
-  umask 022
-  tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
-    say "broken the archive did not arrive whole"
-    for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
-    return 1
-  }
-  umask 077
+# Where the things of a transaction are. Older versions kept them among those of the run.
+find_folder() {
+  folder=$run_dir/stack/$1
+  [ -d "$folder" ] || folder=$run_dir/$1
 }
 
 # Which transaction is worked on: its folder, its ledger, and the ledger's planned digest.
 turn_to() {
-  dir=$run_dir/$1 ledger='' ledger_sum=''
+  find_folder "$1"
+  dir=$folder ledger='' ledger_sum=''
   { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
-}
-
-# Everything is as the plan saw it, or the transaction does not begin.
-still_as_planned() {
-  # Somebody may have held it since.
-  if [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; then
-    say "stale the hold of $1" && return 1
-  fi
-  if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
-  # shellcheck disable=SC2046
-  if [ -s "$dir/paths" ]; then
-    seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
-    if [ "$seen" != "$(cat "$dir/stat")" ]; then say "stale a path of $1" && return 1; fi
-  fi
-  if [ -s "$dir/links" ]; then
-    while IFS= read -r path && IFS= read -r target; do
-      if [ "$(readlink -- "$path")" != "$target" ]; then say "stale $path" && return 1; fi
-    done <"$dir/links"
-  fi
-  if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
-    for line in $(cat "$run_dir/output"); do
-      case $line in *': OK') ;; "$ledger: "*) say "stale the ledger of $1" ;; *) say "stale ${line%: *}" ;; esac
-    done
-    return 1
-  fi
 }
 
 last_phase() {
   at=''
-  if [ -f "$run_dir/$1/phase" ]; then
-    while IFS= read -r line; do at=$line; done <"$run_dir/$1/phase"
+  find_folder "$1"
+  if [ -f "$folder/phase" ]; then
+    while IFS= read -r line; do at=$line; done <"$folder/phase"
   fi
 }
 
@@ -133,7 +98,7 @@ begin_switch() {
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
   # shellcheck disable=SC2046
-  sync "$@" "$dir" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
+  sync "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
 # All went well, if that can be written down. A stack that owns nothing any more has no ledger.
@@ -234,6 +199,7 @@ do_step() {
       if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
       ;;
     preflight) preflight_staged "$1" ;;
+    unmoved) say "step $1" && shift && unmoved "$@" ;;
     *) say "| unknown step $verb" && return 1 ;;
   esac >>"$run_dir/output" 2>&1
 }
@@ -292,7 +258,7 @@ settle() {
 fail_at() {
   say "failed $2"
   show_output
-  revert "$1"
+  revert "$1" "$2"
 }
 
 # Whether the control side wants no further transaction to begin.
@@ -357,9 +323,8 @@ clean_up() {
 remove_emptied() {
   set --
   for name in $(cat "$run_dir/over" 2>/dev/null); do
-    [ -s "$run_dir/$name/emptied" ] || continue
     last_phase "$name"
-    [ "$at" != "done" ] || set -- "$@" "$run_dir/$name/emptied"
+    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
   done
   [ $# != 0 ] || return 0
   for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done

@@ -2,15 +2,22 @@
 # (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # revert.sh: how a transaction is taken back, by the run itself or by the next one. A part of apply.sh.
 
-# Brings back what a transaction changed: files first, then running state.
+# revert T [STEP]: brings back what a transaction changed, files first, then running state. Where it is known at which
+# step it failed, nothing after that was begun.
 revert() {
   say "reverting $1"
   turn_to "$1"
-  reverted=rolled-back back=yes
+  reverted=rolled-back back=yes undo=undo
+  reached='' backwards=''
+  for step in $(cat "$dir/steps"); do
+    [ -n "$reached" ] || backwards="$step$nl$backwards"
+    [ "$step" != "${2-}" ] || reached=yes
+    case $reached$step in yesunmoved"$tab"*) undo=undo.before ;; esac
+  done
   # What was started may never have come up: that it cannot be stopped is no failure of the way back.
-  for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
-  backwards=''
-  for step in $(cat "$dir/steps"); do backwards="$step$nl$backwards"; done
+  if [ "$undo" = undo ]; then
+    for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
+  fi
   for step in $backwards; do
     if ! undo_step "$step" >"$run_dir/output" 2>&1; then
       # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
@@ -18,7 +25,7 @@ revert() {
       show_output
     fi
   done
-  for step in $(cat "$dir/undo"); do
+  for step in $(cat "$dir/$undo"); do
     true >"$run_dir/output"
     if ! do_step "$step"; then
       reverted=failed
