@@ -176,7 +176,11 @@ pub fn check(check: &Check) -> String {
         Probe::Http { url, host: None } => format!("{url} answers"),
         Probe::Tcp { host, port } => format!("{host}:{port} listens"),
         Probe::Command(command) => format!("`{}` succeeds", command.join(" ")),
-        Probe::Active(unit) => format!("{} is active", unit.strip_suffix(".service").unwrap_or(unit)),
+        Probe::Active { unit, .. } => format!("{} is active", unit.strip_suffix(".service").unwrap_or(unit)),
+        Probe::Containers { services, .. } => {
+            let verb = if services.len() == 1 { "works" } else { "work" };
+            format!("{} {verb}", services.join(", "))
+        }
     };
     format!("{what} within {} s", check.within.as_secs())
 }

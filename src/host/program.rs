@@ -9,6 +9,7 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
+const CONTAINERS: &str = include_str!("programs/containers.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
@@ -47,7 +48,7 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, REVERT, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),

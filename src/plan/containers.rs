@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
-use crate::plan::effect::Deed;
+use crate::plan::effect::{Deed, Effect};
 use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
+use crate::resource::{Check, Probe, Resource};
 
 /// A project that should run, and what is known of it.
 pub(crate) struct Wanted<'a> {
@@ -122,6 +124,23 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What must be so of the containers that some effects start, by project.
+pub(crate) fn checks(effects: &[Effect], resources: &[Resource]) -> Vec<(ResourceId, Check)> {
+    let mut touched: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
+    for (project, services) in effects.iter().filter_map(|effect| effect.deed.starts_containers()) {
+        touched.entry(project).or_default().extend(services);
+    }
+    let check = |resource: &Resource| {
+        let project = resource.state.project.as_ref()?;
+        let touched = touched.get(project.name.as_str()).filter(|services| !services.is_empty())?;
+        let services = touched.iter().map(|service| (*service).clone()).collect();
+        let (patience, within) = project.patience;
+        let probe = Probe::Containers { project: project.name.clone(), services, patience };
+        Some((resource.id.clone(), Check { probe, within }))
+    };
+    resources.iter().filter_map(check).collect()
+}
+
 /// Running, or done with its work.
 fn is_settled(container: &ContainerSeen) -> bool {
     container.state == "running" || container.status.starts_with("Exited (0)")
@@ -140,7 +159,10 @@ pub(crate) fn with_followers(project: &Project, service: &str) -> BTreeSet<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::resource::Patience;
     use crate::resource::state::Ties;
 
     fn words(list: &str) -> BTreeSet<String> {
@@ -169,6 +191,7 @@ mod tests {
             running: true,
             pins: Vec::new(),
             keep: 2,
+            patience: (Patience { steady: Duration::from_secs(2), restarts: 2 }, Duration::from_mins(1)),
         }
     }
 

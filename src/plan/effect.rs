@@ -244,6 +244,20 @@ impl Deed {
         }
     }
 
+    /// The project and the services whose containers it starts, or signals.
+    pub fn starts_containers(&self) -> Option<(&str, Vec<&String>)> {
+        match self {
+            Deed::ComposeUp { project, create, recreate, start, unpause, .. } => {
+                Some((project, create.iter().chain(recreate).chain(start).chain(unpause).collect()))
+            }
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
+                Some((project, services.iter().collect()))
+            }
+            Deed::ContainerSignal { project, service, .. } => Some((project, vec![service])),
+            _ => None,
+        }
+    }
+
     /// The list of units it is about, where it has one.
     pub(crate) fn units_mut(&mut self) -> Option<&mut Vec<String>> {
         match self {

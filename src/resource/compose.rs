@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -14,11 +15,17 @@ use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
 use crate::resource::compose_whole::{self, Whole};
-use crate::resource::health::{self, Health};
+use crate::resource::health::{self, Health, Terms};
 use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
+
+/// How long a container without a health check must run before one believes it, where nothing is said.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// How long its services may take where nothing is said: Docker itself gives up on most of them before.
+const WITHIN: Duration = Duration::from_mins(10);
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -135,7 +142,8 @@ impl Compose {
             }
         }
         resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
-        resource.checks = self.checks(on, &resource.wiring.listens);
+        let (checks, terms) = self.checks(on, &resource.wiring.listens);
+        resource.checks = checks;
         resource.images = self.images.lower(on, &images_used(&active))?;
         resource.state.project = Some(Project {
             name,
@@ -146,6 +154,7 @@ impl Compose {
             running: self.running,
             pins: Vec::new(),
             keep: self.images.keep(on)?,
+            patience: (terms.patience(STEADY), terms.within.unwrap_or(WITHIN)),
         });
         Some(resource)
     }
@@ -188,19 +197,19 @@ impl Compose {
     }
 
     /// What is said; with a time alone, that every published port answers within it.
-    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> Vec<Check> {
+    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> (Vec<Check>, Terms) {
         if !self.running {
-            return Vec::new();
+            return (Vec::new(), Terms::default());
         }
         let base = listens.first().map(|listen| (value::reachable(listen.address.as_deref()), listen.port));
-        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
-        if checks.is_empty() && !self.healths.is_empty() {
+        let (mut checks, terms) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        if let (true, Some(within)) = (checks.is_empty(), terms.within) {
             checks.extend(listens.iter().map(|listen| Check {
                 probe: Probe::Tcp { host: value::reachable(listen.address.as_deref()), port: listen.port },
                 within,
             }));
         }
-        checks
+        (checks, terms)
     }
 
     /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.

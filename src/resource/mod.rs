@@ -180,8 +180,32 @@ pub enum Probe {
     },
     /// This command exits with 0. Program and arguments; no shell.
     Command(Vec<String>),
-    /// This unit is active, and still so a moment later.
-    Active(String),
+    /// This unit is active, and stays so.
+    Active {
+        /// Full unit name.
+        unit: String,
+        /// For how long.
+        patience: Patience,
+    },
+    /// The containers of these services work: they are healthy where they have a health check, else they run and go on
+    /// running; what ends by itself ends well.
+    Containers {
+        /// The Compose project.
+        project: String,
+        /// The services.
+        services: Vec<String>,
+        /// For how long, where nothing else can be asked.
+        patience: Patience,
+    },
+}
+
+/// How long something that runs must go on before one believes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Patience {
+    /// For how long it must run without being started again.
+    pub steady: Duration,
+    /// How often it may be started again before that: more is a crash loop.
+    pub restarts: u32,
 }
 
 /// Which ports and names a resource offers and which it uses: from this the way of a request is known and checked.
