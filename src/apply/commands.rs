@@ -59,7 +59,9 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ComposeDown { project, .. } => {
             vec![Command::new(180, &["docker", "compose", "-p", project, "down"], &[])]
         }
-        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "stop"], &[])],
+        Deed::ComposeStop { project, services } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "stop"], services)]
+        }
         Deed::ContainerRestart { project, services } => {
             vec![Command::new(180, &["docker", "compose", "-p", project, "restart"], services).starting()]
         }
@@ -170,7 +172,9 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
             let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
             compose_build(&former, &again).into_iter().chain([compose_up(&former, &services)]).collect()
         }
-        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
+        Deed::ComposeStop { project, services } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "start"], services)]
+        }
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }

@@ -329,7 +329,7 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Stop { units } => vec![("stop", units.len())],
         Deed::Disable { units } => vec![("disable", units.len())],
         Deed::ComposeDown { services, .. } => vec![("removal", services.len())],
-        Deed::ComposeStop { .. } => vec![("stop", 1)],
+        Deed::ComposeStop { services, .. } => vec![("stop", services.len().max(1))],
         Deed::DaemonReload => vec![("daemon-reload", 1)],
         Deed::Enable { units } | Deed::Reenable { units } => vec![("enable", units.len())],
         Deed::Start { units } => vec![("start", units.len())],

@@ -101,6 +101,8 @@ pub enum Deed {
     ComposeStop {
         /// The project.
         project: String,
+        /// The services; none means all.
+        services: Vec<String>,
     },
     /// systemd reads its unit files again.
     DaemonReload,
@@ -292,7 +294,8 @@ impl Deed {
             Deed::Stop { units } => format!("stop {}", list(units)),
             Deed::Disable { units } => format!("disable {}", list(units)),
             Deed::ComposeDown { project, services, .. } => format!("remove {project}: {}", services.join(", ")),
-            Deed::ComposeStop { project } => format!("stop {project}"),
+            Deed::ComposeStop { project, services } if services.is_empty() => format!("stop {project}"),
+            Deed::ComposeStop { project, services } => format!("stop {} of {project}", services.join(", ")),
             Deed::DaemonReload => "daemon-reload".into(),
             Deed::Enable { units } => format!("enable {}", list(units)),
             Deed::Reenable { units } => format!("reenable {}", list(units)),

@@ -1,13 +1,13 @@
 //! `compose`: a Compose project: its files, its environment, what it mounts, and that it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, Text};
-use crate::base::diagnostic::{Problem, Source, Span};
+use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
@@ -38,6 +38,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    stopped: Vec<Text>,
     access: Access,
     healths: Vec<Health>,
     images: Images,
@@ -76,6 +77,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            stopped: reader.values("stopped"),
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
@@ -119,6 +121,7 @@ impl Compose {
         profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
+        let stopped = self.stopped(on, &active)?;
         compose_proxy::check(&whole, &active, &name, on, &self.origin);
         let folders = active.iter().map(|service| {
             let mounts = service.mounts.items.iter().flat_map(|mount| shipped.below(mount)).collect();
@@ -141,7 +144,8 @@ impl Compose {
                 owner.clone_from(&owned_by);
             }
         }
-        resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
+        let runs = active.iter().filter(|service| !stopped.contains(&service.name));
+        resource.wiring.listens = runs.flat_map(|service| listens(service)).collect();
         let (checks, terms) = self.checks(on, &resource.wiring.listens);
         resource.checks = checks;
         resource.images = self.images.lower(on, &images_used(&active))?;
@@ -152,11 +156,36 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            stopped,
             pins: Vec::new(),
             keep: self.images.keep(on)?,
             patience: (terms.patience(STEADY), terms.within.unwrap_or(WITHIN)),
         });
         Some(resource)
+    }
+
+    /// The services that are to be stopped. Compose starts what another service needs.
+    fn stopped(&self, on: &Lowering<'_>, active: &[&Service]) -> Option<BTreeSet<String>> {
+        let mut stopped = BTreeMap::new();
+        for text in &self.stopped {
+            let name = on.text(text)?;
+            if !active.iter().any(|service| service.name == name) {
+                let problem = Problem::error(format!("the project runs no service called `{name}`"));
+                let near = did_you_mean(&name, active.iter().map(|service| service.name.as_str()));
+                let problem = problem.at(&text.span, "here");
+                on.report(near.iter().fold(problem, |problem, near| problem.hint(format!("did you mean `{near}`?"))));
+                return None;
+            }
+            stopped.insert(name, text);
+        }
+        for service in active.iter().filter(|service| !stopped.contains_key(&service.name)) {
+            if let Some((name, text)) = stopped.iter().find(|(name, _)| service.ties.needs.contains(*name)) {
+                let what = format!("`{}` needs `{name}`, and Compose would start it again", service.name);
+                on.report(Problem::error(what).at(&text.span, "to be stopped").hint("stop both, or neither"));
+                return None;
+            }
+        }
+        Some(stopped.into_keys().collect())
     }
 
     /// The folder of the repository that relative paths of the Compose files mean: that of the first file.

@@ -130,6 +130,8 @@ pub struct Project {
     pub services: BTreeMap<String, ProjectService>,
     /// Whether it should run. When not, it is stopped, never removed.
     pub running: bool,
+    /// The services that should not run although the project does.
+    pub stopped: BTreeSet<String>,
     /// The images that are pinned to a digest.
     pub pins: Vec<Pin>,
     /// How many former digests of each image stay on the host, for going back.

@@ -16,7 +16,7 @@ inspect_containers() {
   ids=$(docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$of_project" \
     --filter label=com.docker.compose.oneoff=False 2>/dev/null)
   [ -n "$ids" ] || return 0
-  docker inspect --format "{{index .Config.Labels \"com.docker.compose.service\"}}$tab{{.Id}}$tab{{.State.Status}}$tab{{with .State.Health}}{{.Status}}{{else}}-{{end}}$tab{{.RestartCount}}$tab{{.State.StartedAt}}$tab{{.State.ExitCode}}$tab{{.State.OOMKilled}}" \
+  docker inspect --format "{{index .Config.Labels \"com.docker.compose.service\"}}$tab{{.Id}}$tab{{.State.Status}}$tab{{with index .State \"Health\"}}{{.Status}}{{else}}-{{end}}$tab{{.RestartCount}}$tab{{.State.StartedAt}}$tab{{.State.ExitCode}}$tab{{.State.OOMKilled}}" \
     -- $ids 2>/dev/null
 }
 
@@ -37,19 +37,29 @@ first_seen() {
 # Judges all of them: 0 where they work, 1 where one does not yet, 2 where one never will. $why says which, $ill has the
 # ids of those that never will.
 judge_containers() {
-  clock=$(now) why='' ill='' judged=0
+  clock=$(now) why='' ill='' judged=0 met=,
   for line in $(inspect_containers); do
     IFS=$tab
     judge_container $line
     IFS=$nl
   done
+  [ -n "$working" ] || judge_missing
   return "$judged"
+}
+
+# Once Compose is done, every service has a container.
+judge_missing() {
+  rest=$of_services,
+  while [ -n "$rest" ]; do
+    case $met in *",${rest%%,*},"*) ;; *) never_works "${rest%%,*}" '' "has no container" ;; esac
+    rest=${rest#*,}
+  done
 }
 
 # SERVICE ID STATE HEALTH RESTARTS STARTED EXIT-CODE OUT-OF-MEMORY
 judge_container() {
   case ,$of_services, in *",$1,"*) ;; *) return 0 ;; esac
-  restarts=$5
+  restarts=$5 met=$met$1,
   case $nl$former in
     # It was there before, and the command that is at work has not come to it yet.
     *"$nl$2 $6 "*) if [ -n "$working" ]; then return 0; fi ;;
@@ -104,7 +114,7 @@ tell_containers() {
     told=$((told + 1))
     docker inspect --format '{{.Name}} said last:' -- "$id" | cut -c 2-
     timeout -k 5 20 docker logs --tail 15 -- "$id" 2>&1
-    docker inspect --format '{{with .State.Health}}{{range .Log}}health check, exit {{.ExitCode}}: {{.Output}}{{"\n"}}{{end}}{{end}}' -- "$id" |
+    docker inspect --format '{{with index .State "Health"}}{{range .Log}}health check, exit {{.ExitCode}}: {{.Output}}{{"\n"}}{{end}}{{end}}' -- "$id" |
       grep . | tail -n 2
   done
 }
