@@ -4,6 +4,7 @@
 //! is read by [`answer`].
 
 pub mod answer;
+mod checks;
 pub mod commands;
 pub mod expected;
 pub mod script;

@@ -176,7 +176,11 @@ pub fn check(check: &Check) -> String {
         Probe::Http { url, host: None } => format!("{url} answers"),
         Probe::Tcp { host, port } => format!("{host}:{port} listens"),
         Probe::Command(command) => format!("`{}` succeeds", command.join(" ")),
-        Probe::Active(unit) => format!("{} is active", unit.strip_suffix(".service").unwrap_or(unit)),
+        Probe::Active { unit, .. } => format!("{} is active", unit.strip_suffix(".service").unwrap_or(unit)),
+        Probe::Containers { services, .. } => {
+            let verb = if services.len() == 1 { "works" } else { "work" };
+            format!("{} {verb}", services.join(", "))
+        }
     };
     format!("{what} within {} s", check.within.as_secs())
 }
@@ -325,7 +329,7 @@ fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
         Deed::Stop { units } => vec![("stop", units.len())],
         Deed::Disable { units } => vec![("disable", units.len())],
         Deed::ComposeDown { services, .. } => vec![("removal", services.len())],
-        Deed::ComposeStop { .. } => vec![("stop", 1)],
+        Deed::ComposeStop { services, .. } => vec![("stop", services.len().max(1))],
         Deed::DaemonReload => vec![("daemon-reload", 1)],
         Deed::Enable { units } | Deed::Reenable { units } => vec![("enable", units.len())],
         Deed::Start { units } => vec![("start", units.len())],

@@ -9,6 +9,8 @@ use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
+use crate::base::mask::Mask;
+use crate::base::secret::SecretTree;
 use crate::engine::Setup;
 use crate::engine::images::Lookups;
 use crate::engine::pull::{Images, pull};
@@ -161,7 +163,20 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         report.error = Some(error);
     }
     fill_unchanged(&mut report, &ready);
+    hide(setup, &mut report.failures);
     report
+}
+
+/// What programs say in their logs may be what they were given.
+fn hide(setup: &Setup, failures: &mut [StackFailure]) {
+    let stacks = || setup.config.stacks.values();
+    let all = stacks().flat_map(|stack| stack.secrets.values());
+    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
+    let mask = Mask::of(all.chain(own).flat_map(SecretTree::leaves));
+    for failure in failures {
+        failure.what = mask.line(&failure.what);
+        failure.output.iter_mut().for_each(|line| *line = mask.line(line));
+    }
 }
 
 /// The report of a host that was planned, and whose turn did not come.

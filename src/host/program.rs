@@ -11,6 +11,7 @@ const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
 const PLANNED: &str = include_str!("programs/planned.sh");
 const RECEIVE: &str = include_str!("programs/receive.sh");
+const CONTAINERS: &str = include_str!("programs/containers.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
@@ -49,7 +50,7 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, PLANNED, RECEIVE, REVERT, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),

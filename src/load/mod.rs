@@ -116,6 +116,8 @@ pub struct Stack {
     pub registries: Vec<Registry>,
     /// What it consists of.
     pub resources: Vec<(Spec, Span)>,
+    /// Whether what it runs is to be stopped.
+    pub stopped: bool,
     /// Stacks that must be applied before this one on the same host.
     pub after: Vec<(StackName, Text)>,
     /// Where it is described.

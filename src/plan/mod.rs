@@ -11,6 +11,7 @@ mod hold;
 pub mod host;
 mod images;
 pub mod order;
+mod project;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;

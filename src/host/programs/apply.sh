@@ -40,8 +40,12 @@ write_whole() {
   cat >"$run_dir/new" && sync "$run_dir/new" && mv -f "$run_dir/new" "$1" && sync "${1%/*}"
 }
 
+# The last lines of it, whole ones: half a secret could not be told from anything else.
 show_output() {
-  for line in $(tail -c 4000 "$run_dir/output" 2>/dev/null); do say "| $line"; done
+  for line in $(tail -n 60 "$run_dir/output" 2>/dev/null); do
+    [ "${#line}" -lt 4000 ] || line="(a line of ${#line} characters)"
+    say "| $line"
+  done
 }
 
 lock() {
@@ -194,6 +198,7 @@ do_step() {
     paid) paid "$@" ;;
     workers) workers >"$run_dir/workers" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
+    watch) number=$1 && shift && say "step $number" && watch "$@" ;;
     check)
       number=$1 && shift && say "step $number" && check "$@" || return 1
       if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
@@ -216,7 +221,7 @@ transaction() {
   fi
   begun=yes
   turn_to "$1"
-  watched=''
+  watched='' guarded='' counted='' former='' noted='' working=''
   if [ -s "$dir/needs" ]; then
     for needed in $(cat "$dir/needs"); do
       last_phase "$needed"
@@ -257,6 +262,7 @@ settle() {
 # Transaction $1 cannot go on after step $2.
 fail_at() {
   say "failed $2"
+  tell_step "$2" >>"$run_dir/output" 2>&1
   show_output
   revert "$1" "$2"
 }
