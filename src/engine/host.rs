@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::answer::{Course, Ending};
-use crate::apply::{Run, payload, recovery};
+use crate::apply::{Run, Word, payload, told};
 use crate::base::diagnostic::Problems;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
@@ -114,8 +114,9 @@ fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
 async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
     note(setup, &session.host, "bringing back what a dead run left");
-    let run = Run { id: "recovery", repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0 };
-    let heard = session.apply(&recovery(&session.seen, &run), &run, |_| {}, setup.interrupted.clone()).await;
+    let repo = &setup.config.repo;
+    let run = Run { id: "recovery", repo, who, lock_wait: setup.lock_wait, confirm: 0, keep: false };
+    let heard = session.apply(&told(Word::Recover, &session.seen, &run), &run, |_| {}, setup.interrupted.clone()).await;
     if let Some(holder) = heard.answer.locked {
         return Err(locked(&session.host, &holder));
     }
@@ -150,8 +151,8 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
     render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
 }
 
-/// Carries out the plan of one host and says how each resource ended.
-pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
+/// Carries out the plan of one host and says how each resource ended. The session may still be of use.
+pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> (HostReport, Session) {
     let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
@@ -161,7 +162,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         report.error = Some(error);
     }
     fill_unchanged(&mut report, &ready);
-    report
+    (report, ready.session)
 }
 
 /// The report of a host that was planned, and whose turn did not come.
@@ -210,7 +211,7 @@ fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
     let repo = &setup.config.repo;
     let confirm = if ready.session.is_remote() { setup.confirm } else { 0 };
-    let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
+    let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm, keep: setup.goes_back() };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
     if ready.plan.carried_out().next().is_none() {

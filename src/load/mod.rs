@@ -36,7 +36,7 @@ use reading::Reading;
 
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
-pub use rollout::{Rollout, Size, pause};
+pub use rollout::{OnFailure, Rollout, Size, pause};
 pub use sealed::Sealed;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
