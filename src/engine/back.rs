@@ -23,10 +23,12 @@ pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, w
         report.is_some_and(|report| report.count(Outcome::Applied) > 0)
     };
     let hosts: Vec<HostName> = hosts.into_iter().filter(done).collect();
+    // That one cannot be taken out is no reason to leave it as it is.
+    rolling.drain(&hosts).await;
     let sessions: Vec<_> = hosts.iter().filter_map(|host| rolling.kept.remove_entry(host)).collect();
     let sessions = Arc::new(Mutex::new(sessions));
     let (run, who) = (rolling.run.clone(), rolling.who.clone());
-    let results = on_all_hosts(rolling.setup, "bring back", None, hosts, move |setup, host| {
+    let results = on_all_hosts(rolling.setup, "bring back", None, hosts.clone(), move |setup, host| {
         let (sessions, run, who) = (sessions.clone(), run.clone(), who.clone());
         async move {
             let mine = sessions.lock().await.extract_if(.., |(other, _)| *other == host).next();
@@ -40,6 +42,7 @@ pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, w
             settle(report, result, why);
         }
     }
+    rolling.fill_those_that_are_well(&hosts).await;
 }
 
 /// No host keeps anything any more. One that does not hear of it clears it away with the next run.

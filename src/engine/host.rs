@@ -13,6 +13,7 @@ use crate::engine::Setup;
 use crate::engine::images::Lookups;
 use crate::engine::pull::{Images, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::serving::{Pooled, pools};
 use crate::engine::session::Session;
 use crate::host::program::Program;
 use crate::load::Extent;
@@ -31,6 +32,8 @@ pub struct Ready {
     pub resources: BTreeMap<ResourceId, StackName>,
     /// The images that are followed.
     images: Images,
+    /// The pools of its sites whose servers are taken out of them while they are changed.
+    pub pools: Vec<Pooled>,
     /// What is wrong with what it was planned from.
     pub problems: Problems,
     session: Session,
@@ -95,8 +98,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
         images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
     }
+    let pools = pools(&desired.resources);
     let resources = taking_part(setup, host, desired.resources);
-    Ok(Ready { plan, resources, images, problems: unknown.problems, session })
+    Ok(Ready { plan, resources, images, pools, problems: unknown.problems, session })
 }
 
 /// The resources that take part on a host, each with its stack.
@@ -166,9 +170,9 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
 }
 
 /// The report of a host that was planned, and whose turn did not come.
-pub fn skip(ready: &Ready, error: Error) -> HostReport {
+pub fn not_begun(ready: &Ready, outcome: Outcome, error: Error) -> HostReport {
     let mut report = blank(ready);
-    fill(&mut report, &ready.plan, Outcome::Skipped);
+    fill(&mut report, &ready.plan, outcome);
     fill_unchanged(&mut report, ready);
     report.error = Some(error);
     report

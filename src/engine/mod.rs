@@ -1,6 +1,7 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
 mod back;
+mod drain;
 pub mod hold;
 pub mod host;
 pub mod images;
@@ -8,6 +9,7 @@ pub mod pool;
 mod pull;
 pub mod report;
 mod rolling;
+mod serving;
 pub mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +131,9 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
     }
     let busy = planned.plan.hosts.iter().filter(|host| host.has_work());
     let busy: Vec<HostName> = busy.map(|host| host.host.clone()).collect();
-    planned.plan.waves = Waves::new(&busy, setup.rollout.clone(), Vec::new(), &BTreeSet::new());
+    let rewritten = serving::rewritten(&planned.ready);
+    let drains = serving::drains(setup, &planned.ready, &rewritten);
+    planned.plan.waves = Waves::new(&busy, setup.rollout.clone(), drains, &rewritten);
     planned.elapsed = start.elapsed();
     planned
 }

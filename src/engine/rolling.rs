@@ -9,8 +9,9 @@ use crate::base::error::{Error, Kind};
 use crate::base::event::Event;
 use crate::base::id::HostName;
 use crate::engine::back;
+use crate::engine::drain::Proxies;
 use crate::engine::host::{self, Ready};
-use crate::engine::report::{HostReport, Report};
+use crate::engine::report::{HostReport, Outcome, Report};
 use crate::engine::session::Session;
 use crate::engine::{Planned, Setup, on_all_hosts};
 use crate::load::OnFailure;
@@ -27,6 +28,8 @@ pub(super) struct Rolling<'a> {
     pub(super) report: Report,
     /// The hosts that keep what it takes to go back.
     pub(super) kept: BTreeMap<HostName, Session>,
+    /// The proxies that its hosts serve behind.
+    pub(super) proxies: Proxies,
 }
 
 /// Carries out a plan, wave after wave, on the hosts of each side by side. Hosts that could not be planned, or whose turn
@@ -35,7 +38,8 @@ pub async fn apply(setup: &Arc<Setup>, mut planned: Planned, run: &str, who: &st
     let digest = planned.plan.digest();
     let waves = std::mem::take(&mut planned.plan.waves);
     let (run, who): (Arc<str>, Arc<str>) = (run.into(), who.into());
-    let mut rolling = Rolling { setup, run, who, digest, waves, report: Report::default(), kept: BTreeMap::new() };
+    let (report, kept, proxies) = (Report::default(), BTreeMap::new(), Proxies::default());
+    let mut rolling = Rolling { setup, run, who, digest, waves, report, kept, proxies };
     for (host, error) in planned.failures {
         rolling.report.hosts.push(host::not_reached(setup, &host, error));
     }
@@ -57,7 +61,7 @@ impl Rolling<'_> {
             let ready: Vec<Ready> = hosts.iter().filter_map(|host| ready.remove(host)).collect();
             if let Some((what, hint)) = self.stopped() {
                 let error = || Error::new(Kind::Stopped, &what).hint(&hint);
-                self.report.hosts.extend(ready.iter().map(|ready| host::skip(ready, error())));
+                self.report.hosts.extend(ready.iter().map(|ready| host::not_begun(ready, Outcome::Skipped, error())));
                 continue;
             }
             let wave = (all > 1).then_some((number, all));
@@ -68,8 +72,22 @@ impl Rolling<'_> {
         }
     }
 
-    /// Carries out the plans of some hosts side by side.
-    async fn wave(&mut self, wave: Option<(usize, usize)>, ready: Vec<Ready>) {
+    /// Carries out the plans of some hosts side by side, while they are out of their pools.
+    async fn wave(&mut self, wave: Option<(usize, usize)>, mut ready: Vec<Ready>) {
+        let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
+        let mut refused = self.drain(&hosts).await;
+        ready.retain(|ready| match refused.remove(&ready.plan.host) {
+            Some(error) => {
+                self.report.hosts.push(host::not_begun(ready, Outcome::Blocked, error));
+                false
+            }
+            None => true,
+        });
+        self.work(wave, ready).await;
+        self.fill_those_that_are_well(&hosts).await;
+    }
+
+    async fn work(&mut self, wave: Option<(usize, usize)>, ready: Vec<Ready>) {
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
         let ready: BTreeMap<HostName, Ready> = hosts.iter().cloned().zip(ready).collect();
         let ready = Arc::new(tokio::sync::Mutex::new(ready));

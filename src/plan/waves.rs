@@ -7,7 +7,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
-use crate::base::id::{HostName, StackName};
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::load::Rollout;
 
 /// The way a run takes over its hosts.
@@ -28,7 +28,9 @@ pub struct Drain {
     pub host: HostName,
     /// The host whose nginx passes requests on to it.
     pub proxy: HostName,
-    /// The stack there that has the pool.
+    /// The site there that has the pool.
+    pub site: ResourceId,
+    /// The stack of the site.
     pub stack: StackName,
     /// The pool.
     pub pool: String,
@@ -184,6 +186,7 @@ mod tests {
         let drain = |server: usize, proxy: usize| Drain {
             host: host(server),
             proxy: host(proxy),
+            site: "site:x".parse().unwrap(),
             stack: StackName::new("lb").unwrap(),
             pool: "api".into(),
             upstream: "api_x".into(),

@@ -140,7 +140,9 @@ forget() {
   if [ -f "$run_dir/kept" ]; then clean_up; fi
 }
 
+# The same for all runs. Those of this one are still to be made.
 forget_all() {
+  ours=$stages
   set +f
   for kept in "$state/$repo"/run/*/kept; do
     set -f
@@ -149,4 +151,5 @@ forget_all() {
     clean_up
   done
   set -f
+  stages=$ours
 }
