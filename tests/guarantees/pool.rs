@@ -75,7 +75,7 @@ impl Fleet {
         let stack = format!(
             r#"stack "app" {{
     on tag="lab"
-    file "/srv/{id}/app.py" file="app.py"
+    file "/srv/{id}/app.py" source="app.py"
     unit "{id}-app" {{
         exec "/usr/bin/python3 /srv/{id}/app.py"
         listen {port}
@@ -201,7 +201,7 @@ fn g07_a_rolling_apply_behind_a_pool_fails_no_request() {
 fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
     let fleet = Fleet::new("g06-pool", 7233, "rollout { batch 1 }");
     let file = fleet.file();
-    fleet.pool("drain=\"60s\"");
+    fleet.pool("60s");
     fleet.version("two", "nowhere");
     // The control side dies while requests come to their end.
     let mut run = fleet.repo.begin(&["apply", "--yes"]);
@@ -224,7 +224,7 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
     assert_eq!(plan.0["waves"], serde_json::json!([["lab-1"], ["lab-2"], ["lab-3"]]));
     let drained = plan.0["drains"].as_array().expect("a list").iter().map(|drain| &drain["host"]);
     assert_eq!(drained.collect::<Vec<_>>(), ["lab-2", "lab-3"]);
-    fleet.pool("drain=\"100ms\"");
+    fleet.pool("100ms");
     fleet.repo.apply();
     assert_eq!(fleet.file(), file);
     fleet.repo.is_settled();
