@@ -14,11 +14,13 @@ use crate::engine::pool::Pool;
 use crate::host::answer;
 use crate::host::observation::Observation;
 use crate::host::program::Program;
-use crate::host::transport::{Connection, Output, Prompt, Target};
+use crate::host::transport::{Connection, Exchange, Output, Prompt, Target};
 use crate::observe::Place;
 
 /// How long connecting may take.
 pub const CONNECT: Duration = Duration::from_secs(20);
+/// How long a connection that was silent may take for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long a host may take to say how it is.
 const OBSERVE: Duration = Duration::from_mins(2);
 /// How long to wait before the host is tried again for its confirmation.
@@ -79,6 +81,14 @@ impl Session {
             connection,
             sudo,
         })
+    }
+
+    /// Makes sure that the connection still works; if it does not, a new one takes its place.
+    pub async fn renew(&mut self) -> Result<()> {
+        if !is_alive(&self.connection).await {
+            self.connection = Arc::new(Connection::connect(&self.target, self.prompt.clone(), CONNECT).await?);
+        }
+        Ok(())
     }
 
     /// Whether nothing is activated on this host.
@@ -204,6 +214,12 @@ impl Session {
             "the host needs a POSIX shell and coreutils"
         })
     }
+}
+
+/// Whether a connection gives a sign of life.
+pub async fn is_alive(connection: &Connection) -> bool {
+    let nothing = Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE };
+    connection.is_open() && connection.run(nothing, None).await.is_ok()
 }
 
 /// What a host said, for the log: without the bytes of files, which may be secret.

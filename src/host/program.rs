@@ -16,6 +16,7 @@ const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
 const HOLD: &str = include_str!("programs/hold.sh");
+const DRAIN: &str = include_str!("programs/drain.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
@@ -40,6 +41,8 @@ pub enum Program {
     Halt,
     /// Holds a stack back, or releases it.
     Hold,
+    /// Takes servers out of nginx's pools, and puts them back.
+    Drain,
     /// Says what was set up there by hand.
     Discover,
 }
@@ -54,6 +57,7 @@ impl Program {
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),
+            Program::Drain => (&[COMMON, CHECKS, APPLY, DRAIN], "drain"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts
