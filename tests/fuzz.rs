@@ -18,7 +18,8 @@ use reconcile::apply::answer::Answer;
 use reconcile::base::diagnostic::{Problem, Source, Span};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::{Kind, ResourceId};
-use reconcile::host::observation::{self, Observation, Owed, PathSeen, Seen, Thing, UnitSeen};
+use reconcile::host::answer;
+use reconcile::host::observation::{Observation, Owed, PathSeen, Seen, Thing, UnitSeen};
 use reconcile::host::transport::Nobody;
 use reconcile::ledger::{Claim, Ledger, ProjectClaim, Written};
 use reconcile::load::{self, Secrets};
@@ -343,13 +344,13 @@ proptest! {
     #[test]
     fn a_host_is_seen_as_it_said(seen in observed()) {
         let text = said(&seen);
-        prop_assert_eq!(&observation::parse(text.as_bytes()).unwrap(), &seen, "{}", text);
+        prop_assert_eq!(&answer::parse(text.as_bytes()).unwrap(), &seen, "{}", text);
     }
 
     #[test]
     fn what_a_host_says_never_panics(seen in observed(), edits in edits(), noise in any::<Vec<u8>>()) {
-        _ = observation::parse(edited(&said(&seen), &edits).as_bytes());
-        _ = observation::parse(&[&noise[..], b"\n[end]\n"].concat());
+        _ = answer::parse(edited(&said(&seen), &edits).as_bytes());
+        _ = answer::parse(&[&noise[..], b"\n[end]\n"].concat());
     }
 
     #[test]

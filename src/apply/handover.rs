@@ -46,6 +46,13 @@ impl<'a> Parts<'a> {
     }
 }
 
+impl Parts<'_> {
+    /// Whether nginx is told of the turn by this effect: it is told again with the way back from that.
+    pub(super) fn tells(&self, effect: &Effect) -> bool {
+        matches!(effect.deed, Deed::Reload { .. }) && self.after.iter().any(|after| std::ptr::eq(*after, effect))
+    }
+}
+
 /// The files that go with what is retired.
 fn retired(effect: &Effect) -> impl Iterator<Item = &Utf8Path> {
     let files = match &effect.deed {
@@ -59,10 +66,11 @@ impl Writer<'_> {
     /// The new place is healthy, and stays so a moment longer; then its turn has come.
     pub(super) fn turn(&mut self, script: &mut Script, transaction: &Transaction, parts: &Parts<'_>) -> Result<()> {
         self.checks(script, transaction, |id| parts.turning.contains(id))?;
-        let is_unit =
-            |(id, check): &(ResourceId, Check)| parts.turning.contains(id) && matches!(check.probe, Probe::Active(_));
+        let is_unit = |(id, check): &(ResourceId, Check)| {
+            parts.turning.contains(id) && matches!(check.probe, Probe::Active { .. })
+        };
         if transaction.checks.iter().any(is_unit) {
-            let stays = Command { seconds: 10, words: vec!["stay".into()] };
+            let stays = Command::of(10, vec!["stay".into()]);
             self.numbered(script, "check that what is new stays active".into(), "check", &stays)?;
         }
         script.steps.push(line(&["turn"])?);
@@ -121,5 +129,5 @@ impl Writer<'_> {
 /// Waits for so many seconds.
 fn pause(seconds: u64) -> Option<Command> {
     let deadline = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_add(30);
-    (seconds > 0).then(|| Command { seconds: deadline, words: vec!["sleep".into(), seconds.to_string()] })
+    (seconds > 0).then(|| Command::of(deadline, vec!["sleep".into(), seconds.to_string()]))
 }

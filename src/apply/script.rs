@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::apply::checks::watched;
 use crate::apply::commands::{Command, commands, undo, unmake};
+use crate::apply::expected::Expected;
 use crate::apply::handover::Parts;
-use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::ResourceId;
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::observe::Place;
@@ -16,7 +16,6 @@ use crate::observe::inspect::Candidate;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 use crate::resource::state::{Owner, PathState};
-use crate::resource::{Check, Probe};
 
 /// The unit whose reload is looked after.
 const NGINX: &str = "nginx.service";
@@ -39,6 +38,8 @@ pub struct Script {
     pub unturn: Vec<String>,
     /// `T/parting`.
     pub parting: Vec<String>,
+    /// `T/undo.before`.
+    pub undo_before: Vec<String>,
     /// `T/paths`, `T/stat`, `T/sums`, `T/links`.
     pub expected: Expected,
     /// `T/durable`.
@@ -49,19 +50,6 @@ pub struct Script {
     pub stages: BTreeSet<Utf8PathBuf>,
     /// `T/preflight` and `T/staged`, where the candidate could not be judged at plan time.
     pub preflight: Option<(String, String)>,
-}
-
-/// What must still be so when the transaction begins.
-#[derive(Debug, Default)]
-pub struct Expected {
-    /// The paths it was planned against.
-    pub paths: Vec<String>,
-    /// What `stat` says of those that are there.
-    pub stat: Vec<String>,
-    /// What `sha256sum` says of the files among them.
-    pub sums: Vec<String>,
-    /// The symbolic links among them, each followed by its target.
-    pub links: Vec<String>,
 }
 
 /// Writes the script of one transaction, and its files into the archive.
@@ -87,53 +75,49 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     /// The script of a transaction.
     pub fn script(mut self, transaction: &Transaction) -> Result<Script> {
-        let mut script = Script::default();
         let changes: Vec<&PathChange> = transaction.changes.iter().flat_map(|change| &change.paths).collect();
-        self.expect(&mut script, &changes);
+        let mut script = Script { expected: Expected::of(&changes, self.place), ..Script::default() };
         let of = |phase: Phase| transaction.effects.iter().filter(move |effect| effect.deed.phase() == phase);
-        self.deeds(&mut script, of(Phase::Prepare))?;
+        self.deeds(&mut script, transaction, of(Phase::Prepare))?;
         let parts = Parts::of(transaction, changes);
         let (files, turned) = (self.files(&parts.first), self.files(&parts.turned));
         if of(Phase::Prepare).next().is_some() {
             self.judge_after_installing(&mut script, transaction, files.iter().chain(&turned))?;
         }
-        self.deeds(&mut script, of(Phase::Before))?;
+        self.deeds(&mut script, transaction, of(Phase::Before))?;
+        if !script.steps.is_empty() {
+            self.look_again(&mut script, transaction)?;
+        }
         owe(&mut script, transaction)?;
         self.switch(&mut script, &parts.first, &files)?;
-        self.deeds(&mut script, parts.before.iter().copied())?;
+        self.deeds(&mut script, transaction, parts.before.iter().copied())?;
         if !parts.turning.is_empty() {
             self.turn(&mut script, transaction, &parts)?;
             self.switch(&mut script, &parts.turned, &turned)?;
-            self.deeds(&mut script, parts.after.iter().copied())?;
+            self.deeds(&mut script, transaction, parts.after.iter().copied())?;
         }
-        undo_all(&mut script, transaction, &parts)?;
         self.checks(&mut script, transaction, |id| !parts.turning.contains(id))?;
         self.parting(&mut script, transaction)?;
+        script.undo_before = way_back(of(Phase::Before))?;
+        script.undo = way_back(transaction.effects.iter().filter(|effect| !parts.tells(effect)))?;
         Ok(script)
     }
 
-    fn expect(&self, script: &mut Script, changes: &[&PathChange]) {
-        for change in changes {
-            // A new directory may be made by another transaction of the same run: whoever comes second finds it.
-            if change.before == Seen::Absent && matches!(change.after, Some(PathState::Directory { .. })) {
-                continue;
-            }
-            let real = self.place.real(&change.path);
-            script.expected.paths.push(real.to_string());
-            if let Seen::Present(seen) = &change.before {
-                script.expected.stat.push(seen.stat_line(&real));
-                match &seen.thing {
-                    Thing::File(Some(digest)) => script.expected.sums.push(checksum(digest, &real)),
-                    Thing::Link(target) if !target.is_empty() => {
-                        script.expected.links.extend([real.to_string(), target.clone()]);
-                    }
-                    _ => {}
-                }
-            }
-        }
+    /// Right before the switch, where commands come before it: somebody may have edited what is to be replaced since.
+    fn look_again(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
+        let number = self.number(script, "look again at what is to be replaced".into());
+        // With a package, there may come what was not there.
+        let later = transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Prepare);
+        script.steps.push(line(&["unmoved", &number, "later"][..if later { 3 } else { 2 }])?);
+        Ok(())
     }
 
-    fn deeds<'e>(&mut self, script: &mut Script, effects: impl Iterator<Item = &'e Effect>) -> Result<()> {
+    fn deeds<'e>(
+        &mut self,
+        script: &mut Script,
+        transaction: &Transaction,
+        effects: impl Iterator<Item = &'e Effect>,
+    ) -> Result<()> {
         for effect in effects {
             if let Deed::Start { units } | Deed::Restart { units } | Deed::Bring { units } = &effect.deed {
                 // What has failed, and what was started more often than systemd allows, must not be refused now.
@@ -150,10 +134,16 @@ impl Writer<'_> {
                 script.steps.push(line(&["workers"])?);
             }
             for command in commands(&effect.deed) {
-                self.numbered(script, effect.deed.words(), "run", &command)?;
+                match watched(transaction, &effect.deed).filter(|_| command.starts) {
+                    Some(head) => {
+                        let watch = Command::of(command.seconds, [head, command.words].concat());
+                        self.numbered(script, effect.deed.words(), "watch", &watch)?;
+                    }
+                    None => self.numbered(script, effect.deed.words(), "run", &command)?,
+                }
             }
             if nginx {
-                let check = Command { seconds: 10, words: vec!["reloaded".into()] };
+                let check = Command::of(10, vec!["reloaded".into()]);
                 self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)?;
             }
             if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
@@ -167,13 +157,18 @@ impl Writer<'_> {
     }
 
     pub(super) fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
-        let number = *self.next;
-        *self.next += 1;
-        script.words.insert(number, words);
-        let head = [verb.to_string(), number.to_string(), command.seconds.to_string()];
+        let head = [verb.to_string(), self.number(script, words), command.seconds.to_string()];
         let fields: Vec<&str> = head.iter().chain(&command.words).map(String::as_str).collect();
         script.steps.push(line(&fields)?);
         Ok(())
+    }
+
+    /// The number of a step that is told of, in words.
+    fn number(&mut self, script: &mut Script, words: String) -> String {
+        let number = *self.next;
+        *self.next += 1;
+        script.words.insert(number, words);
+        number.to_string()
     }
 
     /// Stages all new files, grouped by the directory they are for.
@@ -364,51 +359,6 @@ impl Writer<'_> {
         script.steps.push(line(&["preflight", self.folder.as_str()])?);
         Ok(())
     }
-
-    /// What must be so of the resources that are meant.
-    pub(super) fn checks(
-        &mut self,
-        script: &mut Script,
-        transaction: &Transaction,
-        meant: impl Fn(&ResourceId) -> bool,
-    ) -> Result<()> {
-        let checks: Vec<&(ResourceId, Check)> = transaction.checks.iter().filter(|(id, _)| meant(id)).collect();
-        let mut active: Vec<String> = Vec::new();
-        let mut longest = 0;
-        for (_, Check { probe, within }) in &checks {
-            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
-            if let Probe::Active(unit) = probe {
-                active.push(unit.clone());
-                longest = longest.max(seconds);
-            }
-        }
-        if !active.is_empty() {
-            // One look at all units together: each look ends with a pause to see whether they stay up.
-            active.sort();
-            active.dedup();
-            let words = format!("check that {} stays active", active.join(", "));
-            let fields = [vec!["active".to_string()], active].concat();
-            self.numbered(script, words, "check", &Command { seconds: longest, words: fields })?;
-        }
-        for (id, Check { probe, within }) in &checks {
-            let (words, fields) = match probe {
-                Probe::Active(_) => continue,
-                Probe::Http { url, host } => {
-                    let host = host.clone().unwrap_or_else(|| "-".into());
-                    (format!("check {url}"), vec!["http".into(), url.clone(), host])
-                }
-                Probe::Tcp { host, port } => {
-                    (format!("check {host}:{port}"), vec!["tcp".into(), host.clone(), port.to_string()])
-                }
-                Probe::Command(words) => {
-                    (format!("check {}", words.join(" ")), [vec!["command".to_string()], words.clone()].concat())
-                }
-            };
-            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
-            self.numbered(script, format!("{words} for {id}"), "check", &Command { seconds, words: fields })?;
-        }
-        Ok(())
-    }
 }
 
 /// The files of one directory.
@@ -439,29 +389,6 @@ impl Group {
     }
 }
 
-/// Once the files are back: first links, then what systemd reads (which asks for it once links have changed), then what
-/// runs, in the order of the plan. What nginx is told at a turn is told again with the way back from that.
-fn undo_all(script: &mut Script, transaction: &Transaction, parts: &Parts<'_>) -> Result<()> {
-    let told = |effect: &Effect| {
-        matches!(effect.deed, Deed::Reload { .. }) && parts.after.iter().any(|after| std::ptr::eq(*after, effect))
-    };
-    for effect in transaction.effects.iter().filter(|effect| !told(effect)) {
-        let commands = undo(&effect.deed);
-        if !commands.is_empty() && !effect.deed.units().is_empty() {
-            script.undo.push(listed(&["calm"], effect.deed.units())?);
-        }
-        for command in commands {
-            script.undo.push(run_line(&command)?);
-        }
-    }
-    script.undo.sort_by_key(|line| match line {
-        line if line.contains("\t--no-reload\t") => 0,
-        line if line.contains("daemon-reload") => 1,
-        _ => 2,
-    });
-    Ok(())
-}
-
 /// Notes which units will run with older files between the switch and their restart.
 fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
     for effect in &transaction.effects {
@@ -476,11 +403,25 @@ fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
     Ok(())
 }
 
-/// What `sha256sum` says of a file. It marks names that hold a backslash.
-pub fn checksum(digest: &Digest, path: &Utf8Path) -> String {
-    let escaped = path.as_str().replace('\\', "\\\\");
-    let mark = if escaped.len() == path.as_str().len() { "" } else { "\\" };
-    format!("{mark}{digest}  {escaped}")
+/// What brings back what effects changed, once the former files are there: first links, then what systemd reads (which
+/// asks for it once links have changed), then what runs, in the order of the plan.
+fn way_back<'a>(effects: impl Iterator<Item = &'a Effect>) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for effect in effects {
+        let commands = undo(&effect.deed);
+        if !commands.is_empty() && !effect.deed.units().is_empty() {
+            lines.push(listed(&["calm"], effect.deed.units())?);
+        }
+        for command in commands {
+            lines.push(run_line(&command)?);
+        }
+    }
+    lines.sort_by_key(|line| match line {
+        line if line.contains("\t--no-reload\t") => 0,
+        line if line.contains("daemon-reload") => 1,
+        _ => 2,
+    });
+    Ok(lines)
 }
 
 fn is_there(seen: &Observation, path: &Utf8Path) -> bool {

@@ -7,12 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
-use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
-use crate::plan::leave::services_left;
+use crate::plan::project::containers;
 use crate::plan::{PathChange, Refusal};
-use crate::resource::state::{PathState, Project, UnitState};
+use crate::resource::state::{PathState, UnitState};
 use crate::resource::unit_file::{self, Impact};
 use crate::resource::{Action, Resource};
 
@@ -33,7 +32,7 @@ pub(crate) struct Wishes {
     packages: BTreeMap<String, Causes>,
     pub(super) daemon_reload: Causes,
     units: BTreeMap<String, UnitWish>,
-    others: Vec<Effect>,
+    pub(super) others: Vec<Effect>,
 }
 
 type Causes = BTreeSet<ResourceId>;
@@ -225,108 +224,6 @@ impl Wishes {
         }
     }
 
-    // ---- containers
-
-    fn project(
-        &mut self,
-        planner: &Planner<'_>,
-        resource: &Resource,
-        claim: Option<&Claim>,
-        project: &Project,
-        paths: &[PathChange],
-    ) {
-        let there = match &planner.seen.containers {
-            Some(Err(why)) if !planner.installs_packages() => {
-                let hint = if planner.seen.tools.contains("docker") {
-                    "see that `docker ps` works there"
-                } else {
-                    "install and start Docker there, or let the stack do it with `packages`"
-                };
-                self.refused = Some(Refusal { why: format!("Docker: {why}"), hint: hint.into() });
-                return;
-            }
-            _ => containers(planner, &project.name),
-        };
-        if claim.is_none() && !there.is_empty() && !planner.policy.adopt.contains(&resource.id) {
-            let why = format!("a Compose project `{}` runs there already and is not ours", project.name);
-            self.refused = Some(Refusal { why, hint: format!("to take it over: --adopt {}", resource.id) });
-            return;
-        }
-        let hashes = planner.hashes_of(&project.name);
-        if !hashes.is_empty() {
-            self.hashes.insert(project.name.clone(), hashes.clone());
-        }
-        if !project.running {
-            if there.iter().any(|container| container.state == "running") {
-                self.other(Deed::ComposeStop { project: project.name.clone() }, &resource.id);
-            }
-            return;
-        }
-        self.images(planner, resource, claim, project, &there);
-        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
-        let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
-        let services = project.services.iter();
-        let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
-        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
-        let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
-        if let Some(mut deed) = wanted.up(&there, &services_left(resource, claim)) {
-            if let (Deed::ComposeUp { before, .. }, Some(was)) =
-                (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
-            {
-                before.clone_from(&was.files);
-            }
-            self.other(deed, &resource.id);
-        }
-    }
-
-    /// A container that uses a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
-        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
-        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
-        let deed = match (action, &resource.state.project) {
-            (Action::Container { project, service, signal: Some(signal) }, _) => {
-                Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
-            }
-            (Action::Container { project, service, signal: None }, _) => {
-                let services = planner.with_followers(project, service);
-                return self.restart_container(project, services, &resource.id, why);
-            }
-            (Action::Recreate { service, .. }, Some(project)) => Deed::ContainerRecreate {
-                project: project.name.clone(),
-                directory: project.directory.clone(),
-                files: project.files.clone(),
-                profiles: project.profiles.clone(),
-                services: vec![service.clone()],
-            },
-            _ => return,
-        };
-        self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
-    }
-
-    /// Each container is restarted once, however many of the files it uses have changed.
-    fn restart_container(
-        &mut self,
-        project: &str,
-        services: BTreeSet<String>,
-        cause: &ResourceId,
-        why: Option<String>,
-    ) {
-        for effect in &mut self.others {
-            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
-                && of == project
-                && effect.why == why
-            {
-                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
-                if !effect.causes.contains(cause) {
-                    effect.causes.push(cause.clone());
-                }
-                return;
-            }
-        }
-        let deed = Deed::ContainerRestart { project: project.into(), services: services.into_iter().collect() };
-        self.others.push(Effect { why, ..Effect::new(deed, vec![cause.clone()]) });
-    }
-
     // ---- gathering
 
     pub(super) fn wish(&mut self, unit: &str, cause: &ResourceId) -> &mut UnitWish {
@@ -406,27 +303,6 @@ impl Wishes {
         }
         effects
     }
-
-    fn drop_needless_container_restarts(&mut self) {
-        let replaced: BTreeSet<(String, String)> = self
-            .others
-            .iter()
-            .filter_map(|effect| match &effect.deed {
-                Deed::ComposeUp { project, recreate, start, .. } => Some((project, recreate.iter().chain(start))),
-                _ => None,
-            })
-            .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
-            .collect();
-        self.others.retain(|effect| match &effect.deed {
-            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
-                !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
-            }
-            Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),
-            _ => true,
-        });
-        let mut seen = BTreeSet::new();
-        self.others.retain(|effect| seen.insert(effect.deed.clone()));
-    }
 }
 
 /// Adds an effect to the one before it where both are the same verb and neither cause needs the other.
@@ -466,13 +342,6 @@ pub(crate) fn is_active(seen: &UnitSeen) -> bool {
 /// Whether a path is a drop-in of a unit.
 pub(super) fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
-}
-
-pub(super) fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
-    match &planner.seen.containers {
-        Some(Ok(containers)) => containers.iter().filter(|container| container.project == project).collect(),
-        _ => Vec::new(),
-    }
 }
 
 /// What the change of a unit file means. Where the former text is unknown, everything may have changed.

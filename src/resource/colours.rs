@@ -162,7 +162,7 @@ impl BlueGreen {
 
     /// Whether it says how one sees that a place works.
     pub fn has_checks(&self) -> bool {
-        self.healths.iter().any(|health| !health.is_time_alone())
+        self.healths.iter().any(|health| !health.is_terms_alone())
     }
 
     /// Where each colour listens.

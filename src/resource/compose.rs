@@ -1,12 +1,13 @@
 //! `compose`: a Compose project: its files, its environment, what it mounts, and that it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, Text};
-use crate::base::diagnostic::{Problem, Source, Span};
+use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
 use crate::resource::colours::{self, Colour};
@@ -16,11 +17,17 @@ use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
 use crate::resource::compose_rollout::{self, ROLLOUT, Rollout};
 use crate::resource::compose_whole::{self, Whole};
-use crate::resource::health::{self, Health};
+use crate::resource::health::{self, Health, Terms};
 use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Action, Check, Listen, Probe, Reaction, Resource, path, value, yaml};
+
+/// How long a container without a health check must run before one believes it, where nothing is said.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// How long its services may take where nothing is said: Docker itself gives up on most of them before.
+const WITHIN: Duration = Duration::from_mins(10);
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -33,6 +40,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    stopped: Vec<Text>,
     access: Access,
     healths: Vec<Health>,
     images: Images,
@@ -72,6 +80,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            stopped: reader.values("stopped"),
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
@@ -116,9 +125,11 @@ impl Compose {
         profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
+        let stopped = self.stopped(on, &active)?;
+        let runs: Vec<&Service> = active.iter().copied().filter(|service| !stopped.contains(&service.name)).collect();
         let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         let turning = match &self.rollout {
-            Some(rollout) => Some(rollout.lower(on, &active, &names)?),
+            Some(rollout) => Some(rollout.lower(on, &runs, &names)?),
             None => None,
         };
         let turns = |service: &str| turning.as_ref().is_some_and(|turning| turning.service == service);
@@ -150,9 +161,10 @@ impl Compose {
                 owner.clone_from(&owned_by);
             }
         }
-        let alone = active.iter().filter(|service| !turns(&service.name));
+        let alone = runs.iter().filter(|service| !turns(&service.name));
         resource.wiring.listens = alone.flat_map(|service| listens(service)).collect();
-        resource.checks = self.checks(on, &resource.wiring.listens);
+        let (checks, terms) = self.checks(on, &resource.wiring.listens);
+        resource.checks = checks;
         let used = images_used(&active);
         let used = turning.as_ref().map_or(used.clone(), |turning| turning.rename(used));
         resource.images = self.images.lower(on, &used)?;
@@ -171,11 +183,37 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            stopped,
             pins: Vec::new(),
             keep: self.images.keep(on)?,
+            patience: (terms.patience(STEADY), terms.within.unwrap_or(WITHIN)),
         });
         resource.wear(Colour::Blue);
         Some(resource)
+    }
+
+    /// The services that are to be stopped. Compose starts what another service needs.
+    fn stopped(&self, on: &Lowering<'_>, active: &[&Service]) -> Option<BTreeSet<String>> {
+        let mut stopped = BTreeMap::new();
+        for text in &self.stopped {
+            let name = on.text(text)?;
+            if !active.iter().any(|service| service.name == name) {
+                let problem = Problem::error(format!("the project runs no service called `{name}`"));
+                let near = did_you_mean(&name, active.iter().map(|service| service.name.as_str()));
+                let problem = problem.at(&text.span, "here");
+                on.report(near.iter().fold(problem, |problem, near| problem.hint(format!("did you mean `{near}`?"))));
+                return None;
+            }
+            stopped.insert(name, text);
+        }
+        for service in active.iter().filter(|service| !stopped.contains_key(&service.name)) {
+            if let Some((name, text)) = stopped.iter().find(|(name, _)| service.ties.needs.contains(*name)) {
+                let what = format!("`{}` needs `{name}`, and Compose would start it again", service.name);
+                on.report(Problem::error(what).at(&text.span, "to be stopped").hint("stop both, or neither"));
+                return None;
+            }
+        }
+        Some(stopped.into_keys().collect())
     }
 
     /// The folder of the repository that relative paths of the Compose files mean: that of the first file.
@@ -216,19 +254,19 @@ impl Compose {
     }
 
     /// What is said; with a time alone, that every published port answers within it.
-    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> Vec<Check> {
+    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> (Vec<Check>, Terms) {
         if !self.running {
-            return Vec::new();
+            return (Vec::new(), Terms::default());
         }
         let base = listens.first().map(|listen| (value::reachable(listen.address.as_deref()), listen.port));
-        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
-        if checks.is_empty() && !self.healths.is_empty() {
+        let (mut checks, terms) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        if let (true, Some(within)) = (checks.is_empty(), terms.within) {
             checks.extend(listens.iter().map(|listen| Check {
                 probe: Probe::Tcp { host: value::reachable(listen.address.as_deref()), port: listen.port },
                 within,
             }));
         }
-        checks
+        (checks, terms)
     }
 
     /// What nginx calls the service with two places.

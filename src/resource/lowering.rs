@@ -10,6 +10,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
+use crate::resource::pool::Peer;
 use crate::resource::registry::Registry;
 use crate::resource::state::Content;
 
@@ -33,6 +34,8 @@ pub struct Lowering<'a> {
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
     /// What nginx calls those that have two places (`rollout "blue-green"`), from the same pass.
     pub upstreams: &'a BTreeMap<ResourceId, String>,
+    /// All hosts of the repository.
+    pub peers: &'a [Peer],
     /// Kinds of which something could not be read in that pass: what listens as one of them is not known.
     pub unread: &'a BTreeSet<Kind>,
     /// The registries that are described, those of the stack last.

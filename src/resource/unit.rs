@@ -14,7 +14,7 @@ use crate::resource::lowering::Lowering;
 use crate::resource::service::{Defaults, Service};
 use crate::resource::state::{Content, Owner, PathState, UnitState};
 use crate::resource::unit_file::{self, Directives};
-use crate::resource::{Action, Check, Listen, Probe, Reaction, Resource, path, value};
+use crate::resource::{Action, Check, Listen, Reaction, Resource, path, value};
 
 /// Where unit files are written.
 const FOLDER: &str = "/etc/systemd/system";
@@ -109,7 +109,7 @@ impl Unit {
 
     /// Why its versions cannot take turns on two ports, and what to do about it.
     fn cannot_take_turns(&self) -> Option<(&'static str, &'static str)> {
-        let checks = self.healths.iter().any(|health| !health.is_time_alone())
+        let checks = self.healths.iter().any(|health| !health.is_terms_alone())
             || self.rollout.as_ref().is_some_and(BlueGreen::has_checks);
         if !self.has_file() {
             return Some((
@@ -261,9 +261,9 @@ impl Unit {
         if state.active != Some(true) {
             return Vec::new();
         }
-        let (mut checks, within) = health::lower_all(&self.healths, on, base, None);
+        let (mut checks, terms) = health::lower_all(&self.healths, on, base, None);
         if !directives.is_some_and(is_oneshot) {
-            checks.push(Check { probe: Probe::Active(name.into()), within });
+            checks.push(health::active(name.into(), &terms));
         }
         checks
     }

@@ -9,6 +9,7 @@
 #
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
+#   stack/T       the folder of each transaction, which is `T` here
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
@@ -20,10 +21,12 @@
 #   T/undo        what brings running state back once they are
 #   T/unturn      where a service has turned to another place, what comes before all that once nginx's files are back
 #   T/parting     what is done when nobody goes back any more: what served until then is stopped
+#   T/undo.before   the part of that which is needed where no path was switched yet
 #   T/preflight, T/staged   what to have judged once packages are installed
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
+#   kept          made in the end where `keep` is said: the rollout may yet take the run back (see revert.sh)
 #
 # A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes
 # through these phases, recorded in T/phase so that the next run can revert what a dead one left: staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
@@ -40,8 +43,12 @@ write_whole() {
   cat >"$run_dir/new" && sync "$run_dir/new" && mv -f "$run_dir/new" "$1" && sync "${1%/*}"
 }
 
+# The last lines of it, whole ones: half a secret could not be told from anything else.
 show_output() {
-  for line in $(tail -c 4000 "$run_dir/output" 2>/dev/null); do say "| $line"; done
+  for line in $(tail -n 60 "$run_dir/output" 2>/dev/null); do
+    [ "${#line}" -lt 4000 ] || line="(a line of ${#line} characters)"
+    say "| $line"
+  done
 }
 
 lock() {
@@ -63,63 +70,28 @@ lock() {
   printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
-# ---- staging
+# ---- the switch
 
-# Staging directories are listed, on the disk, before one is made: whatever happens then, the next run finds them.
-list_stages() {
-  mkdir -- "$run_dir" && printf '%s' "$stages" >"$run_dir/stages" &&
-    sync "$run_dir/stages" "$run_dir" "${run_dir%/*}"
-}
-
-receive() {
-  if ! list_stages >"$state/$repo/receive" 2>&1; then
-    say "broken the run cannot be set up"
-    return 1
-  fi
-  umask 022
-  tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
-    say "broken the archive did not arrive whole"
-    for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
-    return 1
-  }
-  umask 077
+# Where the things of a transaction are. Older versions kept them among those of the run.
+find_folder() {
+  folder=$run_dir/stack/$1
+  [ -d "$folder" ] || folder=$run_dir/$1
 }
 
 # Which transaction is worked on: its folder, its ledger, and the ledger's planned digest.
 turn_to() {
-  dir=$run_dir/$1 ledger='' ledger_sum=''
+  find_folder "$1"
+  dir=$folder ledger='' ledger_sum=''
   { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
 }
 
-# Everything is as the plan saw it, or the transaction does not begin.
-still_as_planned() {
-  # Somebody may have held it since.
-  if [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; then
-    say "stale the hold of $1" && return 1
-  fi
-  if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
-  # shellcheck disable=SC2046
-  if [ -s "$dir/paths" ]; then
-    seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
-    if [ "$seen" != "$(cat "$dir/stat")" ]; then say "stale a path of $1" && return 1; fi
-  fi
-  if [ -s "$dir/links" ]; then
-    while IFS= read -r path && IFS= read -r target; do
-      if [ "$(readlink -- "$path")" != "$target" ]; then say "stale $path" && return 1; fi
-    done <"$dir/links"
-  fi
-  if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
-    for line in $(cat "$run_dir/output"); do
-      case $line in *': OK') ;; "$ledger: "*) say "stale the ledger of $1" ;; *) say "stale ${line%: *}" ;; esac
-    done
-    return 1
-  fi
-}
+is_held() { [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; }
 
 last_phase() {
   at=''
-  if [ -f "$run_dir/$1/phase" ]; then
-    while IFS= read -r line; do at=$line; done <"$run_dir/$1/phase"
+  find_folder "$1"
+  if [ -f "$folder/phase" ]; then
+    while IFS= read -r line; do at=$line; done <"$folder/phase"
   fi
 }
 
@@ -135,7 +107,7 @@ begin_switch() {
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
   # shellcheck disable=SC2046
-  sync "$@" "$dir" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
+  sync "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
 # All went well, if that can be written down. A stack that owns nothing any more has no ledger.
@@ -158,9 +130,8 @@ close_ledger() {
 # one. What cannot be stopped stays claimed, so that the next plan shows it.
 part() {
   for name in $(cat "$run_dir/over" 2>/dev/null); do
-    [ -s "$run_dir/$name/parting" ] || continue
     last_phase "$name"
-    [ "$at" = "done" ] || continue
+    if [ "$at" != "done" ] || ! [ -s "$folder/parting" ]; then continue; fi
     turn_to "$name"
     say "parting $name"
     for step in $(cat "$dir/parting"); do
@@ -257,11 +228,13 @@ do_step() {
     workers) workers >"$run_dir/workers" ;;
     turn) true >"$dir/turned" && sync "$dir/turned" "$dir" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
+    watch) number=$1 && shift && say "step $number" && watch "$@" ;;
     check)
       number=$1 && shift && say "step $number" && check "$@" || return 1
       if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
       ;;
     preflight) preflight_staged "$1" ;;
+    unmoved) say "step $1" && shift && unmoved "$@" ;;
     *) say "| unknown step $verb" && return 1 ;;
   esac >>"$run_dir/output" 2>&1
 }
@@ -278,7 +251,7 @@ transaction() {
   fi
   begun=yes
   turn_to "$1"
-  watched=''
+  watched='' guarded='' counted='' former='' noted='' working=''
   if [ -s "$dir/needs" ]; then
     for needed in $(cat "$dir/needs"); do
       last_phase "$needed"
@@ -319,8 +292,9 @@ settle() {
 # Transaction $1 cannot go on after step $2.
 fail_at() {
   say "failed $2"
+  tell_step "$2" >>"$run_dir/output" 2>&1
   show_output
-  revert "$1"
+  revert "$1" "$2"
 }
 
 # Whether the control side wants no further transaction to begin.
@@ -341,7 +315,7 @@ outcome() { say "outcome $1 $2"; }
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
-    [ -d "$dir" ] || continue
+    if ! [ -d "$dir" ] || [ -f "$dir/kept" ]; then continue; fi
     run_dir=$dir run=${dir##*/}
     set -f
     say "recovering $run"
@@ -378,7 +352,9 @@ clean_up() {
   # shellcheck disable=SC2086
   rm -rf -- $stages || return 1
   remove_emptied
-  rm -rf -- "$run_dir" "$state/$repo/halted"
+  rm -rf -- "$run_dir"
+  # What another run left says nothing about this one.
+  [ "${run_dir##*/}" != "$run" ] || rm -f -- "$state/$repo/halted"
 }
 
 # What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
@@ -386,9 +362,8 @@ clean_up() {
 remove_emptied() {
   set --
   for name in $(cat "$run_dir/over" 2>/dev/null); do
-    [ -s "$run_dir/$name/emptied" ] || continue
     last_phase "$name"
-    [ "$at" != "done" ] || set -- "$@" "$run_dir/$name/emptied"
+    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
   done
   [ $# != 0 ] || return 0
   for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done
@@ -434,7 +409,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 stages='' stuck=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -444,18 +419,23 @@ apply() {
       'wait '*) wait=${line#wait } ;;
       'confirm '*) confirm=${line#confirm } ;;
       'stage '*) stages=$stages${line#stage }$nl ;;
-      recover | tar) break ;;
+      keep) keep=yes ;;
+      recover | back | forget | tar) break ;;
     esac
   done
   IFS=$nl
   umask 077
   lock || return 0
-  if [ "$line" = recover ]; then
-    trap '' HUP PIPE INT TERM
-    recover
-    say end
-    return 0
-  fi
+  case $line in
+    recover | back | forget)
+      trap '' HUP PIPE INT TERM
+      "$line"
+      say end
+      return 0
+      ;;
+  esac
+  # What is done now is nothing that an earlier run could be taken back from.
+  forget_all
   run_dir=$state/$repo/run/$run
   true >"$state/$repo/report"
   receive || { clean_up; return 0; }
@@ -481,6 +461,6 @@ apply() {
   else
     revert_run
   fi
-  [ -n "$stuck" ] || clean_up
+  [ -n "$stuck" ] || { [ -n "$keep" ] && keep_run; } || clean_up
   say end
 }

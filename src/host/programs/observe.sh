@@ -197,7 +197,8 @@ look_at_ledgers() {
     IFS= read -r line <"$state/$repo/lease" && printf 'busy %s\n' "$line"
   else
     for file in "$state/$repo"/run/*; do
-      [ ! -d "$file" ] || printf 'run %s\n' "${file##*/}"
+      # One that is kept has come to its end, and only waits for that of its rollout.
+      [ ! -d "$file" ] || [ -f "$file/kept" ] || printf 'run %s\n' "${file##*/}"
     done
   fi
   for file in "$state/$repo"/owed/*; do

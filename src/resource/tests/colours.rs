@@ -42,9 +42,12 @@ fn a_unit_in_two_places_is_one_of_two_units() {
             "{}",
             text(paths[0])
         );
-        let probes: Vec<&Probe> = unit.checks.iter().map(|check| &check.probe).collect();
-        let url = format!("http://{address}/up");
-        assert_eq!(probes, [&Probe::Http { url, host: None }, &Probe::Active(format!("api-{word}.service"))]);
+        let probes = unit.checks.iter().map(|check| match &check.probe {
+            Probe::Http { url, .. } => url.clone(),
+            Probe::Active { unit, .. } => unit.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(probes.collect::<Vec<_>>(), [format!("http://{address}/up"), format!("api-{word}.service")]);
         assert_eq!(unit.reactions.len(), 3);
     }
     assert_eq!(unit.colours.expect("it has two").watched, [Utf8Path::new("/etc/api.conf")]);
