@@ -88,7 +88,7 @@ fn what_is_misspelt_is_not_missing_as_well() {
         ("timer \"a\" on-calender=\"daily\" exec=\"/bin/a\"", "`timer` has no property called `on-calender`"),
         ("unit \"a\" { exec \"/bin/a\"; drop-in \"b\" contnet=\"x\"; }", "`drop-in` has no property called `contnet`"),
     ] {
-        let problems: Vec<String> = lower(text).problems.iter().map(|problem| problem.what.clone()).collect();
+        let problems: Vec<String> = lower(text).problems.iter().map(|problem| problem.message.clone()).collect();
         assert_eq!(problems, [said], "{text}");
     }
     // What is wrong with a calendar is told together with what is wrong elsewhere.
