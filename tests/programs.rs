@@ -9,7 +9,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::RepoId;
-use reconcile::host::observation::{self, Observation, Seen, Thing};
+use reconcile::host::answer;
+use reconcile::host::observation::{Observation, Seen, Thing};
 use reconcile::host::program::Program;
 use reconcile::host::transport::{Connection, Nobody, Target};
 use reconcile::observe::{Place, Questions};
@@ -25,7 +26,7 @@ async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
     let output = connection.run(exchange, None).await.unwrap();
     assert_eq!(output.status, Ok(0), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
-    place.translate(observation::parse(&output.stdout).unwrap())
+    place.translate(answer::parse(&output.stdout).unwrap())
 }
 
 #[tokio::test]
@@ -214,4 +215,42 @@ fn a_full_disk_fails_a_command_and_does_not_end_the_program() {
             assert_eq!(ends, None, "{program}.sh: where a redirection fails, `:` ends a shell");
         }
     }
+}
+
+/// A server that is taken out of its pool and put back leaves the very bytes, and no other line is touched.
+#[test]
+fn g07_every_shell_marks_one_server_and_unmarks_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs");
+    let begin = "# server 10.0.0.1:80;\nupstream other {\n    server 10.0.0.1:80;\n}\nupstream app_x {\n";
+    let end = "\tserver [fd00::1]:80;\n    keepalive 16;\n}\nserver {\n    # $(touch pwned) `x` \\n\n}";
+    let server = "    server 10.0.0.1:80 max_fails=1; # one";
+    let text = |line: &str| format!("{begin}{line}\n    server 10.0.0.11:80 down;\n{end}");
+    let mark = |shell: &str, word: &str, address: &str, file: &str| {
+        std::fs::write(dir.path().join("file"), file).unwrap();
+        let script = format!(
+            "set -u; cd '{}'; . {programs}/common.sh; . {programs}/drain.sh; word=$1 new=new
+            mark app_x \"$2\" file; printf '%s %s' \"$found\" \"$others\"",
+            dir.path().display()
+        );
+        let words: Vec<&str> = shell.split(' ').chain([script.as_str(), "-", word, address]).collect();
+        let output = std::process::Command::new(words[0]).args(&words[1..]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
+        let new = std::fs::read_to_string(dir.path().join("new")).unwrap();
+        (new, String::from_utf8(output.stdout).unwrap())
+    };
+    for shell in SHELLS {
+        let before = text(server);
+        let (out, said) = mark(shell, "drain", "10.0.0.1:80", &before);
+        assert_eq!(
+            (out.as_str(), said.as_str()),
+            (text("    server 10.0.0.1:80 max_fails=1 down; # one").as_str(), "in 1")
+        );
+        assert_eq!(mark(shell, "drain", "10.0.0.1:80", &out), (out.clone(), "out 1".into()), "{shell}: once is enough");
+        assert_eq!(mark(shell, "fill", "10.0.0.1:80", &out), (before.clone(), "out 1".into()), "{shell}");
+        let (six, said) = mark(shell, "drain", "[fd00::1]:80", &before);
+        assert_eq!((six.contains("server [fd00::1]:80 down;"), said.as_str()), (true, "in 1"), "{shell}");
+        assert_eq!(mark(shell, "drain", "10.0.0.2:80", &before), (before.clone(), " 2".into()), "{shell}: not there");
+    }
+    assert!(!dir.path().join("pwned").exists());
 }

@@ -9,12 +9,23 @@ pub struct Command {
     pub seconds: u32,
     /// Program and arguments.
     pub words: Vec<String>,
+    /// Whether it starts containers, so that one can see how they do while it is at work.
+    pub starts: bool,
 }
 
 impl Command {
     fn new(seconds: u32, words: &[&str], more: &[String]) -> Self {
         let words = words.iter().map(|word| (*word).to_string()).chain(more.iter().cloned()).collect();
-        Command { seconds, words }
+        Command::of(seconds, words)
+    }
+
+    /// A command of these words.
+    pub fn of(seconds: u32, words: Vec<String>) -> Self {
+        Command { seconds, words, starts: false }
+    }
+
+    fn starting(self) -> Self {
+        Command { starts: true, ..self }
     }
 
     fn systemctl(seconds: u32, verb: &str, units: &[String]) -> Self {
@@ -48,15 +59,17 @@ pub fn commands(deed: &Deed) -> Vec<Command> {
         Deed::ComposeDown { project, .. } => {
             vec![Command::new(180, &["docker", "compose", "-p", project, "down"], &[])]
         }
-        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "stop"], &[])],
+        Deed::ComposeStop { project, services } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "stop"], services)]
+        }
         Deed::ContainerRestart { project, services } => {
-            vec![Command::new(180, &["docker", "compose", "-p", project, "restart"], services)]
+            vec![Command::new(180, &["docker", "compose", "-p", project, "restart"], services).starting()]
         }
         Deed::ContainerRecreate { services, .. } => {
             let mut words = compose(deed);
             words.extend(["up", "-d", "--no-deps", "--force-recreate"].map(String::from));
             words.extend(services.iter().cloned());
-            vec![Command { seconds: 300, words }]
+            vec![Command::of(300, words).starting()]
         }
         Deed::ContainerSignal { project, service, signal } => {
             vec![Command::new(30, &["docker", "compose", "-p", project, "kill", "-s", signal, service], &[])]
@@ -108,7 +121,7 @@ fn compose_build(deed: &Deed, services: &[String]) -> Option<Command> {
     let mut words = compose(deed);
     words.push("build".into());
     words.extend(services.iter().cloned());
-    (!services.is_empty()).then_some(Command { seconds: 1800, words })
+    (!services.is_empty()).then(|| Command::of(1800, words))
 }
 
 fn compose_up(deed: &Deed, services: &[String]) -> Command {
@@ -116,7 +129,7 @@ fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
     words.extend(["up", "-d", pull].map(String::from));
     words.extend(services.iter().cloned());
-    Command { seconds: 900, words }
+    Command::of(900, words).starting()
 }
 
 /// What takes a deed back before the former files are in place again, while the new ones still describe what is to go.
@@ -159,7 +172,9 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
             let again: Vec<String> = build.iter().filter(|service| recreate.contains(service)).cloned().collect();
             compose_build(&former, &again).into_iter().chain([compose_up(&former, &services)]).collect()
         }
-        Deed::ComposeStop { project } => vec![Command::new(180, &["docker", "compose", "-p", project, "start"], &[])],
+        Deed::ComposeStop { project, services } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "start"], services)]
+        }
         Deed::ComposeDown { services, .. } => vec![compose_up(deed, services)],
         _ => Vec::new(),
     }

@@ -4,6 +4,7 @@
 //! is read by [`answer`].
 
 pub mod answer;
+mod checks;
 pub mod commands;
 pub mod expected;
 pub mod script;
@@ -44,6 +45,29 @@ pub struct Run<'a> {
     pub lock_wait: u32,
     /// How many seconds the host waits for confirmation before it goes back; 0 for no confirmation.
     pub confirm: u32,
+    /// Whether the host keeps what it takes to go back, until it is told [`Word::Forget`] or [`Word::Back`].
+    pub keep: bool,
+}
+
+/// What a host is told about whole runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Revert what dead runs left half done.
+    Recover,
+    /// Take this run back, which was kept.
+    Back,
+    /// This run stays, and nothing is to be kept of it any more.
+    Forget,
+}
+
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Word::Recover => "recover",
+            Word::Back => "back",
+            Word::Forget => "forget",
+        }
+    }
 }
 
 /// What a host is sent to carry out the transactions that are not refused.
@@ -92,15 +116,18 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     for stage in stages {
         input.extend(format!("stage {stage}\n").into_bytes());
     }
+    if run.keep {
+        input.extend(b"keep\n");
+    }
     input.extend(b"tar\n");
     input.extend(archive.followed_by(files));
     Ok(Payload { input, words, folder })
 }
 
-/// What a host is sent to revert what dead runs left half done.
-pub fn recovery(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
+/// What a host is sent that is told a word.
+pub fn told(word: Word, seen: &Observation, run: &Run<'_>) -> Vec<u8> {
     let mut input = header(run, seen);
-    input.extend(b"recover\n");
+    input.extend(format!("{}\n", word.as_str()).into_bytes());
     input
 }
 
@@ -111,7 +138,7 @@ pub fn naming(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
 }
 
 fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
-    let Run { id, repo, who, lock_wait, confirm } = run;
+    let Run { id, repo, who, lock_wait, confirm, keep: _ } = run;
     let state = &seen.state;
     format!("state {state}\nrepo {repo}\nrun {id}\nwho {who}\nwait {lock_wait}\nconfirm {confirm}\n").into_bytes()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::apply::checks::watched;
 use crate::apply::commands::{Command, commands, undo, unmake};
 use crate::apply::expected::Expected;
 use crate::base::error::{Error, Kind, Result};
@@ -14,7 +15,6 @@ use crate::observe::inspect::Candidate;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 use crate::resource::state::{Owner, PathState};
-use crate::resource::{Check, Probe};
 
 /// The unit whose reload is looked after.
 const NGINX: &str = "nginx.service";
@@ -117,10 +117,16 @@ impl Writer<'_> {
                 script.steps.push(line(&["workers"])?);
             }
             for command in commands(&effect.deed) {
-                self.numbered(script, effect.deed.words(), "run", &command)?;
+                match watched(transaction, &effect.deed).filter(|_| command.starts) {
+                    Some(head) => {
+                        let watch = Command::of(command.seconds, [head, command.words].concat());
+                        self.numbered(script, effect.deed.words(), "watch", &watch)?;
+                    }
+                    None => self.numbered(script, effect.deed.words(), "run", &command)?,
+                }
             }
             if nginx {
-                let check = Command { seconds: 10, words: vec!["reloaded".into()] };
+                let check = Command::of(10, vec!["reloaded".into()]);
                 self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)?;
             }
             if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
@@ -133,7 +139,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
+    pub(super) fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
         let head = [verb.to_string(), self.number(script, words), command.seconds.to_string()];
         let fields: Vec<&str> = head.iter().chain(&command.words).map(String::as_str).collect();
         script.steps.push(line(&fields)?);
@@ -329,44 +335,6 @@ impl Writer<'_> {
             .collect();
         script.preflight = Some((format!("{}tar\n", candidate.to_lines()), staged));
         script.steps.push(line(&["preflight", self.folder.as_str()])?);
-        Ok(())
-    }
-
-    fn checks(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
-        let mut active: Vec<String> = Vec::new();
-        let mut longest = 0;
-        for (_, Check { probe, within }) in &transaction.checks {
-            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
-            if let Probe::Active(unit) = probe {
-                active.push(unit.clone());
-                longest = longest.max(seconds);
-            }
-        }
-        if !active.is_empty() {
-            // One look at all units together: each look ends with a pause to see whether they stay up.
-            active.sort();
-            active.dedup();
-            let words = format!("check that {} stays active", active.join(", "));
-            let fields = [vec!["active".to_string()], active].concat();
-            self.numbered(script, words, "check", &Command { seconds: longest, words: fields })?;
-        }
-        for (id, Check { probe, within }) in &transaction.checks {
-            let (words, fields) = match probe {
-                Probe::Active(_) => continue,
-                Probe::Http { url, host } => {
-                    let host = host.clone().unwrap_or_else(|| "-".into());
-                    (format!("check {url}"), vec!["http".into(), url.clone(), host])
-                }
-                Probe::Tcp { host, port } => {
-                    (format!("check {host}:{port}"), vec!["tcp".into(), host.clone(), port.to_string()])
-                }
-                Probe::Command(words) => {
-                    (format!("check {}", words.join(" ")), [vec!["command".to_string()], words.clone()].concat())
-                }
-            };
-            let seconds = u32::try_from(within.as_secs().max(1)).unwrap_or(u32::MAX);
-            self.numbered(script, format!("{words} for {id}"), "check", &Command { seconds, words: fields })?;
-        }
         Ok(())
     }
 }

@@ -7,5 +7,6 @@ pub mod digest;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod mask;
 pub mod secret;
 pub mod template;

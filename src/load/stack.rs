@@ -20,7 +20,8 @@ use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 
 /// The nodes of a stack that are not resources.
-const HEADER: [&str; 9] = ["on", "except", "vars", "values", "host", "secret", "secrets", "registry", "after"];
+const HEADER: [&str; 10] =
+    ["on", "except", "vars", "values", "host", "secret", "secrets", "registry", "state", "after"];
 
 /// Variables by host, and secrets by host.
 type Overrides = (BTreeMap<HostName, Vars>, BTreeMap<HostName, BTreeMap<String, SecretTree>>);
@@ -92,6 +93,7 @@ struct Draft<'r, 'a> {
     secrets: Found,
     registries: Vec<Registry>,
     resources: Vec<(Spec, Span)>,
+    state: Option<Text>,
     after: Vec<(StackName, Text)>,
 }
 
@@ -112,6 +114,7 @@ fn read_stack(
         secrets: Found::new(),
         registries: inventory.registries.clone(),
         resources: Vec::new(),
+        state: None,
         after: Vec::new(),
     };
     let name = reader.required("the name of the stack").and_then(|text| stack_name(reading, &text, folder_name));
@@ -125,6 +128,7 @@ fn read_stack(
     let secrets = draft.all_secrets(inventory);
     draft.vars.lay_over(&draft.values.vars);
     Some(Stack {
+        stopped: draft.state.as_ref().is_some_and(|state| state.raw == "stopped"),
         name: name?,
         folder: draft.folder,
         hosts: hosts.into_iter().collect(),
@@ -161,6 +165,7 @@ impl Draft<'_, '_> {
             "secret" => secrets::read(self.reading, reader, &self.folder, &mut self.secrets),
             "secrets" => secrets::read_files(self.reading, reader, &self.folder, &mut self.secrets),
             "registry" => self.registries.extend(Registry::decode(reader, &self.folder)),
+            "state" => self.read_state(reader),
             "after" => self.read_after(reader),
             node if Spec::NODES.contains(&node) => {
                 let span = reader.span();
@@ -225,6 +230,21 @@ impl Draft<'_, '_> {
             return;
         }
         self.overrides.push((host, own));
+    }
+
+    /// `state "stopped"`: the files are there, and nothing runs.
+    fn read_state(&mut self, mut reader: Reader<'_>) {
+        let state = reader.required("`running` or `stopped`");
+        reader.finish();
+        let Some(state) = state else { return };
+        if let Some(first) = &self.state {
+            let problem = Problem::error("the state of the stack is given twice").at(&state.span, "the second one");
+            self.reading.report(problem.at(&first.span, "the first one"));
+        } else if !["running", "stopped"].contains(&state.raw.as_str()) {
+            let problem = Problem::error(format!("{} is no state of a stack", shown(&state.raw)));
+            self.reading.report(problem.at(&state.span, "here").hint("it is `running` or `stopped`"));
+        }
+        self.state.get_or_insert(state);
     }
 
     fn read_after(&mut self, mut reader: Reader<'_>) {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
-use crate::plan::effect::Deed;
+use crate::plan::effect::{Deed, Effect};
 use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
+use crate::resource::{Check, Probe, Resource};
 
 /// A project that should run, and what is known of it.
 pub(crate) struct Wanted<'a> {
@@ -34,7 +36,7 @@ impl<'a> Wanted<'a> {
     /// What brings the project up, if anything has to be done.
     pub(crate) fn up(&self, there: &[&ContainerSeen]) -> Option<Deed> {
         let mut fates: Fates<'_> = BTreeMap::new();
-        for (name, service) in &self.project.services {
+        for (name, service) in self.running() {
             let own: Vec<&ContainerSeen> = there.iter().copied().filter(|seen| seen.service == *name).collect();
             if let Some(fate) = self.fate(name, service, &own) {
                 fates.insert(name, fate);
@@ -68,6 +70,24 @@ impl<'a> Wanted<'a> {
         })
     }
 
+    /// The services that run and do not work, with what is wrong: a new start is all that can be tried.
+    pub(crate) fn sick(&self, there: &[&ContainerSeen]) -> Vec<(String, String)> {
+        let runs = |seen: &&&ContainerSeen| self.running().any(|(name, _)| *name == seen.service);
+        let ours = there.iter().filter(runs);
+        let sick = ours.filter_map(|seen| Some((seen.service.clone(), format!("{} {}", seen.service, ailment(seen)?))));
+        sick.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
+    /// The services that should not run, and do.
+    pub(crate) fn idle(&self, there: &[&ContainerSeen]) -> Vec<String> {
+        let up = |name: &&String| there.iter().any(|seen| seen.service == **name && is_up(seen));
+        self.project.stopped.iter().filter(up).cloned().collect()
+    }
+
+    fn running(&self) -> impl Iterator<Item = (&'a String, &'a ProjectService)> {
+        self.project.services.iter().filter(|(name, _)| !self.project.stopped.contains(*name))
+    }
+
     /// A service that is ours and no longer described.
     fn goes(&self, name: &str) -> bool {
         !self.project.services.contains_key(name) && self.recorded.is_some_and(|services| services.contains_key(name))
@@ -99,7 +119,7 @@ impl<'a> Wanted<'a> {
 
     /// What follows for other services.
     fn spread(&self, fates: &mut Fates<'a>, there: &[&ContainerSeen]) {
-        let services = || self.project.services.iter().map(|(name, service)| (name.as_str(), &service.ties));
+        let services = || self.running().map(|(name, service)| (name.as_str(), &service.ties));
         let has = |fates: &Fates<'_>, others: &BTreeSet<String>, all: &[Fate]| {
             others.iter().any(|other| fates.get(other.as_str()).is_some_and(|fate| all.contains(fate)))
         };
@@ -112,7 +132,9 @@ impl<'a> Wanted<'a> {
             fates.insert(name, Fate::Recreate);
         }
         // What is needed comes up before; what was done with its work does it again.
-        let done = |name: &str| there.iter().any(|seen| seen.service == name && seen.state != "running");
+        let done = |name: &str| {
+            there.iter().any(|seen| seen.service == name && !matches!(seen.state.as_str(), "running" | "restarting"))
+        };
         while let Some((name, _)) = services().find(|(name, _)| {
             let needed = services().any(|(other, ties)| fates.contains_key(other) && ties.needs.contains(*name));
             needed && done(name) && !fates.contains_key(name)
@@ -122,9 +144,40 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Running, or done with its work.
+/// What must be so of the containers that some effects start, by project.
+pub(crate) fn checks(effects: &[Effect], resources: &[Resource]) -> Vec<(ResourceId, Check)> {
+    let mut touched: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
+    for (project, services) in effects.iter().filter_map(|effect| effect.deed.starts_containers()) {
+        touched.entry(project).or_default().extend(services);
+    }
+    let check = |resource: &Resource| {
+        let project = resource.state.project.as_ref()?;
+        let touched = touched.get(project.name.as_str()).filter(|services| !services.is_empty())?;
+        let services = touched.iter().map(|service| (*service).clone()).collect();
+        let (patience, within) = project.patience;
+        let probe = Probe::Containers { project: project.name.clone(), services, patience };
+        Some((resource.id.clone(), Check { probe, within }))
+    };
+    resources.iter().filter_map(check).collect()
+}
+
+/// Running, about to run again, or done with its work.
 fn is_settled(container: &ContainerSeen) -> bool {
-    container.state == "running" || container.status.starts_with("Exited (0)")
+    matches!(container.state.as_str(), "running" | "restarting") || container.status.starts_with("Exited (0)")
+}
+
+/// Whether a container has to be stopped before it is.
+pub(crate) fn is_up(container: &ContainerSeen) -> bool {
+    matches!(container.state.as_str(), "running" | "restarting" | "paused")
+}
+
+/// What is wrong with a container that runs.
+fn ailment(container: &ContainerSeen) -> Option<&'static str> {
+    match container.state.as_str() {
+        "restarting" => Some("ends again and again"),
+        "running" if container.status.ends_with("(unhealthy)") => Some("is unhealthy"),
+        _ => None,
+    }
 }
 
 /// A service, and those that Compose restarts whenever it restarts this one.
@@ -140,7 +193,10 @@ pub(crate) fn with_followers(project: &Project, service: &str) -> BTreeSet<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::resource::Patience;
     use crate::resource::state::Ties;
 
     fn words(list: &str) -> BTreeSet<String> {
@@ -167,8 +223,10 @@ mod tests {
             profiles: Vec::new(),
             services: services.map(|(name, service)| (name.to_string(), service)).into(),
             running: true,
+            stopped: BTreeSet::new(),
             pins: Vec::new(),
             keep: 2,
+            patience: (Patience { steady: Duration::from_secs(2), restarts: 2 }, Duration::from_mins(1)),
         }
     }
 

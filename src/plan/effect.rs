@@ -101,6 +101,8 @@ pub enum Deed {
     ComposeStop {
         /// The project.
         project: String,
+        /// The services; none means all.
+        services: Vec<String>,
     },
     /// systemd reads its unit files again.
     DaemonReload,
@@ -244,6 +246,20 @@ impl Deed {
         }
     }
 
+    /// The project and the services whose containers it starts, or signals.
+    pub fn starts_containers(&self) -> Option<(&str, Vec<&String>)> {
+        match self {
+            Deed::ComposeUp { project, create, recreate, start, unpause, .. } => {
+                Some((project, create.iter().chain(recreate).chain(start).chain(unpause).collect()))
+            }
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
+                Some((project, services.iter().collect()))
+            }
+            Deed::ContainerSignal { project, service, .. } => Some((project, vec![service])),
+            _ => None,
+        }
+    }
+
     /// The list of units it is about, where it has one.
     pub(crate) fn units_mut(&mut self) -> Option<&mut Vec<String>> {
         match self {
@@ -278,7 +294,8 @@ impl Deed {
             Deed::Stop { units } => format!("stop {}", list(units)),
             Deed::Disable { units } => format!("disable {}", list(units)),
             Deed::ComposeDown { project, services, .. } => format!("remove {project}: {}", services.join(", ")),
-            Deed::ComposeStop { project } => format!("stop {project}"),
+            Deed::ComposeStop { project, services } if services.is_empty() => format!("stop {project}"),
+            Deed::ComposeStop { project, services } => format!("stop {} of {project}", services.join(", ")),
             Deed::DaemonReload => "daemon-reload".into(),
             Deed::Enable { units } => format!("enable {}", list(units)),
             Deed::Reenable { units } => format!("reenable {}", list(units)),

@@ -10,7 +10,7 @@ use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
 use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
-use crate::plan::containers::with_followers;
+use crate::plan::containers::{self, with_followers};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
 use crate::plan::hold::{self, hold_back};
@@ -322,6 +322,7 @@ impl<'a> Planner<'a> {
         let (ledger_before, ledger_after) = self.ledgers(&stack, &changes, &wishes.hashes);
         let effects = wishes.into_effects(&position, needs_of);
         checks.extend(self.checks_of_touched(&effects, &changes));
+        checks.extend(containers::checks(&effects, &self.desired.resources));
         Transaction {
             effects,
             checks,

@@ -11,9 +11,11 @@ mod hold;
 pub mod host;
 mod images;
 pub mod order;
+mod project;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;
+pub mod waves;
 pub(crate) mod wishes;
 
 use std::collections::BTreeSet;
@@ -31,6 +33,7 @@ use crate::resource::Check;
 use crate::resource::state::PathState;
 use effect::Effect;
 use guard::{Hazard, Unless};
+use waves::Waves;
 
 /// What would be done to one host.
 #[derive(Debug, Clone)]
@@ -162,6 +165,8 @@ pub struct Plan {
     pub repo: RepoId,
     /// One plan for each host that could be planned.
     pub hosts: Vec<HostPlan>,
+    /// In which order they are carried out.
+    pub waves: Waves,
 }
 
 impl HostPlan {
@@ -227,6 +232,7 @@ impl Plan {
                 lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));
             }
         }
+        lines.extend(self.waves.lines());
         Digest::of(lines.join("\n").as_bytes())
     }
 }

@@ -7,11 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
-use crate::plan::containers::Wanted;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
+use crate::plan::project::containers;
 use crate::plan::{Change, PathChange, Refusal};
-use crate::resource::state::{PathState, Project, UnitState};
+use crate::resource::state::{PathState, UnitState};
 use crate::resource::unit_file::{self, Impact};
 use crate::resource::{Action, Resource};
 
@@ -29,7 +29,7 @@ pub(crate) struct Wishes {
     packages: BTreeMap<String, Causes>,
     daemon_reload: Causes,
     units: BTreeMap<String, UnitWish>,
-    others: Vec<Effect>,
+    pub(super) others: Vec<Effect>,
 }
 
 type Causes = BTreeSet<ResourceId>;
@@ -79,7 +79,7 @@ impl Wishes {
                 self.packages.entry(package.clone()).or_default().insert(resource.id.clone());
             }
         }
-        let impact = self.unit_files(resource, paths);
+        let impact = self.unit_files(planner, resource, paths);
         for (unit, wanted) in &resource.state.units {
             let impact = impact.get(unit.as_str());
             self.unit(planner, resource, claim, unit, *wanted, impact);
@@ -105,13 +105,18 @@ impl Wishes {
 
     // ---- units
 
-    /// What the changes of unit files mean, by unit. Any such change makes systemd read its files again.
-    fn unit_files<'a>(&mut self, resource: &'a Resource, paths: &[PathChange]) -> BTreeMap<&'a str, Impact> {
+    /// What the changes of unit files mean, by unit.
+    fn unit_files<'a>(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &'a Resource,
+        paths: &[PathChange],
+    ) -> BTreeMap<&'a str, Impact> {
         let mut impacts: BTreeMap<&str, Impact> = BTreeMap::new();
         for reaction in &resource.reactions {
             let Action::ByDirective(unit) = &reaction.action else { continue };
             for change in paths.iter().filter(|change| reaction.paths.contains(&change.path)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 let impact = impact_of(change);
                 if !impact.changed.is_empty() {
                     self.details.push(format!("{} changed", impact.changed.join(", ")));
@@ -124,11 +129,18 @@ impl Wishes {
         }
         for unit in resource.state.units.keys() {
             if paths.iter().any(|change| change.after.is_none() && is_drop_in(&change.path, unit)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 impacts.entry(unit.as_str()).or_default().restart = true;
             }
         }
         impacts
+    }
+
+    /// Has systemd read a unit's changed files, which it does by itself for one that it does not have in memory.
+    fn read_again(&mut self, planner: &Planner<'_>, unit: &str, cause: &ResourceId) {
+        if !planner.seen.units.get(unit).is_some_and(|seen| seen.rests) {
+            self.daemon_reload.insert(cause.clone());
+        }
     }
 
     fn unit(
@@ -208,108 +220,6 @@ impl Wishes {
         }
     }
 
-    // ---- containers
-
-    fn project(
-        &mut self,
-        planner: &Planner<'_>,
-        resource: &Resource,
-        claim: Option<&Claim>,
-        project: &Project,
-        paths: &[PathChange],
-    ) {
-        let there = match &planner.seen.containers {
-            Some(Err(why)) if !planner.installs_packages() => {
-                let hint = if planner.seen.tools.contains("docker") {
-                    "see that `docker ps` works there"
-                } else {
-                    "install and start Docker there, or let the stack do it with `packages`"
-                };
-                self.refused = Some(Refusal { why: format!("Docker: {why}"), hint: hint.into() });
-                return;
-            }
-            _ => containers(planner, &project.name),
-        };
-        if claim.is_none() && !there.is_empty() && !planner.policy.adopt.contains(&resource.id) {
-            let why = format!("a Compose project `{}` runs there already and is not ours", project.name);
-            self.refused = Some(Refusal { why, hint: format!("to take it over: --adopt {}", resource.id) });
-            return;
-        }
-        let hashes = planner.hashes_of(&project.name);
-        if !hashes.is_empty() {
-            self.hashes.insert(project.name.clone(), hashes.clone());
-        }
-        if !project.running {
-            if there.iter().any(|container| container.state == "running") {
-                self.other(Deed::ComposeStop { project: project.name.clone() }, &resource.id);
-            }
-            return;
-        }
-        self.images(planner, resource, claim, project, &there);
-        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
-        let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
-        let services = project.services.iter();
-        let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
-        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
-        let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
-        if let Some(mut deed) = wanted.up(&there) {
-            if let (Deed::ComposeUp { before, .. }, Some(was)) =
-                (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
-            {
-                before.clone_from(&was.files);
-            }
-            self.other(deed, &resource.id);
-        }
-    }
-
-    /// A container that uses a changed file; one that is replaced anyway needs nothing more.
-    fn container(&mut self, planner: &Planner<'_>, resource: &Resource, action: &Action, changed: &[&Utf8Path]) {
-        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
-        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
-        let deed = match (action, &resource.state.project) {
-            (Action::Container { project, service, signal: Some(signal) }, _) => {
-                Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
-            }
-            (Action::Container { project, service, signal: None }, _) => {
-                let services = planner.with_followers(project, service);
-                return self.restart_container(project, services, &resource.id, why);
-            }
-            (Action::Recreate { service, .. }, Some(project)) => Deed::ContainerRecreate {
-                project: project.name.clone(),
-                directory: project.directory.clone(),
-                files: project.files.clone(),
-                profiles: project.profiles.clone(),
-                services: vec![service.clone()],
-            },
-            _ => return,
-        };
-        self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
-    }
-
-    /// Each container is restarted once, however many of the files it uses have changed.
-    fn restart_container(
-        &mut self,
-        project: &str,
-        services: BTreeSet<String>,
-        cause: &ResourceId,
-        why: Option<String>,
-    ) {
-        for effect in &mut self.others {
-            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
-                && of == project
-                && effect.why == why
-            {
-                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
-                if !effect.causes.contains(cause) {
-                    effect.causes.push(cause.clone());
-                }
-                return;
-            }
-        }
-        let deed = Deed::ContainerRestart { project: project.into(), services: services.into_iter().collect() };
-        self.others.push(Effect { why, ..Effect::new(deed, vec![cause.clone()]) });
-    }
-
     // ---- removal
 
     /// What goes away with a resource that nobody wants any more.
@@ -330,7 +240,7 @@ impl Wishes {
                 }
                 continue;
             }
-            self.daemon_reload.insert(change.id.clone());
+            self.read_again(planner, unit, &change.id);
             let Some(seen) = planner.seen.units.get(unit) else { continue };
             if is_active(seen) {
                 self.strengthen(unit, &change.id, Verb::Stop);
@@ -427,27 +337,6 @@ impl Wishes {
         }
         effects
     }
-
-    fn drop_needless_container_restarts(&mut self) {
-        let replaced: BTreeSet<(String, String)> = self
-            .others
-            .iter()
-            .filter_map(|effect| match &effect.deed {
-                Deed::ComposeUp { project, recreate, start, .. } => Some((project, recreate.iter().chain(start))),
-                _ => None,
-            })
-            .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
-            .collect();
-        self.others.retain(|effect| match &effect.deed {
-            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
-                !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
-            }
-            Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),
-            _ => true,
-        });
-        let mut seen = BTreeSet::new();
-        self.others.retain(|effect| seen.insert(effect.deed.clone()));
-    }
 }
 
 /// Adds an effect to the one before it where both are the same verb and neither cause needs the other.
@@ -487,13 +376,6 @@ pub(crate) fn is_active(seen: &UnitSeen) -> bool {
 /// Whether a path is a drop-in of a unit.
 fn is_drop_in(path: &Utf8Path, unit: &str) -> bool {
     path.parent().and_then(Utf8Path::file_name).and_then(|name| name.strip_suffix(".d")) == Some(unit)
-}
-
-fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
-    match &planner.seen.containers {
-        Some(Ok(containers)) => containers.iter().filter(|container| container.project == project).collect(),
-        _ => Vec::new(),
-    }
 }
 
 /// What the change of a unit file means. Where the former text is unknown, everything may have changed.

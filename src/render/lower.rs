@@ -31,7 +31,10 @@ pub(super) fn lower(config: &Config, host: &HostName, facts: Option<&Value>) -> 
         let on = lowering(config, host, stack, scope, &listening, &problems);
         for (spec, span) in &stack.resources {
             on.needs_facts.set(false);
-            lowered.resources.extend(spec.lower(&on));
+            let resource = spec.lower(&on);
+            lowered
+                .resources
+                .extend(resource.into_iter().map(|resource| if stack.stopped { resource.stopped() } else { resource }));
             if on.needs_facts.get() {
                 lowered.waiting.push(span.clone());
             }
@@ -103,6 +106,7 @@ fn lowering<'a>(
         templates: &config.templates,
         scope,
         ports: &listening.ports,
+        peers: &config.peers,
         unread: &listening.unread,
         registries: &stack.registries,
         needs_facts: Cell::new(false),

@@ -1,12 +1,13 @@
 //! `compose`: a Compose project: its files, its environment, what it mounts, and that it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, Text};
-use crate::base::diagnostic::{Problem, Source, Span};
+use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
 use crate::resource::compose_env::Env;
@@ -14,11 +15,17 @@ use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
 use crate::resource::compose_proxy;
 use crate::resource::compose_whole::{self, Whole};
-use crate::resource::health::{self, Health};
+use crate::resource::health::{self, Health, Terms};
 use crate::resource::image::{self, Images, Used};
 use crate::resource::lowering::{Lowering, join_within};
 use crate::resource::state::{Content, Owner, PathState, Project, ProjectService};
 use crate::resource::{Check, Listen, Probe, Resource, path, value, yaml};
+
+/// How long a container without a health check must run before one believes it, where nothing is said.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// How long its services may take where nothing is said: Docker itself gives up on most of them before.
+const WITHIN: Duration = Duration::from_mins(10);
 
 /// A Compose project as a stack describes it.
 #[derive(Debug, Clone)]
@@ -31,6 +38,7 @@ pub struct Compose {
     changes: Vec<Change>,
     profiles: Vec<Text>,
     running: bool,
+    stopped: Vec<Text>,
     access: Access,
     healths: Vec<Health>,
     images: Images,
@@ -69,6 +77,7 @@ impl Compose {
             changes: Change::decode_all(&mut reader),
             profiles: reader.values("profiles"),
             running: reader.flag("running").unwrap_or(true),
+            stopped: reader.values("stopped"),
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
@@ -112,6 +121,7 @@ impl Compose {
         profiles.extend(asked.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()));
         let active: Vec<&Service> = whole.services.values().filter(|service| is_active(service, &profiles)).collect();
         whole.check(&active, on);
+        let stopped = self.stopped(on, &active)?;
         compose_proxy::check(&whole, &active, &name, on, &self.origin);
         let folders = active.iter().map(|service| {
             let mounts = service.mounts.items.iter().flat_map(|mount| shipped.below(mount)).collect();
@@ -134,8 +144,10 @@ impl Compose {
                 owner.clone_from(&owned_by);
             }
         }
-        resource.wiring.listens = active.iter().flat_map(|service| listens(service)).collect();
-        resource.checks = self.checks(on, &resource.wiring.listens);
+        let runs = active.iter().filter(|service| !stopped.contains(&service.name));
+        resource.wiring.listens = runs.flat_map(|service| listens(service)).collect();
+        let (checks, terms) = self.checks(on, &resource.wiring.listens);
+        resource.checks = checks;
         resource.images = self.images.lower(on, &images_used(&active))?;
         resource.state.project = Some(Project {
             name,
@@ -144,10 +156,36 @@ impl Compose {
             profiles,
             services,
             running: self.running,
+            stopped,
             pins: Vec::new(),
             keep: self.images.keep(on)?,
+            patience: (terms.patience(STEADY), terms.within.unwrap_or(WITHIN)),
         });
         Some(resource)
+    }
+
+    /// The services that are to be stopped. Compose starts what another service needs.
+    fn stopped(&self, on: &Lowering<'_>, active: &[&Service]) -> Option<BTreeSet<String>> {
+        let mut stopped = BTreeMap::new();
+        for text in &self.stopped {
+            let name = on.text(text)?;
+            if !active.iter().any(|service| service.name == name) {
+                let problem = Problem::error(format!("the project runs no service called `{name}`"));
+                let near = did_you_mean(&name, active.iter().map(|service| service.name.as_str()));
+                let problem = problem.at(&text.span, "here");
+                on.report(near.iter().fold(problem, |problem, near| problem.hint(format!("did you mean `{near}`?"))));
+                return None;
+            }
+            stopped.insert(name, text);
+        }
+        for service in active.iter().filter(|service| !stopped.contains_key(&service.name)) {
+            if let Some((name, text)) = stopped.iter().find(|(name, _)| service.ties.needs.contains(*name)) {
+                let what = format!("`{}` needs `{name}`, and Compose would start it again", service.name);
+                on.report(Problem::error(what).at(&text.span, "to be stopped").hint("stop both, or neither"));
+                return None;
+            }
+        }
+        Some(stopped.into_keys().collect())
     }
 
     /// The folder of the repository that relative paths of the Compose files mean: that of the first file.
@@ -188,19 +226,19 @@ impl Compose {
     }
 
     /// What is said; with a time alone, that every published port answers within it.
-    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> Vec<Check> {
+    fn checks(&self, on: &Lowering<'_>, listens: &[Listen]) -> (Vec<Check>, Terms) {
         if !self.running {
-            return Vec::new();
+            return (Vec::new(), Terms::default());
         }
         let base = listens.first().map(|listen| (value::reachable(listen.address.as_deref()), listen.port));
-        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
-        if checks.is_empty() && !self.healths.is_empty() {
+        let (mut checks, terms) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        if let (true, Some(within)) = (checks.is_empty(), terms.within) {
             checks.extend(listens.iter().map(|listen| Check {
                 probe: Probe::Tcp { host: value::reachable(listen.address.as_deref()), port: listen.port },
                 within,
             }));
         }
-        checks
+        (checks, terms)
     }
 
     /// `compose:app/web` for each service with a published port, and `compose:app` if only one has.

@@ -23,12 +23,13 @@ pub mod lowering;
 pub mod nginx;
 pub mod packages;
 pub mod path;
-mod pool;
+pub mod pool;
 mod proxy;
 mod reaction;
 mod reference;
 pub mod registry;
 mod service;
+mod service_value;
 pub mod site;
 mod site_file;
 mod site_header;
@@ -53,7 +54,8 @@ use serde::Serialize;
 use crate::base::diagnostic::Span;
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use lowering::Lowering;
-use state::State;
+use pool::Upstream;
+use state::{State, UnitState};
 
 /// Everything that one host should be.
 #[derive(Debug, Clone)]
@@ -101,6 +103,28 @@ impl Resource {
             checks: Vec::new(),
             wiring: Wiring::default(),
         }
+    }
+}
+
+impl Resource {
+    /// The same, but it does not run: its files are there. What belongs to somebody else, such as nginx, stays as it is.
+    #[must_use]
+    pub fn stopped(mut self) -> Self {
+        let own = |unit: &str| self.state.paths.keys().any(|path| path.file_name() == Some(unit));
+        let units: Vec<String> = self.state.units.keys().filter(|unit| own(unit)).cloned().collect();
+        for unit in &units {
+            if let Some(state) = self.state.units.get_mut(unit) {
+                // What is started by others, or not at all, is not to be stopped either.
+                *state = UnitState { enabled: state.enabled.and(Some(false)), active: state.active.and(Some(false)) };
+            }
+        }
+        if let Some(project) = &mut self.state.project {
+            project.running = false;
+        }
+        if !units.is_empty() || self.state.project.is_some() {
+            self.checks.clear();
+        }
+        self
     }
 }
 
@@ -180,8 +204,32 @@ pub enum Probe {
     },
     /// This command exits with 0. Program and arguments; no shell.
     Command(Vec<String>),
-    /// This unit is active, and still so a moment later.
-    Active(String),
+    /// This unit is active, and stays so.
+    Active {
+        /// Full unit name.
+        unit: String,
+        /// For how long.
+        patience: Patience,
+    },
+    /// The containers of these services work: they are healthy where they have a health check, else they run and go on
+    /// running; what ends by itself ends well.
+    Containers {
+        /// The Compose project.
+        project: String,
+        /// The services.
+        services: Vec<String>,
+        /// For how long, where nothing else can be asked.
+        patience: Patience,
+    },
+}
+
+/// How long something that runs must go on before one believes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Patience {
+    /// For how long it must run without being started again.
+    pub steady: Duration,
+    /// How often it may be started again before that: more is a crash loop.
+    pub restarts: u32,
 }
 
 /// Which ports and names a resource offers and which it uses: from this the way of a request is known and checked.
@@ -193,6 +241,8 @@ pub struct Wiring {
     pub serves: Vec<(String, Span)>,
     /// Where it sends requests.
     pub routes: Vec<Route>,
+    /// The pools whose servers are taken out of it while they are changed.
+    pub pools: Vec<Upstream>,
 }
 
 /// A TCP port that something listens on.

@@ -7,7 +7,7 @@ use crate::base::diagnostic::{Problem, Span};
 use crate::base::template::{Rendered, quote_systemd};
 use crate::resource::lowering::Lowering;
 use crate::resource::state::Content;
-use crate::resource::value;
+use crate::resource::{service_value, value};
 
 /// A section of a unit file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,13 +17,17 @@ enum Section {
 }
 
 /// What a property of the language is called, and which directive of systemd it becomes. In the order of the file.
-const SETTINGS: [(&str, Section, &str); 27] = [
+const SETTINGS: [(&str, Section, &str); 43] = [
     ("description", Section::Unit, "Description"),
     ("documentation", Section::Unit, "Documentation"),
     ("after", Section::Unit, "After"),
     ("before", Section::Unit, "Before"),
     ("wants", Section::Unit, "Wants"),
     ("requires", Section::Unit, "Requires"),
+    ("binds-to", Section::Unit, "BindsTo"),
+    ("part-of", Section::Unit, "PartOf"),
+    ("start-limit-burst", Section::Unit, "StartLimitBurst"),
+    ("start-limit-interval", Section::Unit, "StartLimitIntervalSec"),
     ("type", Section::Service, "Type"),
     ("user", Section::Service, "User"),
     ("group", Section::Service, "Group"),
@@ -38,22 +42,36 @@ const SETTINGS: [(&str, Section, &str); 27] = [
     ("exec-stop", Section::Service, "ExecStop"),
     ("restart", Section::Service, "Restart"),
     ("restart-sec", Section::Service, "RestartSec"),
+    ("restart-steps", Section::Service, "RestartSteps"),
+    ("restart-max-delay", Section::Service, "RestartMaxDelaySec"),
     ("timeout-start", Section::Service, "TimeoutStartSec"),
     ("timeout-stop", Section::Service, "TimeoutStopSec"),
     ("kill-signal", Section::Service, "KillSignal"),
+    ("kill-mode", Section::Service, "KillMode"),
+    ("watchdog", Section::Service, "WatchdogSec"),
+    ("oom-policy", Section::Service, "OOMPolicy"),
+    ("oom-score-adjust", Section::Service, "OOMScoreAdjust"),
     ("limit-nofile", Section::Service, "LimitNOFILE"),
+    ("memory-min", Section::Service, "MemoryMin"),
+    ("memory-low", Section::Service, "MemoryLow"),
+    ("memory-high", Section::Service, "MemoryHigh"),
     ("memory-max", Section::Service, "MemoryMax"),
+    ("memory-swap-max", Section::Service, "MemorySwapMax"),
+    ("cpu-weight", Section::Service, "CPUWeight"),
     ("cpu-quota", Section::Service, "CPUQuota"),
+    ("tasks-max", Section::Service, "TasksMax"),
     ("no-new-privileges", Section::Service, "NoNewPrivileges"),
 ];
 
 /// Directives that take several values on one line, or several lines; all others take exactly one.
-const SEVERAL: [&str; 9] = [
+const SEVERAL: [&str; 11] = [
     "Documentation",
     "After",
     "Before",
     "Wants",
     "Requires",
+    "BindsTo",
+    "PartOf",
     "EnvironmentFile",
     "ExecStartPre",
     "ExecStartPost",
@@ -128,8 +146,8 @@ impl Service {
             secret |= tainted;
             Some(text)
         };
-        let unit = self.section(Section::Unit, &mut fill);
-        let service = self.section(Section::Service, &mut fill);
+        let unit = self.section(on, Section::Unit, &mut fill);
+        let service = self.section(on, Section::Service, &mut fill);
         let env: Option<Vec<Line>> = self.env.iter().map(|(name, text)| Some((name.clone(), fill(text)?))).collect();
         let more = self.more(&mut fill);
         let (mut unit, mut service, env, mut more) = (unit?, service?, env?, more?);
@@ -151,11 +169,16 @@ impl Service {
         on.template("systemd/service.j2", context, secret, origin)
     }
 
-    fn section(&self, wanted: Section, fill: &mut impl FnMut(&Text) -> Option<String>) -> Option<Vec<Line>> {
+    fn section(
+        &self,
+        on: &Lowering<'_>,
+        wanted: Section,
+        fill: &mut impl FnMut(&Text) -> Option<String>,
+    ) -> Option<Vec<Line>> {
         let here = self.settings.iter().filter(|(section, _, _)| *section == wanted);
         // Every value is filled in before giving up, so that all problems are reported at once.
         let lines: Vec<_> =
-            here.map(|(_, directive, texts)| Some(((*directive).to_string(), command(texts, fill)?))).collect();
+            here.map(|(_, directive, texts)| setting(on, directive, texts, &command(texts, fill)?)).collect();
         lines.into_iter().collect()
     }
 
@@ -171,6 +194,20 @@ impl Service {
         }
         Some(sections)
     }
+}
+
+/// A line with a value that systemd will understand.
+fn setting(on: &Lowering<'_>, directive: &str, texts: &[Text], value: &str) -> Option<Line> {
+    let Some((what, meant)) = service_value::fault(directive, value) else {
+        return Some((directive.to_string(), value.to_string()));
+    };
+    let problem = Problem::error(format!("`{}` is not what `{directive}` takes: {what}", value.escape_debug()));
+    let problem = texts.iter().take(1).fold(problem, |problem, text| problem.at(&text.span, "here"));
+    on.report(match meant {
+        Some(meant) => problem.hint(meant),
+        None => problem,
+    });
+    None
 }
 
 /// The value of a directive: one text as it is; of several each is one word of a command line, where neither `%` nor `$`

@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
 use crate::base::digest::Digest;
 use crate::provider::registry::Layer;
+use crate::resource::Patience;
 
 /// How one resource is, or should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,10 +130,14 @@ pub struct Project {
     pub services: BTreeMap<String, ProjectService>,
     /// Whether it should run. When not, it is stopped, never removed.
     pub running: bool,
+    /// The services that should not run although the project does.
+    pub stopped: BTreeSet<String>,
     /// The images that are pinned to a digest.
     pub pins: Vec<Pin>,
     /// How many former digests of each image stay on the host, for going back.
     pub keep: usize,
+    /// How one sees that a container works, and within what time.
+    pub patience: (Patience, Duration),
 }
 
 /// An image by its digest.

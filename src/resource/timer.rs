@@ -9,7 +9,7 @@ use crate::resource::calendar::is_calendar;
 use crate::resource::lowering::Lowering;
 use crate::resource::service::{Defaults, Service};
 use crate::resource::state::{Content, UnitState};
-use crate::resource::{Action, Check, Probe, Reaction, Resource, health, unit, value};
+use crate::resource::{Action, Reaction, Resource, health, unit, value};
 
 /// What a property of the language becomes in the section `[Timer]`.
 const SETTINGS: [(&str, &str); 6] = [
@@ -119,7 +119,7 @@ impl Timer {
             resource.state.units.insert(service, UnitState::default());
         }
         if self.running {
-            resource.checks.push(Check { probe: Probe::Active(timer), within: health::WITHIN });
+            resource.checks.push(health::active(timer, &health::Terms::default()));
         }
         Some(resource)
     }

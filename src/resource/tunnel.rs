@@ -10,7 +10,7 @@ use crate::resource::body::Body;
 use crate::resource::lowering::{Lowering, content};
 use crate::resource::reference::{self, Hop};
 use crate::resource::state::{Content, Owner, PathState, UnitState};
-use crate::resource::{Action, Check, Probe, Reaction, Resource, Route, health, path, tunnel_file, unit, value};
+use crate::resource::{Action, Reaction, Resource, Route, health, path, tunnel_file, unit, value};
 
 /// A tunnel as a stack describes it.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Tunnel {
         resource.reactions.push(Reaction { paths: vec![own], action: Action::ByDirective(service.clone()) });
         let running = UnitState { enabled: Some(true), active: Some(true) };
         resource.state.units.insert(service.clone(), running);
-        resource.checks.push(Check { probe: Probe::Active(service), within: health::WITHIN });
+        resource.checks.push(health::active(service, &health::Terms::default()));
         Some(resource)
     }
 

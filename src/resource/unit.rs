@@ -11,7 +11,7 @@ use crate::resource::lowering::Lowering;
 use crate::resource::service::{Defaults, Service};
 use crate::resource::state::{Content, Owner, PathState, UnitState};
 use crate::resource::unit_file::{self, Directives};
-use crate::resource::{Action, Check, Listen, Probe, Reaction, Resource, path, value};
+use crate::resource::{Action, Check, Listen, Reaction, Resource, path, value};
 
 /// Where unit files are written.
 const FOLDER: &str = "/etc/systemd/system";
@@ -179,9 +179,9 @@ impl Unit {
             return Vec::new();
         }
         let base = self.listens.first().and_then(|text| endpoint(on, text));
-        let (mut checks, within) = health::lower_all(&self.healths, on, base.as_ref(), None);
+        let (mut checks, terms) = health::lower_all(&self.healths, on, base.as_ref(), None);
         if !directives.is_some_and(is_oneshot) {
-            checks.push(Check { probe: Probe::Active(name.into()), within });
+            checks.push(health::active(name.into(), &terms));
         }
         checks
     }

@@ -23,6 +23,7 @@ mod matrix;
 mod older;
 mod ownership;
 mod plan_is_apply;
+mod pool;
 mod quoting;
 mod races;
 mod reading;

@@ -24,6 +24,7 @@
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
+#   kept          made in the end where `keep` is said: the rollout may yet take the run back (see revert.sh)
 #
 # A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes
 # through these phases, recorded in T/phase so that the next run can revert what a dead one left: staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
@@ -40,8 +41,12 @@ write_whole() {
   cat >"$run_dir/new" && sync "$run_dir/new" && mv -f "$run_dir/new" "$1" && sync "${1%/*}"
 }
 
+# The last lines of it, whole ones: half a secret could not be told from anything else.
 show_output() {
-  for line in $(tail -c 4000 "$run_dir/output" 2>/dev/null); do say "| $line"; done
+  for line in $(tail -n 60 "$run_dir/output" 2>/dev/null); do
+    [ "${#line}" -lt 4000 ] || line="(a line of ${#line} characters)"
+    say "| $line"
+  done
 }
 
 lock() {
@@ -77,6 +82,8 @@ turn_to() {
   dir=$folder ledger='' ledger_sum=''
   { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
 }
+
+is_held() { [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; }
 
 last_phase() {
   at=''
@@ -194,6 +201,7 @@ do_step() {
     paid) paid "$@" ;;
     workers) workers >"$run_dir/workers" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
+    watch) number=$1 && shift && say "step $number" && watch "$@" ;;
     check)
       number=$1 && shift && say "step $number" && check "$@" || return 1
       if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
@@ -216,7 +224,7 @@ transaction() {
   fi
   begun=yes
   turn_to "$1"
-  watched=''
+  watched='' guarded='' counted='' former='' noted='' working=''
   if [ -s "$dir/needs" ]; then
     for needed in $(cat "$dir/needs"); do
       last_phase "$needed"
@@ -257,6 +265,7 @@ settle() {
 # Transaction $1 cannot go on after step $2.
 fail_at() {
   say "failed $2"
+  tell_step "$2" >>"$run_dir/output" 2>&1
   show_output
   revert "$1" "$2"
 }
@@ -279,7 +288,7 @@ outcome() { say "outcome $1 $2"; }
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
-    [ -d "$dir" ] || continue
+    if ! [ -d "$dir" ] || [ -f "$dir/kept" ]; then continue; fi
     run_dir=$dir run=${dir##*/}
     set -f
     say "recovering $run"
@@ -315,7 +324,9 @@ clean_up() {
   # shellcheck disable=SC2086
   rm -rf -- $stages || return 1
   remove_emptied
-  rm -rf -- "$run_dir" "$state/$repo/halted"
+  rm -rf -- "$run_dir"
+  # What another run left says nothing about this one.
+  [ "${run_dir##*/}" != "$run" ] || rm -f -- "$state/$repo/halted"
 }
 
 # What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
@@ -370,7 +381,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 stages='' stuck=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -380,18 +391,23 @@ apply() {
       'wait '*) wait=${line#wait } ;;
       'confirm '*) confirm=${line#confirm } ;;
       'stage '*) stages=$stages${line#stage }$nl ;;
-      recover | tar) break ;;
+      keep) keep=yes ;;
+      recover | back | forget | tar) break ;;
     esac
   done
   IFS=$nl
   umask 077
   lock || return 0
-  if [ "$line" = recover ]; then
-    trap '' HUP PIPE INT TERM
-    recover
-    say end
-    return 0
-  fi
+  case $line in
+    recover | back | forget)
+      trap '' HUP PIPE INT TERM
+      "$line"
+      say end
+      return 0
+      ;;
+  esac
+  # What is done now is nothing that an earlier run could be taken back from.
+  forget_all
   run_dir=$state/$repo/run/$run
   true >"$state/$repo/report"
   receive || { clean_up; return 0; }
@@ -417,6 +433,6 @@ apply() {
   else
     revert_run
   fi
-  [ -n "$stuck" ] || clean_up
+  [ -n "$stuck" ] || { [ -n "$keep" ] && keep_run; } || clean_up
   say end
 }

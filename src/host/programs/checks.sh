@@ -11,8 +11,12 @@ check() {
   kind=$2
   shift 2
   until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
-    # 2: it will not get better by waiting.
+    # 2: it will not get better by waiting. Nor if what was seen to run does so no more.
     if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
+    if units_lost >"$run_dir/lost" 2>&1 || containers_lost >"$run_dir/lost" 2>&1; then
+      mv -f "$run_dir/lost" "$run_dir/output"
+      return 1
+    fi
     sleep 0.2 2>/dev/null || sleep 1
   done
 }
@@ -41,20 +45,80 @@ check_tcp() {
 
 check_command() { (trap - TERM && exec timeout -k 5 30 "$@"); }
 
-look_at_activity() { looked=$(systemctl show --property=Id,ActiveState,InvocationID -- "$@"); }
+look_at_activity() { looked=$(systemctl show --property=Id,ActiveState,InvocationID,NRestarts -- "$@"); }
 
-# The units are active. That they stay is seen by `stay_active`: what else is to be done takes its time meanwhile.
+# How long they must stay so, how often systemd may start them again, and the units: they are active. That they stay is
+# seen by `stay_active`: what else is to be done takes its time meanwhile.
 check_active() {
+  steady=$1 may_restart=$2
+  shift 2
   look_at_activity "$@"
   if all_active "$looked"; then
-    watched=$* first=$looked
-    { sleep 0.5 2>/dev/null || sleep 1; } 4>&- 8>&- 9>&- &
+    watched=$* active=$looked
+    { sleep "$steady" 2>/dev/null || sleep $((${steady%.*} + 1)); } 4>&- 8>&- 9>&- &
     pause=$!
     return 0
   fi
-  systemctl status --no-pager --lines=10 -- "$@"
+  tell_units "$@"
   case $looked in *ActiveState=failed*) return 2 ;; esac
+  if is_loop "$*"; then return 2; fi
   return 1
+}
+
+# Whether one of the units just looked at has been started again by systemd more often than it may.
+is_loop() {
+  counts=''
+  for line in $looked; do
+    case $line in NRestarts=*) counts="$counts${line#*=}$nl" ;; esac
+  done
+  if [ "$counted" != "$1" ]; then counted=$1 counted_first=$counts; fi
+  # shellcheck disable=SC2086
+  set -- $counted_first
+  for count in $counts; do
+    if [ $((count - ${1:-0})) -gt "$may_restart" ]; then return 0; fi
+    shift
+  done
+  return 1
+}
+
+# Whether units that were seen to be active have failed, or go down again and again.
+units_lost() {
+  [ -n "$watched" ] || return 1
+  # shellcheck disable=SC2086
+  look_at_activity $watched
+  case $looked in
+    *ActiveState=failed*) ;;
+    *) is_loop "$watched" || return 1 ;;
+  esac
+  # shellcheck disable=SC2086
+  tell_units $watched
+}
+
+# How those units are that do not run, and the last lines of their journals.
+tell_units() {
+  for unit; do
+    state_of=$(systemctl show --property=ActiveState,SubState,Result,ExecMainStatus,NRestarts -- "$unit")
+    case $state_of in
+      *NRestarts=[1-9]*) ;;
+      *ActiveState=active*) continue ;;
+    esac
+    # shellcheck disable=SC2086
+    printf '%s: %s\n' "$unit" "$(printf '%s ' $state_of)"
+    have journalctl && timeout -k 5 10 journalctl --quiet --no-pager --output=cat --lines=15 --unit="$unit" 2>&1
+  done
+}
+
+# The units that a step could not start: $1 is its line.
+tell_step() {
+  case $1 in
+    "run$tab"*"${tab}systemctl$tab"*"start$tab--$tab"* | "run$tab"*"${tab}systemctl${tab}reload$tab--$tab"*)
+      IFS=$tab
+      # shellcheck disable=SC2086
+      set -- ${1#*"$tab--$tab"}
+      IFS=$nl
+      tell_units "$@"
+      ;;
+  esac
 }
 
 # What was seen active still is, a moment later and under the same invocation: a service that dies at once and is
@@ -65,15 +129,15 @@ stay_active() {
     wait "$pause"
     # shellcheck disable=SC2086
     look_at_activity $watched
-    [ "$looked" != "$first" ] || return 0
+    [ "$looked" != "$active" ] || return 0
     left=$((watched_until - $(now)))
     # shellcheck disable=SC2086
-    if [ "$left" -le 0 ]; then
-      systemctl status --no-pager --lines=10 -- $watched
+    if [ "$left" -le 0 ] || is_loop "$watched"; then
+      tell_units $watched
       return 1
     fi
     # shellcheck disable=SC2086
-    check "$left" active $watched || return 1
+    check "$left" active "$steady" "$may_restart" $watched || return 1
   done
 }
 

@@ -5,9 +5,7 @@
 # Everything is as the plan saw it, or the transaction does not begin.
 still_as_planned() {
   # Somebody may have held it since.
-  if [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; then
-    say "stale the hold of $1" && return 1
-  fi
+  if is_held "$1"; then say "stale the hold of $1" && return 1; fi
   if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
   if ! as_planned <"$dir/sums"; then
     if [ "$moved" = "$ledger" ]; then moved="the ledger of $1"; fi

@@ -107,3 +107,56 @@ take_away() {
     rm -f -- "$into/$name" || return 1
   done
 }
+
+# ---- whole runs
+
+# A run that went well stays as if it had not come to its end: its journal and the former files are kept until the
+# control side says `forget`, or `back`. If it never does, the run stays done, and the next one clears it away.
+keep_run() {
+  for name in $(backwards_order); do
+    last_phase "$name"
+    if [ "$at" = "done" ]; then
+      true >"$run_dir/kept" && sync "$run_dir/kept" "$run_dir"
+      return
+    fi
+  done
+  return 1
+}
+
+# Takes back a run that was kept. Once `kept` is gone it is one that died: whatever happens then, the next run goes on.
+back() {
+  run_dir=$state/$repo/run/$run
+  if ! [ -f "$run_dir/kept" ]; then say "broken what was kept is gone: another run has been here since, or the disk was full" && return 0; fi
+  for name in $(backwards_order); do
+    last_phase "$name"
+    [ "$at" = "done" ] || continue
+    if is_held "$name"; then outcome "$name" stale && continue; fi
+    printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"
+  done
+  rm -f -- "$run_dir/kept" && sync "$run_dir"
+  for name in $(backwards_order); do
+    last_phase "$name"
+    [ "$at" != switching ] || revert "$name"
+  done
+  [ -n "$stuck" ] || clean_up
+}
+
+# The rollout of a run is over, and the run stays.
+forget() {
+  run_dir=$state/$repo/run/$run
+  if [ -f "$run_dir/kept" ]; then clean_up; fi
+}
+
+# The same for all runs. Those of this one are still to be made.
+forget_all() {
+  ours=$stages
+  set +f
+  for kept in "$state/$repo"/run/*/kept; do
+    set -f
+    [ -f "$kept" ] || continue
+    run_dir=${kept%/*}
+    clean_up
+  done
+  set -f
+  stages=$ours
+}

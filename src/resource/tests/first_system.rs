@@ -2,6 +2,7 @@
 
 use super::{lower, lower_with};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::health::{HALF_A_SECOND, Terms};
 use crate::resource::{Action, Probe};
 
 const STACK: &str = r#"
@@ -67,7 +68,10 @@ fn what_follows_a_change_is_known() {
     assert_eq!(by(Kind::File).reactions[0].action, Action::Reload("go-api.service".into()));
     let probes: Vec<_> = by(Kind::Unit).checks.iter().map(|check| check.probe.clone()).collect();
     let http = Probe::Http { url: "http://127.0.0.1:8080/health".into(), host: None };
-    assert_eq!(probes, [http, Probe::Active("go-api.service".into())]);
+    assert_eq!(
+        probes,
+        [http, Probe::Active { unit: "go-api.service".into(), patience: Terms::default().patience(HALF_A_SECOND) }]
+    );
     assert_eq!(outcome.resources.iter().filter(|resource| resource.id.kind == Kind::Packages).count(), 2);
 }
 

@@ -1,5 +1,6 @@
 use super::{lower, lower_with};
 use crate::base::id::{Kind, ResourceId};
+use crate::resource::health::{HALF_A_SECOND, Terms};
 use crate::resource::state::{PathState, UnitState};
 use crate::resource::{Action, Probe};
 
@@ -87,7 +88,10 @@ fn checks() {
     assert_eq!(checks[1].probe, Probe::Http { url: "http://127.0.0.1:1/x".into(), host: Some("a".into()) });
     assert_eq!(checks[2].probe, Probe::Command(vec!["/bin/check".into(), "--all".into()]));
     assert_eq!(checks[2].within.as_secs(), 90);
-    assert_eq!(checks[3].probe, Probe::Active("app.service".into()));
+    assert_eq!(
+        checks[3].probe,
+        Probe::Active { unit: "app.service".into(), patience: Terms::default().patience(HALF_A_SECOND) }
+    );
 }
 
 #[test]

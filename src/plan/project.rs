@@ -1,0 +1,164 @@
+//! What the change of a Compose project asks for.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::base::id::ResourceId;
+use crate::host::observation::ContainerSeen;
+use crate::ledger::Claim;
+use crate::plan::containers::{Wanted, is_up, with_followers};
+use crate::plan::effect::{Deed, Effect};
+use crate::plan::host::Planner;
+use crate::plan::wishes::Wishes;
+use crate::plan::{PathChange, Refusal};
+use crate::resource::state::Project;
+use crate::resource::{Action, Resource};
+
+impl Wishes {
+    pub(super) fn project(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        project: &Project,
+        paths: &[PathChange],
+    ) {
+        let there = match &planner.seen.containers {
+            Some(Err(why)) if !planner.installs_packages() => {
+                let hint = if planner.seen.tools.contains("docker") {
+                    "see that `docker ps` works there"
+                } else {
+                    "install and start Docker there, or let the stack do it with `packages`"
+                };
+                self.refused = Some(Refusal { why: format!("Docker: {why}"), hint: hint.into() });
+                return;
+            }
+            _ => containers(planner, &project.name),
+        };
+        if claim.is_none() && !there.is_empty() && !planner.policy.adopt.contains(&resource.id) {
+            let why = format!("a Compose project `{}` runs there already and is not ours", project.name);
+            self.refused = Some(Refusal { why, hint: format!("to take it over: --adopt {}", resource.id) });
+            return;
+        }
+        let hashes = planner.hashes_of(&project.name);
+        if !hashes.is_empty() {
+            self.hashes.insert(project.name.clone(), hashes.clone());
+        }
+        if !project.running {
+            if there.iter().any(|container| is_up(container)) {
+                let deed = Deed::ComposeStop { project: project.name.clone(), services: Vec::new() };
+                self.other(deed, &resource.id);
+            }
+            return;
+        }
+        self.images(planner, resource, claim, project, &there);
+        let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.services);
+        let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
+        let services = project.services.iter();
+        let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
+        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
+        let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
+        let idle = wanted.idle(&there);
+        if !idle.is_empty() {
+            let deed = Deed::ComposeStop { project: project.name.clone(), services: idle };
+            self.other(deed, &resource.id);
+        }
+        for (service, why) in wanted.sick(&there) {
+            self.details.push(why.clone());
+            let services = with_followers(project, &service);
+            self.restart_container(&project.name, services, &resource.id, Some(why));
+        }
+        if let Some(mut deed) = wanted.up(&there) {
+            if let (Deed::ComposeUp { before, .. }, Some(was)) =
+                (&mut deed, claim.and_then(|claim| claim.project.as_ref()))
+            {
+                before.clone_from(&was.files);
+            }
+            self.other(deed, &resource.id);
+        }
+    }
+
+    /// A container that uses a changed file; one that is replaced anyway needs nothing more.
+    pub(super) fn container(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &Resource,
+        action: &Action,
+        changed: &[&Utf8Path],
+    ) {
+        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
+        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
+        let deed = match (action, &resource.state.project) {
+            (Action::Container { project, service, signal: Some(signal) }, _) => {
+                Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
+            }
+            (Action::Container { project, service, signal: None }, _) => {
+                let services = planner.with_followers(project, service);
+                return self.restart_container(project, services, &resource.id, why);
+            }
+            (Action::Recreate { service, .. }, Some(project)) => Deed::ContainerRecreate {
+                project: project.name.clone(),
+                directory: project.directory.clone(),
+                files: project.files.clone(),
+                profiles: project.profiles.clone(),
+                services: vec![service.clone()],
+            },
+            _ => return,
+        };
+        self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
+    }
+
+    /// Each container is restarted once, however many of the files it uses have changed.
+    fn restart_container(
+        &mut self,
+        project: &str,
+        services: BTreeSet<String>,
+        cause: &ResourceId,
+        why: Option<String>,
+    ) {
+        for effect in &mut self.others {
+            if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
+                && of == project
+                && effect.why == why
+            {
+                others.extend(services.iter().filter(|service| !others.contains(service)).cloned().collect::<Vec<_>>());
+                if !effect.causes.contains(cause) {
+                    effect.causes.push(cause.clone());
+                }
+                return;
+            }
+        }
+        let deed = Deed::ContainerRestart { project: project.into(), services: services.into_iter().collect() };
+        self.others.push(Effect { why, ..Effect::new(deed, vec![cause.clone()]) });
+    }
+
+    pub(super) fn drop_needless_container_restarts(&mut self) {
+        let replaced: BTreeSet<(String, String)> = self
+            .others
+            .iter()
+            .filter_map(|effect| match &effect.deed {
+                Deed::ComposeUp { project, recreate, start, .. } => Some((project, recreate.iter().chain(start))),
+                _ => None,
+            })
+            .flat_map(|(project, services)| services.map(|service| (project.clone(), service.clone())))
+            .collect();
+        self.others.retain(|effect| match &effect.deed {
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
+                !services.iter().all(|service| replaced.contains(&(project.clone(), service.clone())))
+            }
+            Deed::ContainerSignal { project, service, .. } => !replaced.contains(&(project.clone(), service.clone())),
+            _ => true,
+        });
+        let mut seen = BTreeSet::new();
+        self.others.retain(|effect| seen.insert(effect.deed.clone()));
+    }
+}
+
+/// The containers of a project.
+pub(super) fn containers<'a>(planner: &Planner<'a>, project: &str) -> Vec<&'a ContainerSeen> {
+    match &planner.seen.containers {
+        Some(Ok(containers)) => containers.iter().filter(|container| container.project == project).collect(),
+        _ => Vec::new(),
+    }
+}
