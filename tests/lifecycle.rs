@@ -86,7 +86,7 @@ fn containers_in_trouble() {
     for (service, died) in [("memory", "137 1"), ("crash", "3 1")] {
         let format = "{{.State.ExitCode}} {{.RestartCount}}";
         host.until(&format!("[ \"$(docker inspect -f '{{{{.RestartCount}}}} {{{{.State.Status}}}}' lifec-app-{service}-1)\" = '1 running' ]"));
-        let codes = host.sh(&format!("docker events --since 60s --until 0s --filter container=lifec-app-{service}-1 --filter event=die --format '{{{{.Actor.Attributes.exitCode}}}}'"));
+        let codes = host.sh(&format!("docker events --since 60s --until 0s --filter container=lifec-app-{service}-1 --filter event=die --format '{{{{.Actor.Attributes.exitCode}}}}' | tail -n 1"));
         assert_eq!(codes.trim(), died.split(' ').next().unwrap(), "{service} {}", container(&host, service, format));
     }
     let events =

@@ -7,6 +7,7 @@ pub mod pool;
 mod pull;
 pub mod report;
 pub mod session;
+mod waiting;
 pub mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
