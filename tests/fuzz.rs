@@ -18,7 +18,8 @@ use reconcile::apply::answer::Answer;
 use reconcile::base::diagnostic::{Problem, Source, Span};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::{Kind, ResourceId};
-use reconcile::host::observation::{self, Observation, Owed, PathSeen, Seen, Thing, UnitSeen};
+use reconcile::host::answer;
+use reconcile::host::observation::{Observation, Owed, PathSeen, Seen, Thing, UnitSeen};
 use reconcile::host::transport::Nobody;
 use reconcile::ledger::{Claim, Ledger, ProjectClaim, Written};
 use reconcile::load::{self, Secrets};
@@ -149,10 +150,10 @@ fn seen() -> impl Strategy<Value = Seen<PathSeen>> {
 
 fn unit() -> impl Strategy<Value = UnitSeen> {
     let word = || "[a-z-]{0,10}";
-    (word(), word(), word(), word(), path(), any::<bool>(), "[0-9a-f]{0,32}", word()).prop_map(
-        |(load, active, sub, file_state, fragment, needs_reload, invocation, service_type)| {
+    (word(), word(), word(), word(), path(), any::<bool>(), "[0-9a-f]{0,32}", word(), any::<bool>()).prop_map(
+        |(load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests)| {
             let fragment = fragment.into_string();
-            UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type }
+            UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests }
         },
     )
 }
@@ -225,10 +226,10 @@ fn said(seen: &Observation) -> String {
     }
     text.push_str("[units]\n");
     for (name, unit) in &seen.units {
-        let UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type } = unit;
-        let reload = if *needs_reload { "yes" } else { "no" };
+        let UnitSeen { load, active, sub, file_state, fragment, needs_reload, invocation, service_type, rests } = unit;
+        let [reload, rests] = [needs_reload, rests].map(|is| if *is { "yes" } else { "no" });
         text.push_str(&format!(
-            "Type={service_type}\nInvocationID={invocation}\nNames={name}\nLoadState={load}\nActiveState={active}\n\
+            "Rests={rests}\nType={service_type}\nInvocationID={invocation}\nNames={name}\nLoadState={load}\nActiveState={active}\n\
             SubState={sub}\nUnitFileState={file_state}\nFragmentPath={fragment}\nNeedDaemonReload={reload}\n\n"
         ));
     }
@@ -343,13 +344,13 @@ proptest! {
     #[test]
     fn a_host_is_seen_as_it_said(seen in observed()) {
         let text = said(&seen);
-        prop_assert_eq!(&observation::parse(text.as_bytes()).unwrap(), &seen, "{}", text);
+        prop_assert_eq!(&answer::parse(text.as_bytes()).unwrap(), &seen, "{}", text);
     }
 
     #[test]
     fn what_a_host_says_never_panics(seen in observed(), edits in edits(), noise in any::<Vec<u8>>()) {
-        _ = observation::parse(edited(&said(&seen), &edits).as_bytes());
-        _ = observation::parse(&[&noise[..], b"\n[end]\n"].concat());
+        _ = answer::parse(edited(&said(&seen), &edits).as_bytes());
+        _ = answer::parse(&[&noise[..], b"\n[end]\n"].concat());
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn services_in_trouble() {
     );
     let crash = format!("exec \"/bin/sh\" \"-c\" \"{} exit 3\"", wait.replace("boom", "crash"));
     let units = format!(
-        r##"
+        r#"
         unit "ID-memory" {{ {memory}; memory-max "32M"; memory-low "16M"; restart "always" }}
         unit "ID-crash" {{ {crash}; restart "on-failure" }}
         unit "ID-freeze" {{ exec "/usr/bin/python3" "/srv/ID/notify.py"; type "notify"; watchdog "1s"; restart "always" }}
@@ -178,7 +178,7 @@ fn services_in_trouble() {
             kill-signal "SIGINT"; kill-mode "mixed"; timeout-stop "1s"; restart "on-failure"
         }}
         file "/srv/ID/notify.py" source="notify.py"
-        "##
+        "#
     );
     repo.stack("units", &units);
     // What it needs comes while it is tried again and again.
@@ -186,7 +186,7 @@ fn services_in_trouble() {
     let apply = repo.begin(&["apply", "--yes", "--json"]);
     host.until("systemctl show -P NRestarts lifes-late | grep -q '^[3-9]'");
     host.sh("touch /run/lifes-dependency");
-    let ran = kit::finish(apply, Duration::from_secs(60));
+    let ran = kit::finish(apply, Duration::from_mins(1));
     assert_eq!(ran.code, 0, "{ran:?}");
     repo.is_settled();
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use reconcile::base::digest::Digest;
 use reconcile::base::id::RepoId;
-use reconcile::host::observation::{self, Observation, Seen, Thing};
+use reconcile::host::answer;
+use reconcile::host::observation::{Observation, Seen, Thing};
 use reconcile::host::program::Program;
 use reconcile::host::transport::{Connection, Nobody, Target};
 use reconcile::observe::{Place, Questions};
@@ -25,7 +26,7 @@ async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
     let output = connection.run(exchange, None).await.unwrap();
     assert_eq!(output.status, Ok(0), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
-    place.translate(observation::parse(&output.stdout).unwrap())
+    place.translate(answer::parse(&output.stdout).unwrap())
 }
 
 #[tokio::test]
@@ -118,7 +119,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -145,6 +146,28 @@ fn a_command_ends_at_its_deadline_whatever_it_ignores() {
             let (said, _) =
                 in_apply(shell, "run_command 5 false && printf 'well\\n'; run_command 5 true && printf 'well\\n'");
             assert_eq!(said, "well\n", "{shell}: what it ends with is heard");
+        })
+    });
+    for shell in tries {
+        shell.join().unwrap();
+    }
+}
+
+#[test]
+fn what_arrives_is_waited_for_and_a_link_that_is_silent_is_not() {
+    let tries = SHELLS.map(|shell| {
+        std::thread::spawn(move || {
+            // Whatever comes in pieces, and takes longer than one may wait for the next, arrives.
+            let set = "exec 4>&1; state=$run_dir repo=r run=1 stages='' patience=2; run_dir=$state/r/run/1
+                mkdir -p $state/r/run; x=$state/x; printf hello >$x; tar -C / -cf $state/tar ${x#/}; rm $x
+                pieces() { for n in 0 1 2 3 4 5 6 7; do dd if=$state/tar bs=1280 skip=$n count=1 2>/dev/null; sleep 0.6; done; }\n";
+            let (said, took) = in_apply(shell, &format!("{set} pieces | {{ receive && cat $x; }}"));
+            assert_eq!(said, "hello", "{shell}");
+            assert!(took > Duration::from_secs(4), "{shell}: {took:?}");
+            let silent = "{ dd if=$state/tar bs=700 count=1 2>/dev/null; sleep 8; }";
+            let waits = "{ begun=$(now); receive; [ $(($(now) - begun)) -gt 6 ] || printf 'over in time\\n'; }";
+            let (said, _) = in_apply(shell, &format!("{set} {silent} | {waits}"));
+            assert_eq!(said, "broken the archive did not arrive whole\nover in time\n", "{shell}");
         })
     });
     for shell in tries {
@@ -185,8 +208,49 @@ fn a_full_disk_fails_a_command_and_does_not_end_the_program() {
     for shell in SHELLS {
         let (said, _) = in_apply(shell, "run_dir=/nowhere; true >\"$run_dir/output\"; printf 'goes on\\n'");
         assert_eq!(said, "goes on\n", "{shell}");
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs/apply.sh")).unwrap();
-        let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));
-        assert_eq!(ends, None, "where a redirection fails, `:` ends a shell");
+        for program in ["apply", "checks", "planned", "receive", "revert"] {
+            let path = format!("{}/src/host/programs/{program}.sh", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));
+            assert_eq!(ends, None, "{program}.sh: where a redirection fails, `:` ends a shell");
+        }
     }
+}
+
+/// A server that is taken out of its pool and put back leaves the very bytes, and no other line is touched.
+#[test]
+fn g07_every_shell_marks_one_server_and_unmarks_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs");
+    let begin = "# server 10.0.0.1:80;\nupstream other {\n    server 10.0.0.1:80;\n}\nupstream app_x {\n";
+    let end = "\tserver [fd00::1]:80;\n    keepalive 16;\n}\nserver {\n    # $(touch pwned) `x` \\n\n}";
+    let server = "    server 10.0.0.1:80 max_fails=1; # one";
+    let text = |line: &str| format!("{begin}{line}\n    server 10.0.0.11:80 down;\n{end}");
+    let mark = |shell: &str, word: &str, address: &str, file: &str| {
+        std::fs::write(dir.path().join("file"), file).unwrap();
+        let script = format!(
+            "set -u; cd '{}'; . {programs}/common.sh; . {programs}/drain.sh; word=$1 new=new
+            mark app_x \"$2\" file; printf '%s %s' \"$found\" \"$others\"",
+            dir.path().display()
+        );
+        let words: Vec<&str> = shell.split(' ').chain([script.as_str(), "-", word, address]).collect();
+        let output = std::process::Command::new(words[0]).args(&words[1..]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{shell}");
+        let new = std::fs::read_to_string(dir.path().join("new")).unwrap();
+        (new, String::from_utf8(output.stdout).unwrap())
+    };
+    for shell in SHELLS {
+        let before = text(server);
+        let (out, said) = mark(shell, "drain", "10.0.0.1:80", &before);
+        assert_eq!(
+            (out.as_str(), said.as_str()),
+            (text("    server 10.0.0.1:80 max_fails=1 down; # one").as_str(), "in 1")
+        );
+        assert_eq!(mark(shell, "drain", "10.0.0.1:80", &out), (out.clone(), "out 1".into()), "{shell}: once is enough");
+        assert_eq!(mark(shell, "fill", "10.0.0.1:80", &out), (before.clone(), "out 1".into()), "{shell}");
+        let (six, said) = mark(shell, "drain", "[fd00::1]:80", &before);
+        assert_eq!((six.contains("server [fd00::1]:80 down;"), said.as_str()), (true, "in 1"), "{shell}");
+        assert_eq!(mark(shell, "drain", "10.0.0.2:80", &before), (before.clone(), " 2".into()), "{shell}: not there");
+    }
+    assert!(!dir.path().join("pwned").exists());
 }

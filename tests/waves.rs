@@ -115,6 +115,68 @@ fn g13_a_failure_stops_the_waves_that_have_not_begun() {
 }
 
 #[test]
+fn g13_hosts_that_are_done_go_back_where_the_rollout_does() {
+    let rollout = r#"rollout { canary "a"; batch 2; on-failure "revert" }"#;
+    let repo = Repo::new(&["a", "b", "c", "d"], rollout);
+    let kdl = fs::read_to_string(repo.path().join("hosts/all.kdl")).unwrap();
+    // First they get something to go back to, from no commit at all.
+    assert_eq!(repo.json(&["apply", "--yes"])["exit_code"], 0);
+    let before = repo.changed("a");
+    repo.write(
+        "stacks/web/stack.kdl",
+        "stack \"web\" { on \"all\"; file \"/etc/x\" content=\"y\" mode=\"0600\"; file \"/etc/new/z\" content=\"z\" }",
+    );
+    // The lock of this host cannot be taken any more.
+    let lock = repo.path().join(".hosts/c/var/lib/reconcile/demo/lock");
+    fs::remove_file(&lock).unwrap();
+    repo.spoil("c");
+    let (_, text) = repo.run(&["plan"]);
+    assert!(text.contains("no further one begins once a host has failed, and those done are brought back"), "{text}");
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a rolled-back", "b rolled-back", "c failed", "d skipped"], "{report:#}");
+    assert_eq!(report["exit_code"], 1, "c is none of those that were brought back");
+    let why = &report["hosts"][0]["failures"][0]["what"];
+    assert_eq!(why, "the rollout went back because of c");
+    for host in ["a", "b", "d"] {
+        assert_eq!(fs::read_to_string(repo.file(host)).unwrap(), "x");
+        assert!(!repo.path().join(format!(".hosts/{host}/etc/new")).exists());
+        let left =
+            Command::new("find").arg(repo.path().join(".hosts").join(host)).args(["-name", ".reconcile-*"]).output();
+        assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout), "", "nothing is left on {host}");
+        let runs = repo.path().join(format!(".hosts/{host}/var/lib/reconcile/demo/run"));
+        assert_eq!(fs::read_dir(runs).unwrap().count(), 0, "no journal is left on {host}");
+    }
+    assert_eq!(repo.changed("a"), before, "the very file is back");
+    // Where nothing fails nothing goes back, and nothing is left.
+    fs::remove_dir(&lock).unwrap();
+    assert_eq!(repo.json(&["apply", "--yes"])["exit_code"], 0);
+    assert_eq!(fs::read_dir(repo.path().join(".hosts/a/var/lib/reconcile/demo/run")).unwrap().count(), 0);
+    assert!(!repo.run(&["plan"]).1.contains("broke off"));
+    // A threshold that is not reached leaves all as it is.
+    repo.write("hosts/all.kdl", &kdl.replace("on-failure", "threshold 2; on-failure"));
+    repo.write("stacks/web/stack.kdl", "stack \"web\" { on \"all\"; file \"/etc/x\" content=\"z\" }");
+    fs::remove_file(&lock).unwrap();
+    repo.spoil("c");
+    let report = repo.json(&["apply", "--yes"]);
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b applied", "c failed", "d applied"]);
+}
+
+#[test]
+fn g01_another_way_over_the_hosts_is_another_plan() {
+    let repo = Repo::new(&["a", "b", "c"], "");
+    let plan = repo.json(&["plan"]);
+    let other = repo.json(&["plan", "--canary", "b", "--batch", "1"]);
+    assert_eq!(other["waves"], serde_json::json!([["b"], ["a"], ["c"]]));
+    assert_ne!(plan["digest"], other["digest"]);
+    let expected = &other["digest"].as_str().unwrap()[..12];
+    let refused = repo.json(&["apply", "--expect", expected]);
+    assert_eq!(refused["error"]["kind"], "stale", "{refused:#}");
+    let report = repo.json(&["apply", "--expect", expected, "--canary", "b", "--batch", "1"]);
+    assert_eq!(report["exit_code"], 0, "{report:#}");
+    assert!(repo.changed("b") < repo.changed("a") && repo.changed("a") < repo.changed("c"));
+}
+
+#[test]
 fn g13_a_host_that_cannot_be_reached_counts_and_continue_goes_on() {
     let repo = Repo::new(&["a", "b"], "rollout { batch 1; threshold 1 }");
     repo.write("hosts/dead.kdl", DEAD);
@@ -167,7 +229,7 @@ fn what_can_be_wrong_with_a_rollout() {
         ("rollout { batch 0 }", "`0` is no batch"),
         (r#"rollout { max-unavailable "120%" }"#, "`120%` is no max-unavailable"),
         (r#"rollout { pause "soon" }"#, "`soon` is no pause"),
-        (r#"rollout { on-failure "revert" }"#, "reconcile rollback RUN"),
+        (r#"rollout { on-failure "rollback" }"#, "`rollback` is no on-failure"),
         (r#"rollout { on-failure "continue"; threshold 2 }"#, "has no threshold"),
         ("rollout { batches 2 }", "did you mean `batch`"),
     ] {

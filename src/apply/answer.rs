@@ -61,7 +61,7 @@ impl Course {
     fn fail(&mut self, step: &str) {
         let mut fields = step.split('\t');
         let (verb, number) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-        if matches!(verb, "run" | "watch" | "check") {
+        if matches!(verb, "run" | "watch" | "check" | "unmoved") {
             self.failed_step = number.parse().ok();
         }
         self.failed = Some(step.replace('\t', " "));

@@ -6,6 +6,7 @@
 pub mod answer;
 mod checks;
 pub mod commands;
+pub mod expected;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,8 @@ use crate::host::observation::Observation;
 use crate::load::Extent;
 use crate::observe::Place;
 use crate::plan::{HostPlan, Transaction};
-use script::{Script, Writer, checksum};
+use expected::checksum;
+use script::{Script, Writer};
 
 /// Everything one host is sent.
 pub struct Payload {
@@ -43,6 +45,29 @@ pub struct Run<'a> {
     pub lock_wait: u32,
     /// How many seconds the host waits for confirmation before it goes back; 0 for no confirmation.
     pub confirm: u32,
+    /// Whether the host keeps what it takes to go back, until it is told [`Word::Forget`] or [`Word::Back`].
+    pub keep: bool,
+}
+
+/// What a host is told about whole runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Revert what dead runs left half done.
+    Recover,
+    /// Take this run back, which was kept.
+    Back,
+    /// This run stays, and nothing is to be kept of it any more.
+    Forget,
+}
+
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Word::Recover => "recover",
+            Word::Back => "back",
+            Word::Forget => "forget",
+        }
+    }
 }
 
 /// What a host is sent to carry out the transactions that are not refused.
@@ -57,8 +82,11 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     // together in a second archive.
     let mut scripts = Vec::new();
     let mut files = Archive::default();
+    // A stack may be called like anything else of the run.
+    let stacks = folder.join("stack");
+    archive.directory(&stacks, 0o700);
     for transaction in &transactions {
-        let own = folder.join(transaction.stack.as_str());
+        let own = stacks.join(transaction.stack.as_str());
         let writer = Writer {
             run: run.id,
             place,
@@ -81,22 +109,25 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
         let state = seen.state.join(run.repo.as_str());
-        add_transaction(&mut archive, &folder, &state, transaction, &script);
+        add_transaction(&mut archive, &stacks, &state, transaction, &script);
         words.extend(script.words);
     }
     let mut input = header(run, seen);
     for stage in stages {
         input.extend(format!("stage {stage}\n").into_bytes());
     }
+    if run.keep {
+        input.extend(b"keep\n");
+    }
     input.extend(b"tar\n");
     input.extend(archive.followed_by(files));
     Ok(Payload { input, words, folder })
 }
 
-/// What a host is sent to revert what dead runs left half done.
-pub fn recovery(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
+/// What a host is sent that is told a word.
+pub fn told(word: Word, seen: &Observation, run: &Run<'_>) -> Vec<u8> {
     let mut input = header(run, seen);
-    input.extend(b"recover\n");
+    input.extend(format!("{}\n", word.as_str()).into_bytes());
     input
 }
 
@@ -107,19 +138,19 @@ pub fn naming(seen: &Observation, run: &Run<'_>) -> Vec<u8> {
 }
 
 fn header(run: &Run<'_>, seen: &Observation) -> Vec<u8> {
-    let Run { id, repo, who, lock_wait, confirm } = run;
+    let Run { id, repo, who, lock_wait, confirm, keep: _ } = run;
     let state = &seen.state;
     format!("state {state}\nrepo {repo}\nrun {id}\nwho {who}\nwait {lock_wait}\nconfirm {confirm}\n").into_bytes()
 }
 
 fn add_transaction(
     archive: &mut Archive,
-    folder: &Utf8PathBuf,
+    stacks: &Utf8PathBuf,
     state: &Utf8PathBuf,
     transaction: &Transaction,
     script: &Script,
 ) {
-    let own = folder.join(transaction.stack.as_str());
+    let own = stacks.join(transaction.stack.as_str());
     let ledger = state.join("ledger").join(transaction.stack.as_str());
     let seen = transaction.ledger_seen.map_or("none".to_string(), |digest| digest.to_string());
     let sums = transaction.ledger_seen.map(|digest| checksum(&digest, &ledger)).into_iter();
@@ -141,6 +172,7 @@ fn add_transaction(
         ("steps", lines(&script.steps)),
         ("unmake", lines(&script.unmake)),
         ("undo", lines(&script.undo)),
+        ("undo.before", lines(&script.undo_before)),
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),

@@ -6,13 +6,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply::checks::watched;
 use crate::apply::commands::{Command, commands, undo, unmake};
-use crate::base::digest::Digest;
+use crate::apply::expected::Expected;
 use crate::base::error::{Error, Kind, Result};
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::observe::Place;
 use crate::observe::inspect::Candidate;
-use crate::plan::effect::{Deed, Phase};
+use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 use crate::resource::state::{Owner, PathState};
 
@@ -33,6 +33,8 @@ pub struct Script {
     pub unmake: Vec<String>,
     /// `T/undo`.
     pub undo: Vec<String>,
+    /// `T/undo.before`.
+    pub undo_before: Vec<String>,
     /// `T/paths`, `T/stat`, `T/sums`, `T/links`.
     pub expected: Expected,
     /// `T/durable`.
@@ -43,19 +45,6 @@ pub struct Script {
     pub stages: BTreeSet<Utf8PathBuf>,
     /// `T/preflight` and `T/staged`, where the candidate could not be judged at plan time.
     pub preflight: Option<(String, String)>,
-}
-
-/// What must still be so when the transaction begins.
-#[derive(Debug, Default)]
-pub struct Expected {
-    /// The paths it was planned against.
-    pub paths: Vec<String>,
-    /// What `stat` says of those that are there.
-    pub stat: Vec<String>,
-    /// What `sha256sum` says of the files among them.
-    pub sums: Vec<String>,
-    /// The symbolic links among them, each followed by its target.
-    pub links: Vec<String>,
 }
 
 /// Writes the script of one transaction, and its files into the archive.
@@ -81,41 +70,34 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     /// The script of a transaction.
     pub fn script(mut self, transaction: &Transaction) -> Result<Script> {
-        let mut script = Script::default();
         let changes: Vec<&PathChange> = transaction.changes.iter().flat_map(|change| &change.paths).collect();
-        self.expect(&mut script, &changes);
+        let mut script = Script { expected: Expected::of(&changes, self.place), ..Script::default() };
         self.deeds(&mut script, transaction, Phase::Prepare)?;
         let files = self.files(&changes);
         if transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Prepare) {
             self.judge_after_installing(&mut script, transaction, &files)?;
         }
         self.deeds(&mut script, transaction, Phase::Before)?;
+        if !script.steps.is_empty() {
+            self.look_again(&mut script, transaction)?;
+        }
         owe(&mut script, transaction)?;
         self.switch(&mut script, &changes, &files)?;
         self.deeds(&mut script, transaction, Phase::After)?;
         self.checks(&mut script, transaction)?;
+        let before = transaction.effects.iter().filter(|effect| effect.deed.phase() == Phase::Before);
+        script.undo_before = way_back(before)?;
+        script.undo = way_back(transaction.effects.iter())?;
         Ok(script)
     }
 
-    fn expect(&self, script: &mut Script, changes: &[&PathChange]) {
-        for change in changes {
-            // A new directory may be made by another transaction of the same run: whoever comes second finds it.
-            if change.before == Seen::Absent && matches!(change.after, Some(PathState::Directory { .. })) {
-                continue;
-            }
-            let real = self.place.real(&change.path);
-            script.expected.paths.push(real.to_string());
-            if let Seen::Present(seen) = &change.before {
-                script.expected.stat.push(seen.stat_line(&real));
-                match &seen.thing {
-                    Thing::File(Some(digest)) => script.expected.sums.push(checksum(digest, &real)),
-                    Thing::Link(target) if !target.is_empty() => {
-                        script.expected.links.extend([real.to_string(), target.clone()]);
-                    }
-                    _ => {}
-                }
-            }
-        }
+    /// Right before the switch, where commands come before it: somebody may have edited what is to be replaced since.
+    fn look_again(&mut self, script: &mut Script, transaction: &Transaction) -> Result<()> {
+        let number = self.number(script, "look again at what is to be replaced".into());
+        // With a package, there may come what was not there.
+        let later = transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Prepare);
+        script.steps.push(line(&["unmoved", &number, "later"][..if later { 3 } else { 2 }])?);
+        Ok(())
     }
 
     fn deeds(&mut self, script: &mut Script, transaction: &Transaction, phase: Phase) -> Result<()> {
@@ -154,35 +136,22 @@ impl Writer<'_> {
                 script.unmake.insert(0, run_line(command)?);
             }
         }
-        if phase == Phase::After {
-            // Once the files are back: first links, then what systemd reads (which asks for it once links have changed),
-            // then what runs, in the order of the plan.
-            for effect in &transaction.effects {
-                let commands = undo(&effect.deed);
-                if !commands.is_empty() && !effect.deed.units().is_empty() {
-                    script.undo.push(listed(&["calm"], effect.deed.units())?);
-                }
-                for command in commands {
-                    script.undo.push(run_line(&command)?);
-                }
-            }
-            script.undo.sort_by_key(|line| match line {
-                line if line.contains("\t--no-reload\t") => 0,
-                line if line.contains("daemon-reload") => 1,
-                _ => 2,
-            });
-        }
         Ok(())
     }
 
     pub(super) fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
-        let number = *self.next;
-        *self.next += 1;
-        script.words.insert(number, words);
-        let head = [verb.to_string(), number.to_string(), command.seconds.to_string()];
+        let head = [verb.to_string(), self.number(script, words), command.seconds.to_string()];
         let fields: Vec<&str> = head.iter().chain(&command.words).map(String::as_str).collect();
         script.steps.push(line(&fields)?);
         Ok(())
+    }
+
+    /// The number of a step that is told of, in words.
+    fn number(&mut self, script: &mut Script, words: String) -> String {
+        let number = *self.next;
+        *self.next += 1;
+        script.words.insert(number, words);
+        number.to_string()
     }
 
     /// Stages all new files, grouped by the directory they are for.
@@ -412,11 +381,25 @@ fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
     Ok(())
 }
 
-/// What `sha256sum` says of a file. It marks names that hold a backslash.
-pub fn checksum(digest: &Digest, path: &Utf8Path) -> String {
-    let escaped = path.as_str().replace('\\', "\\\\");
-    let mark = if escaped.len() == path.as_str().len() { "" } else { "\\" };
-    format!("{mark}{digest}  {escaped}")
+/// What brings back what effects changed, once the former files are there: first links, then what systemd reads (which
+/// asks for it once links have changed), then what runs, in the order of the plan.
+fn way_back<'a>(effects: impl Iterator<Item = &'a Effect>) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for effect in effects {
+        let commands = undo(&effect.deed);
+        if !commands.is_empty() && !effect.deed.units().is_empty() {
+            lines.push(listed(&["calm"], effect.deed.units())?);
+        }
+        for command in commands {
+            lines.push(run_line(&command)?);
+        }
+    }
+    lines.sort_by_key(|line| match line {
+        line if line.contains("\t--no-reload\t") => 0,
+        line if line.contains("daemon-reload") => 1,
+        _ => 2,
+    });
+    Ok(lines)
 }
 
 fn is_there(seen: &Observation, path: &Utf8Path) -> bool {

@@ -179,6 +179,9 @@ pub struct Plan {
     /// Do not cut long diffs, and show new files whole
     #[arg(long)]
     pub full: bool,
+    /// In which waves.
+    #[command(flatten)]
+    pub waves: Waves,
 }
 
 /// `reconcile apply`.

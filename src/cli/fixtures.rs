@@ -14,9 +14,10 @@ use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::ledger::Ledger;
-use crate::load::{Extent, Rollout};
+use crate::load::{Extent, OnFailure, Rollout};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::{Hazard, Unless};
+use crate::plan::waves::Waves;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Plan, Refusal, Transaction};
 use crate::resource::state::{Content, Owner, PathState};
 use crate::resource::{Check, Probe};
@@ -134,13 +135,11 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
 
 pub fn planned(hosts: Vec<HostPlan>) -> Planned {
     Planned {
-        plan: Plan { repo: RepoId::new("infra").unwrap(), hosts },
+        plan: Plan { repo: RepoId::new("infra").unwrap(), hosts, waves: Waves::default() },
         problems: Problems::default(),
         failures: Vec::new(),
         resources: 61,
         elapsed: Duration::from_millis(310),
-        rollout: None,
-        waves: Vec::new(),
         ready: BTreeMap::new(),
     }
 }
@@ -166,9 +165,9 @@ pub fn everything() -> Planned {
     second.unfinished.push("118".into());
     let mut all = planned(vec![host_plan("web-1", vec![web]), second]);
     let lost = Error::new(Kind::Unreachable, "connection refused").hint("is sshd running there?");
-    let threshold = NonZeroUsize::new(2);
-    all.rollout = Some(Rollout { pause: Duration::from_secs(30), threshold, ..Rollout::default() });
-    all.waves = vec![vec![host("web-1")], vec![host("web-2"), host("web-4")]];
+    let on_failure = OnFailure::Stop { threshold: NonZeroUsize::new(2).unwrap() };
+    all.plan.waves.rollout = Some(Rollout { pause: Duration::from_secs(30), on_failure, ..Rollout::default() });
+    all.plan.waves.each = vec![vec![host("web-1")], vec![host("web-2"), host("web-4")]];
     all.failures.push((host("web-3"), lost));
     all
 }

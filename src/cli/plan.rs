@@ -67,7 +67,8 @@ impl Planning {
 
 /// Runs the command.
 pub fn run(call: &Call, options: &Plan) -> Result<u8> {
-    let planning = wire::block_on(Planning::begin(call, Bounds { adopt: options.adopt.clone(), ..Bounds::default() }))?;
+    let (adopt, waves) = (options.adopt.clone(), options.waves.clone());
+    let planning = wire::block_on(Planning::begin(call, Bounds { adopt, waves, ..Bounds::default() }))?;
     if call.common.json {
         call.screen.show_json(&planning.json("plan"));
     } else {

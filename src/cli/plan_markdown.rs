@@ -34,7 +34,12 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
         text.extend(notes);
     }
-    let waves: Vec<String> = words::waves(planned).map(|wave| format!("- wave {}\n", inline(&wave))).collect();
+    let waves: Vec<String> = words::waves(planned)
+        .map(|(wave, drains)| {
+            let drains: String = drains.iter().map(|drain| format!("  - {}\n", inline(drain))).collect();
+            format!("- wave {}\n{drains}", inline(&wave))
+        })
+        .collect();
     if !waves.is_empty() {
         let _ = writeln!(text, "\nIn waves: {}\n\n{}", inline(&words::rollout(planned)), waves.concat());
     }

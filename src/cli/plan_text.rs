@@ -300,8 +300,11 @@ fn waves(page: &mut Page, planned: &Planned) {
         return;
     }
     page.end();
-    for wave in waves {
+    for (wave, drains) in waves {
         page.put(DIM, "wave ").put(PLAIN, &wave).end();
+        for drain in drains {
+            page.space(2).put(EFFECT, &drain).end();
+        }
     }
     page.put(DIM, &words::rollout(planned)).end();
 }

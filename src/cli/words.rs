@@ -11,8 +11,10 @@ use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
+use crate::load::OnFailure;
 use crate::plan::effect::{Deed, Effect, short, size};
 use crate::plan::guard::{Hazard, Unless};
+use crate::plan::waves::{Drain, Waves};
 use crate::plan::{Action, Cause, Change, HostPlan, Plan, Transaction};
 use crate::resource::{Check, Probe};
 
@@ -135,33 +137,49 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
 
 /// What goes on between and after waves of hosts.
 pub fn rollout(planned: &Planned) -> String {
-    let rollout = planned.rollout.clone().unwrap_or_default();
+    let rollout = planned.plan.waves.rollout.clone().unwrap_or_default();
     let pause = if rollout.pause.is_zero() {
         String::new()
     } else {
         format!("{} s between them; ", rollout.pause.as_secs_f64())
     };
-    let Some(threshold) = rollout.threshold else { return format!("{pause}they go on whatever fails") };
+    let Some(threshold) = rollout.on_failure.threshold() else { return format!("{pause}they go on whatever fails") };
     let aside = |error: &Error| matches!(error.kind, error::Kind::Interrupted | error::Kind::Locked);
     let failed = planned.failures.iter().filter(|(_, error)| !aside(error)).count();
     if failed >= threshold.get() {
         return format!("none of them begins: {} failed already, and they stop at {threshold}", count(failed, "host"));
     }
+    let back = matches!(rollout.on_failure, OnFailure::Revert { .. });
+    let back = if back { ", and those done are brought back" } else { "" };
     let already = if failed == 0 { String::new() } else { format!(", and {failed} has already") };
     format!(
-        "{pause}no further one begins once {} failed{already}",
+        "{pause}no further one begins once {} failed{already}{back}",
         if threshold.get() == 1 { "a host has".into() } else { format!("{threshold} hosts have") }
     )
 }
 
-/// `1: web-1`, for each wave where there are several.
-pub fn waves(planned: &Planned) -> impl Iterator<Item = String> {
-    let several = planned.waves.len() > 1 || planned.rollout.is_some() && !planned.failures.is_empty();
-    let waves = planned.waves.iter().filter(move |_| several).enumerate();
-    waves.map(|(number, hosts)| {
-        let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
-        format!("{}: {}", number + 1, hosts.join(", "))
+/// `1: web-1`, for each wave where there are several, and what is out of service during it.
+pub fn waves(planned: &Planned) -> impl Iterator<Item = (String, Vec<String>)> {
+    let waves = &planned.plan.waves;
+    let alone = waves.rollout.is_some() && !planned.failures.is_empty() || !waves.drains.is_empty();
+    let several = waves.each.len() > 1 || alone || is_reverted(waves);
+    let each = waves.each.iter().filter(move |_| several).enumerate();
+    each.map(|(number, hosts)| {
+        let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+        (format!("{}: {}", number + 1, names.join(", ")), waves.drains_of(hosts).map(drain).collect())
     })
+}
+
+/// One wave alone goes back, too, as a whole.
+fn is_reverted(waves: &Waves) -> bool {
+    waves.rollout.as_ref().is_some_and(|rollout| matches!(rollout.on_failure, OnFailure::Revert { .. }))
+}
+
+/// A server that is taken out of its pool meanwhile.
+fn drain(drain: &Drain) -> String {
+    let Drain { host, proxy, pool, wait, .. } = drain;
+    let wait = wait.as_secs_f64();
+    format!("{host} is out of pool {pool} on {proxy} meanwhile ({wait} s to drain; reload nginx there, twice)")
 }
 
 /// Resources as a reader names them: `unit go-api, file x`.

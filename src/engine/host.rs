@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::answer::{Course, Ending};
-use crate::apply::{Run, payload, recovery};
+use crate::apply::{Run, Word, payload, told};
 use crate::base::diagnostic::Problems;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
@@ -15,6 +15,7 @@ use crate::engine::Setup;
 use crate::engine::images::Lookups;
 use crate::engine::pull::{Images, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::serving::{Pooled, pools};
 use crate::engine::session::Session;
 use crate::host::program::Program;
 use crate::load::Extent;
@@ -33,6 +34,8 @@ pub struct Ready {
     pub resources: BTreeMap<ResourceId, StackName>,
     /// The images that are followed.
     images: Images,
+    /// The pools of its sites whose servers are taken out of them while they are changed.
+    pub pools: Vec<Pooled>,
     /// What is wrong with what it was planned from.
     pub problems: Problems,
     session: Session,
@@ -98,8 +101,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
         images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
     }
+    let pools = pools(&desired.resources);
     let resources = taking_part(setup, host, desired.resources);
-    Ok(Ready { plan, resources, images, problems: unknown.problems, session })
+    Ok(Ready { plan, resources, images, pools, problems: unknown.problems, session })
 }
 
 /// The resources that take part on a host, each with its stack.
@@ -117,8 +121,9 @@ fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
 /// Waits for a run that is at work, and has the host bring back what dead runs left half done.
 async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
     note(setup, &session.host, "bringing back what a dead run left");
-    let run = Run { id: "recovery", repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0 };
-    let heard = session.apply(&recovery(&session.seen, &run), &run, |_| {}, setup.interrupted.clone()).await;
+    let repo = &setup.config.repo;
+    let run = Run { id: "recovery", repo, who, lock_wait: setup.lock_wait, confirm: 0, keep: false };
+    let heard = session.apply(&told(Word::Recover, &session.seen, &run), &run, |_| {}, setup.interrupted.clone()).await;
     if let Some(holder) = heard.answer.locked {
         return Err(locked(&session.host, &holder));
     }
@@ -153,8 +158,8 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
     render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
 }
 
-/// Carries out the plan of one host and says how each resource ended.
-pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> HostReport {
+/// Carries out the plan of one host and says how each resource ended. The session may still be of use.
+pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> (HostReport, Session) {
     let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
@@ -165,7 +170,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
     }
     fill_unchanged(&mut report, &ready);
     hide(setup, &mut report.failures);
-    report
+    (report, ready.session)
 }
 
 /// What programs say in their logs may be what they were given.
@@ -181,9 +186,9 @@ fn hide(setup: &Setup, failures: &mut [StackFailure]) {
 }
 
 /// The report of a host that was planned, and whose turn did not come.
-pub fn skip(ready: &Ready, error: Error) -> HostReport {
+pub fn not_begun(ready: &Ready, outcome: Outcome, error: Error) -> HostReport {
     let mut report = blank(ready);
-    fill(&mut report, &ready.plan, Outcome::Skipped);
+    fill(&mut report, &ready.plan, outcome);
     fill_unchanged(&mut report, ready);
     report.error = Some(error);
     report
@@ -226,7 +231,7 @@ fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
     let repo = &setup.config.repo;
     let confirm = if ready.session.is_remote() { setup.confirm } else { 0 };
-    let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm };
+    let run = Run { id, repo, who, lock_wait: setup.lock_wait, confirm, keep: setup.goes_back() };
     let host = ready.plan.host.clone();
     refuse(&ready.plan, report);
     if ready.plan.carried_out().next().is_none() {

@@ -1,14 +1,17 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
+mod back;
+mod drain;
 pub mod hold;
 pub mod host;
 pub mod images;
 pub mod pool;
 mod pull;
 pub mod report;
+mod rolling;
+mod serving;
 pub mod session;
 mod waiting;
-pub mod waves;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,16 +22,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::base::diagnostic::Problems;
-use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
 use crate::base::event::{Event, Sink};
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::host::transport::Prompt;
 use crate::load::{Config, Rollout};
 use crate::plan::Plan;
+use crate::plan::waves::Waves;
 use host::Ready;
 use pool::Pool;
-use report::{HostReport, Report};
+
+pub use rolling::apply;
 
 /// What a run works on, and within which bounds.
 pub struct Setup {
@@ -90,10 +94,6 @@ pub struct Planned {
     pub resources: usize,
     /// How long it took.
     pub elapsed: Duration,
-    /// How apply goes over the hosts.
-    pub rollout: Option<Rollout>,
-    /// The hosts on which something is to be done, in waves: one after the other.
-    pub waves: Vec<Vec<HostName>>,
     /// The open sessions, for apply.
     pub ready: BTreeMap<HostName, Ready>,
 }
@@ -107,13 +107,11 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
         async move { host::plan(&setup, &host, &lookups).await }
     });
     let mut planned = Planned {
-        plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new() },
+        plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new(), waves: Waves::default() },
         failures: Vec::new(),
         problems: Problems::default(),
         resources: 0,
         elapsed: Duration::ZERO,
-        rollout: setup.rollout.clone(),
-        waves: Vec::new(),
         ready: BTreeMap::new(),
     };
     for (host, result) in results.await {
@@ -134,85 +132,11 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
     }
     let busy = planned.plan.hosts.iter().filter(|host| host.has_work());
     let busy: Vec<HostName> = busy.map(|host| host.host.clone()).collect();
-    planned.waves = waves::waves(&busy, &setup.rollout.clone().unwrap_or_default());
+    let rewritten = serving::rewritten(&planned.ready);
+    let drains = serving::drains(setup, &planned.ready, &rewritten);
+    planned.plan.waves = Waves::new(&busy, setup.rollout.clone(), drains, &rewritten);
     planned.elapsed = start.elapsed();
     planned
-}
-
-/// Carries out a plan, wave after wave, on the hosts of each side by side. Hosts that could not be planned, or whose turn
-/// did not come, are part of the report.
-pub async fn apply(setup: &Arc<Setup>, mut planned: Planned, run: &str, who: &str) -> Report {
-    let digest = planned.plan.digest();
-    let mut report = Report::default();
-    for (host, error) in planned.failures {
-        report.hosts.push(host::not_reached(setup, &host, error));
-    }
-    let busy: BTreeSet<HostName> = planned.waves.iter().flatten().cloned().collect();
-    let quiet = planned.ready.extract_if(.., |host, _| !busy.contains(host));
-    for (_, ready) in quiet {
-        report.hosts.push(host::apply(setup, ready, run, who, &digest).await);
-    }
-    let all = planned.waves.len();
-    let mut stopped = None;
-    for (number, hosts) in (1..).zip(planned.waves) {
-        let ready: Vec<Ready> = hosts.iter().filter_map(|host| planned.ready.remove(host)).collect();
-        if stopped.is_none() {
-            stopped = setup.rollout.as_ref().and_then(|rollout| waves::stop(&report, rollout, run));
-        }
-        if let Some((what, hint)) = &stopped {
-            let error = || Error::new(Kind::Stopped, what).hint(hint);
-            report.hosts.extend(ready.iter().map(|ready| host::skip(ready, error())));
-            continue;
-        }
-        let wave = (all > 1).then_some((number, all));
-        if let (Some(wave), Some(rollout)) = (wave.filter(|_| number > 1), &setup.rollout) {
-            pause(setup, wave, rollout.pause).await;
-        }
-        report.hosts.extend(apply_wave(setup, wave, ready, (run, who), digest).await);
-    }
-    report.hosts.sort_by(|a, b| a.host.cmp(&b.host));
-    report
-}
-
-/// Waits between two waves, unless the person wants to stop.
-async fn pause(setup: &Setup, wave: (usize, usize), pause: Duration) {
-    if !pause.is_zero() {
-        setup.sink.note(Event::Pause { wave, seconds: pause.as_secs() });
-        let mut interrupted = setup.interrupted.clone();
-        // Without its other end nobody interrupts, and the time runs out.
-        let stop = async {
-            if interrupted.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        // Either way it is over.
-        let _ = tokio::time::timeout(pause, stop).await;
-        setup.sink.note(Event::End);
-    }
-}
-
-/// Carries out the plans of some hosts side by side.
-async fn apply_wave(
-    setup: &Arc<Setup>,
-    wave: Option<(usize, usize)>,
-    ready: Vec<Ready>,
-    (run, who): (&str, &str),
-    digest: Digest,
-) -> Vec<HostReport> {
-    let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
-    let ready: BTreeMap<HostName, Ready> = hosts.iter().cloned().zip(ready).collect();
-    let ready = Arc::new(tokio::sync::Mutex::new(ready));
-    let (run, who): (Arc<str>, Arc<str>) = (run.into(), who.into());
-    let results = on_all_hosts(setup, "apply", wave, hosts, move |setup, host| {
-        let (ready, run, who) = (ready.clone(), run.clone(), who.clone());
-        async move {
-            let mine = ready.lock().await.remove(&host);
-            let mine = mine.ok_or_else(|| Error::new(Kind::Internal, format!("{host} was not planned")))?;
-            Ok(host::apply(&setup, mine, &run, &who, &digest).await)
-        }
-    });
-    let reports = results.await.into_iter();
-    reports.map(|(host, result)| result.unwrap_or_else(|error| host::not_reached(setup, &host, error))).collect()
 }
 
 /// Works on hosts side by side, at most so many at a time. One that fails or hangs does not stop the others.

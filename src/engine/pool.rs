@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::Result;
 use crate::base::id::HostName;
-use crate::engine::session::CONNECT;
-use crate::host::transport::{Connection, Exchange, Prompt, Target};
+use crate::engine::session::{CONNECT, is_alive};
+use crate::host::transport::{Connection, Prompt, Target};
 
 /// A connection that has been silent for longer is asked for a sign of life before it is used.
 const TRUSTED: Duration = Duration::from_secs(20);
-/// How long that may take.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// One connection for each host. Whoever asks for one gets the kept one, as long as it lives and leads to the same place.
 #[derive(Default)]
@@ -41,9 +39,8 @@ impl Pool {
     /// The kept connection, if it still leads there. One that does not is forgotten.
     async fn living(&self, host: &HostName, target: &Target) -> Option<Arc<Connection>> {
         let kept = self.lock().remove(host).filter(|kept| kept.target == *target && kept.connection.is_open())?;
-        if kept.used.elapsed() > TRUSTED {
-            let nothing = Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE };
-            kept.connection.run(nothing, None).await.ok()?;
+        if kept.used.elapsed() > TRUSTED && !is_alive(&kept.connection).await {
+            return None;
         }
         let connection = kept.connection.clone();
         self.lock().insert(host.clone(), Kept { used: Instant::now(), ..kept });

@@ -116,6 +116,11 @@ impl HostReport {
             && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
     }
 
+    /// Whether nothing was begun, because the rollout stopped before.
+    pub fn is_not_begun(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.kind == Kind::Stopped)
+    }
+
     /// Whether it counts against a rollout: something failed, went back, or could not be reached.
     pub fn has_failed(&self) -> bool {
         let counts =
@@ -136,9 +141,10 @@ impl Report {
     /// is, and all that went wrong was brought back.
     pub fn exit_code(&self) -> u8 {
         let good = self.hosts.iter().filter(|host| host.is_good()).count();
+        let mut begun = self.hosts.iter().filter(|host| !host.is_not_begun()).peekable();
         match good {
             good if good == self.hosts.len() => 0,
-            0 if self.hosts.iter().all(HostReport::is_brought_back) => 4,
+            0 if begun.peek().is_some() && begun.all(HostReport::is_brought_back) => 4,
             0 => 1,
             _ => 3,
         }
@@ -173,6 +179,19 @@ mod tests {
             (&[&[RolledBack], &[Applied]], 3),
         ] {
             assert_eq!(code(hosts), expected, "{hosts:?}");
+        }
+        // Each by itself.
+        let codes = Outcome::ALL.map(|outcome| (outcome.as_str(), code(&[&[outcome]])));
+        let (good, bad) = (["unchanged", "applied", "held", "skipped"], ["failed", "blocked", "unreachable"]);
+        for (word, code) in codes {
+            let expected = if good.contains(&word) {
+                0
+            } else if bad.contains(&word) {
+                1
+            } else {
+                4
+            };
+            assert_eq!(code, expected, "{word}");
         }
     }
 }

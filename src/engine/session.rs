@@ -11,13 +11,16 @@ use crate::apply::{Run, naming};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::HostName;
 use crate::engine::pool::Pool;
-use crate::host::observation::{self, Observation};
+use crate::host::answer;
+use crate::host::observation::Observation;
 use crate::host::program::Program;
-use crate::host::transport::{Connection, Output, Prompt, Target};
+use crate::host::transport::{Connection, Exchange, Output, Prompt, Target};
 use crate::observe::Place;
 
 /// How long connecting may take.
 pub const CONNECT: Duration = Duration::from_secs(20);
+/// How long a connection that was silent may take for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long a host may take to say how it is.
 const OBSERVE: Duration = Duration::from_mins(2);
 /// How long to wait before the host is tried again for its confirmation.
@@ -80,6 +83,14 @@ impl Session {
         })
     }
 
+    /// Makes sure that the connection still works; if it does not, a new one takes its place.
+    pub async fn renew(&mut self) -> Result<()> {
+        if !is_alive(&self.connection).await {
+            self.connection = Arc::new(Connection::connect(&self.target, self.prompt.clone(), CONNECT).await?);
+        }
+        Ok(())
+    }
+
     /// Whether nothing is activated on this host.
     pub fn is_offline(&self) -> bool {
         self.place.root.is_some()
@@ -103,7 +114,7 @@ impl Session {
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
         let answer = self.hear(program, request).await?;
-        observation::parse(&answer).map(|seen| self.place.translate(seen))
+        answer::parse(&answer).map(|seen| self.place.translate(seen))
     }
 
     /// Runs a program that only reads, and gives its whole answer.
@@ -203,6 +214,12 @@ impl Session {
             "the host needs a POSIX shell and coreutils"
         })
     }
+}
+
+/// Whether a connection gives a sign of life.
+pub async fn is_alive(connection: &Connection) -> bool {
+    let nothing = Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE };
+    connection.is_open() && connection.run(nothing, None).await.is_ok()
 }
 
 /// What a host said, for the log: without the bytes of files, which may be secret.

@@ -1,5 +1,6 @@
 //! Floor 1: reaching a host and running our programs there.
 
+pub mod answer;
 pub mod archive;
 pub mod discovery;
 pub mod hold;

@@ -9,11 +9,14 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
+const PLANNED: &str = include_str!("programs/planned.sh");
+const RECEIVE: &str = include_str!("programs/receive.sh");
 const CONTAINERS: &str = include_str!("programs/containers.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
 const HOLD: &str = include_str!("programs/hold.sh");
+const DRAIN: &str = include_str!("programs/drain.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
@@ -38,6 +41,8 @@ pub enum Program {
     Halt,
     /// Holds a stack back, or releases it.
     Hold,
+    /// Takes servers out of nginx's pools, and puts them back.
+    Drain,
     /// Says what was set up there by hand.
     Discover,
 }
@@ -48,10 +53,11 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, REVERT, APPLY], "apply"),
+            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply"),
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),
+            Program::Drain => (&[COMMON, CHECKS, APPLY, DRAIN], "drain"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

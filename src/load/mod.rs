@@ -29,6 +29,7 @@ use crate::base::id::{HostName, RepoId, StackName};
 use crate::base::secret::SecretTree;
 use crate::base::template::Templates;
 use crate::host::transport::Target;
+use crate::resource::pool::Peer;
 use crate::resource::registry::Registry;
 use crate::resource::spec::Spec;
 use crate::sealed::World;
@@ -36,7 +37,7 @@ use reading::Reading;
 
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
-pub use rollout::{Rollout, Size, pause};
+pub use rollout::{OnFailure, Rollout, Size, pause};
 pub use sealed::Sealed;
 pub use selection::{Chosen, Selection};
 pub use vars::{Filled, Var, Vars};
@@ -57,6 +58,8 @@ pub struct Config {
     pub files: BTreeMap<Utf8PathBuf, Arc<[u8]>>,
     /// The files of the repository that have secrets in them, and in which form.
     pub sealed: BTreeMap<Utf8PathBuf, Sealed>,
+    /// All hosts, as others see them.
+    pub peers: Vec<Peer>,
     /// What `hosts` means in templates: all hosts. It is the same for every one of them.
     pub described: minijinja::Value,
 }
@@ -87,6 +90,12 @@ impl Host {
             Target::Local { .. } => "127.0.0.1",
             Target::Ssh(ssh) => &ssh.address,
         }
+    }
+
+    /// The host as others see it.
+    fn peer(&self) -> Peer {
+        let (name, address, tags) = (self.name.clone(), self.address().into(), self.tags.clone());
+        Peer { name, address, tags, vars: self.vars.clone() }
     }
 
     /// The host as templates see it.
@@ -162,6 +171,7 @@ fn read(reading: &Reading<'_>) -> Option<Config> {
     let described: serde_json::Value = inventory.hosts.values().map(Host::describe).collect();
     Some(Config {
         repo: inventory.repo?,
+        peers: inventory.hosts.values().map(Host::peer).collect(),
         described: minijinja::Value::from(minijinja::value::Serde(&described)),
         hosts: inventory.hosts,
         rollout: inventory.rollout,

@@ -24,16 +24,44 @@ pub struct Rollout {
     /// How long to wait between waves.
     #[serde(serialize_with = "seconds")]
     pub pause: Duration,
-    /// After so many hosts that failed, were rolled back or could not be reached, no further wave begins; `None` goes
-    /// on whatever happens.
-    pub threshold: Option<NonZeroUsize>,
+    /// What becomes of it when hosts fail, are rolled back or cannot be reached.
+    #[serde(flatten)]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a rollout when hosts fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "on_failure", rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It goes on whatever happens.
+    Continue,
+    /// After so many of them no further wave begins.
+    Stop {
+        /// How many.
+        threshold: NonZeroUsize,
+    },
+    /// The same, and all hosts that it has changed are brought back.
+    Revert {
+        /// How many.
+        threshold: NonZeroUsize,
+    },
+}
+
+impl OnFailure {
+    /// After how many failed hosts no further wave begins; `None` for never.
+    pub fn threshold(self) -> Option<NonZeroUsize> {
+        match self {
+            OnFailure::Continue => None,
+            OnFailure::Stop { threshold } | OnFailure::Revert { threshold } => Some(threshold),
+        }
+    }
 }
 
 impl Default for Rollout {
     fn default() -> Self {
         let all = Size::Percent(100);
-        let threshold = Some(NonZeroUsize::MIN);
-        Rollout { canary: Vec::new(), batch: all, max_unavailable: all, pause: Duration::ZERO, threshold }
+        let on_failure = OnFailure::Stop { threshold: NonZeroUsize::MIN };
+        Rollout { canary: Vec::new(), batch: all, max_unavailable: all, pause: Duration::ZERO, on_failure }
     }
 }
 
@@ -98,7 +126,7 @@ impl Draft {
             batch: parsed(&mut reader, "batch", Size::from_str).unwrap_or(usual.batch),
             max_unavailable: parsed(&mut reader, "max-unavailable", Size::from_str).unwrap_or(usual.max_unavailable),
             pause: parsed(&mut reader, "pause", pause).unwrap_or(usual.pause),
-            threshold: threshold(&mut reader),
+            on_failure: on_failure(&mut reader),
         };
         let draft = Draft { rollout, canary: reader.values("canary"), span: reader.span() };
         reader.finish();
@@ -142,24 +170,21 @@ fn parsed<T>(reader: &mut Reader<'_>, name: &str, parse: impl Fn(&str) -> Result
     parse(&text.raw).map_err(refused).ok()
 }
 
-/// When to stop: `on-failure` says whether at all, `threshold` after how many.
-fn threshold(reader: &mut Reader<'_>) -> Option<NonZeroUsize> {
+/// What `on-failure` says, and after how many failures.
+fn on_failure(reader: &mut Reader<'_>) -> OnFailure {
     let number = |text: &str| text.parse().map_err(|_| "a threshold is a number of hosts, from 1".to_string());
     let given = parsed(reader, "threshold", number);
-    let stops = |text: &str| match text {
-        "stop" => Ok(true),
-        "continue" => Ok(false),
-        "revert" => {
-            Err("a run brings back each host where it fails, and no other: `reconcile rollback RUN` does that \
-            for those already done"
-                .to_string())
-        }
-        _ => Err("write \"stop\" or \"continue\"".to_string()),
+    let threshold = given.unwrap_or(NonZeroUsize::MIN);
+    let what = |text: &str| match text {
+        "stop" => Ok(OnFailure::Stop { threshold }),
+        "revert" => Ok(OnFailure::Revert { threshold }),
+        "continue" => Ok(OnFailure::Continue),
+        _ => Err("write \"stop\", \"revert\" or \"continue\"".to_string()),
     };
-    let stops = parsed(reader, "on-failure", stops).unwrap_or(true);
-    if !stops && given.is_some() {
+    let on_failure = parsed(reader, "on-failure", what).unwrap_or(OnFailure::Stop { threshold });
+    if on_failure == OnFailure::Continue && given.is_some() {
         let problem = Problem::error("a rollout that goes on after failures has no threshold");
         reader.report(problem.at(&reader.span(), "here").hint("remove `threshold`, or `on-failure`"));
     }
-    stops.then_some(given.unwrap_or(NonZeroUsize::MIN))
+    on_failure
 }

@@ -15,6 +15,7 @@ mod project;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;
+pub mod waves;
 pub(crate) mod wishes;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::resource::Check;
 use crate::resource::state::PathState;
 use effect::Effect;
 use guard::{Hazard, Unless};
+use waves::Waves;
 
 /// What would be done to one host.
 #[derive(Debug, Clone)]
@@ -163,6 +165,8 @@ pub struct Plan {
     pub repo: RepoId,
     /// One plan for each host that could be planned.
     pub hosts: Vec<HostPlan>,
+    /// In which order they are carried out.
+    pub waves: Waves,
 }
 
 impl HostPlan {
@@ -228,6 +232,7 @@ impl Plan {
                 lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));
             }
         }
+        lines.extend(self.waves.lines());
         Digest::of(lines.join("\n").as_bytes())
     }
 }

@@ -79,7 +79,7 @@ impl Wishes {
                 self.packages.entry(package.clone()).or_default().insert(resource.id.clone());
             }
         }
-        let impact = self.unit_files(resource, paths);
+        let impact = self.unit_files(planner, resource, paths);
         for (unit, wanted) in &resource.state.units {
             let impact = impact.get(unit.as_str());
             self.unit(planner, resource, claim, unit, *wanted, impact);
@@ -105,13 +105,18 @@ impl Wishes {
 
     // ---- units
 
-    /// What the changes of unit files mean, by unit. Any such change makes systemd read its files again.
-    fn unit_files<'a>(&mut self, resource: &'a Resource, paths: &[PathChange]) -> BTreeMap<&'a str, Impact> {
+    /// What the changes of unit files mean, by unit.
+    fn unit_files<'a>(
+        &mut self,
+        planner: &Planner<'_>,
+        resource: &'a Resource,
+        paths: &[PathChange],
+    ) -> BTreeMap<&'a str, Impact> {
         let mut impacts: BTreeMap<&str, Impact> = BTreeMap::new();
         for reaction in &resource.reactions {
             let Action::ByDirective(unit) = &reaction.action else { continue };
             for change in paths.iter().filter(|change| reaction.paths.contains(&change.path)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 let impact = impact_of(change);
                 if !impact.changed.is_empty() {
                     self.details.push(format!("{} changed", impact.changed.join(", ")));
@@ -124,11 +129,18 @@ impl Wishes {
         }
         for unit in resource.state.units.keys() {
             if paths.iter().any(|change| change.after.is_none() && is_drop_in(&change.path, unit)) {
-                self.daemon_reload.insert(resource.id.clone());
+                self.read_again(planner, unit, &resource.id);
                 impacts.entry(unit.as_str()).or_default().restart = true;
             }
         }
         impacts
+    }
+
+    /// Has systemd read a unit's changed files, which it does by itself for one that it does not have in memory.
+    fn read_again(&mut self, planner: &Planner<'_>, unit: &str, cause: &ResourceId) {
+        if !planner.seen.units.get(unit).is_some_and(|seen| seen.rests) {
+            self.daemon_reload.insert(cause.clone());
+        }
     }
 
     fn unit(
@@ -228,7 +240,7 @@ impl Wishes {
                 }
                 continue;
             }
-            self.daemon_reload.insert(change.id.clone());
+            self.read_again(planner, unit, &change.id);
             let Some(seen) = planner.seen.units.get(unit) else { continue };
             if is_active(seen) {
                 self.strengthen(unit, &change.id, Verb::Stop);

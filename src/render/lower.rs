@@ -106,6 +106,7 @@ fn lowering<'a>(
         templates: &config.templates,
         scope,
         ports: &listening.ports,
+        peers: &config.peers,
         unread: &listening.unread,
         registries: &stack.registries,
         needs_facts: Cell::new(false),

@@ -10,6 +10,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
+use crate::resource::pool::Peer;
 use crate::resource::registry::Registry;
 use crate::resource::state::Content;
 
@@ -31,6 +32,8 @@ pub struct Lowering<'a> {
     /// Where resources of this host listen, from a first pass over [`Spec::endpoints`](super::spec::Spec::endpoints):
     /// what `to="unit:go-api"` stands for. Empty during that pass itself.
     pub ports: &'a BTreeMap<ResourceId, (String, u16)>,
+    /// All hosts of the repository.
+    pub peers: &'a [Peer],
     /// Kinds of which something could not be read in that pass: what listens as one of them is not known.
     pub unread: &'a BTreeSet<Kind>,
     /// The registries that are described, those of the stack last.

@@ -24,7 +24,7 @@ pub mod lowering;
 pub mod nginx;
 pub mod packages;
 pub mod path;
-mod pool;
+pub mod pool;
 mod proxy;
 mod reaction;
 mod reference;
@@ -55,6 +55,7 @@ use serde::Serialize;
 use crate::base::diagnostic::Span;
 use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use lowering::Lowering;
+use pool::Upstream;
 use state::{State, UnitState};
 
 /// Everything that one host should be.
@@ -241,6 +242,8 @@ pub struct Wiring {
     pub serves: Vec<(String, Span)>,
     /// Where it sends requests.
     pub routes: Vec<Route>,
+    /// The pools whose servers are taken out of it while they are changed.
+    pub pools: Vec<Upstream>,
 }
 
 /// A TCP port that something listens on.

@@ -89,15 +89,20 @@ impl Site {
         false
     }
 
+    /// Whether it has pools whose servers are taken out of them while they are changed.
+    pub fn drains(&self) -> bool {
+        self.pools.iter().any(Pool::drains)
+    }
+
     /// The site on one host.
     pub fn lower(&self, on: &Lowering<'_>) -> Option<Resource> {
         let name = site_name(on, &self.name)?;
+        let path = self.path(on, &name)?;
         let mut resource = Resource::empty(Kind::Site, &name, on, &self.origin);
         let content = match &self.body {
             Some(body) => verbatim(on, body, &mut resource),
-            None => self.render(on, &name, &mut resource),
+            None => self.render(on, &name, &path, &mut resource),
         }?;
-        let path = self.path(on, &name)?;
         resource.state.paths.insert(path.clone(), unit::file(content));
         let mut paths = vec![path.clone()];
         if let Some(link) = self.link(&path) {
@@ -135,7 +140,7 @@ impl Site {
         Some(Utf8Path::new("/etc/nginx/sites-enabled").join(name))
     }
 
-    fn render(&self, on: &Lowering<'_>, name: &str, resource: &mut Resource) -> Option<Content> {
+    fn render(&self, on: &Lowering<'_>, name: &str, path: &Utf8Path, resource: &mut Resource) -> Option<Content> {
         let names = self.server_names(on, name);
         let listens = self.listens(on);
         let pools: Option<Vec<_>> = self.pools.iter().map(|pool| pool.lower(on, name)).collect();
@@ -156,6 +161,7 @@ impl Site {
         let mut settings: Vec<Value> = locations.iter().flat_map(|location| location.server.clone()).collect();
         settings.extend(self.settings.lower(on)?);
         resource.wiring.serves = names.iter().map(|(name, span)| (name.clone(), span.clone())).collect();
+        resource.wiring.pools = pools.iter().filter_map(|pool| pool.upstream(path)).collect();
         resource.wiring.listens = listens.iter().filter_map(|(_, listen)| listen.clone()).collect();
         if let Some(tls) = self.tls.as_ref().filter(|tls| tls.redirect) {
             let span = tls.cert.span.clone();

@@ -71,6 +71,11 @@ impl Spec {
         }
     }
 
+    /// Whether it has pools whose servers are taken out of them while they are changed.
+    pub fn drains(&self) -> bool {
+        matches!(self, Spec::Site(site) if site.drains())
+    }
+
     /// The resources this makes on one host: none where it has reported a problem.
     pub fn lower(&self, on: &Lowering<'_>) -> Vec<Resource> {
         match self {

@@ -1,7 +1,7 @@
 //! 5, 6, 8 and 12: ends that die, links that break, runs that meet.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, Repo, alone, finish, lab, shared};
@@ -177,6 +177,35 @@ fn g12_one_repository_writes_to_a_host_at_a_time() {
     assert!(ran.code == 1 && ran.out.contains("(repository g12-slow)"), "{ran:?}");
     other.apply();
     assert_eq!(finish(run, LONG).code, 0);
+}
+
+#[test]
+fn g12_a_link_that_is_cut_in_the_middle_of_what_it_brings_frees_the_lock() {
+    let host = alone("lab-1");
+    let repo = Repo::new("g12-cut", &[&host]);
+    host.sh("find / -xdev -name '.reconcile-*' -prune -exec rm -rf {} +");
+    // More than fits into all that lies between.
+    repo.write("stacks/one/big", vec![b'x'; 6 << 20]);
+    repo.stack("one", "file \"/srv/ID/big\" source=\"big\"\nfile \"/srv/ID/x\" content=\"x\"");
+    let stop = Stop::on(&host);
+    stop.at(1, "tar -x*", How::Hold);
+    let run = repo.begin(&["apply", "--yes", "--json"]);
+    stop.reached();
+    lab(&["cut", "lab-1"]);
+    stop.release();
+    let begun = Instant::now();
+    host.until("flock -n /var/lib/reconcile/lock true && flock -n /var/lib/reconcile/g12-cut/lock true");
+    let took = begun.elapsed();
+    let left = host.sh("ls /var/lib/reconcile/g12-cut/run; find / -xdev -name '.reconcile-*' -o -path /srv/g12-cut");
+    lab(&["mend", "lab-1"]);
+    assert_eq!(left, "", "nothing is left of what had come");
+    assert!(took < Duration::from_mins(1), "{took:?}");
+    let ran = finish(run, LONG);
+    ran.is_truthful();
+    assert_eq!((ran.code, ran.outcome("file:/srv/g12-cut/x")), (1, "failed".into()), "{ran:?}");
+    drop(stop);
+    repo.apply();
+    repo.is_settled();
 }
 
 /// `RECONCILE_RACES` says how many rounds there are.

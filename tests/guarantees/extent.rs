@@ -62,12 +62,36 @@ fn g06_a_run_that_died_half_way_goes_back_as_a_whole() {
     repo.stack("one", &ONE.replace("\"1\"", "\"2\""));
     repo.stack("two", "unit \"ID-b\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 5\" }");
     let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "0"]);
-    host.until("grep -q ^done /var/lib/reconcile/g06-whole/run/*/one/phase && [ \"$(systemctl show -P SubState g06-whole-b)\" = start-pre ]");
+    host.until("grep -q ^done /var/lib/reconcile/g06-whole/run/*/stack/one/phase && [ \"$(systemctl show -P SubState g06-whole-b)\" = start-pre ]");
     host.sh(&kill_there("g06-whole"));
     assert_eq!(finish(run, Duration::from_mins(5)).code, 1);
     repo.drop_stack("two");
     repo.stack("one", ONE);
     repo.apply();
     picture().is_as(&before, "what was done is taken back with what was not");
+    repo.is_settled();
+}
+
+#[test]
+fn g07_a_stack_may_be_called_like_anything_of_a_run() {
+    let host = shared("lab-1");
+    let repo = Repo::new("g07-called", &[&host]);
+    let all = ["confirmed", "extent", "new", "order", "output", "over", "run", "stack", "stages", "sums", "workers"];
+    let set = |word: &str, more: &str| {
+        for name in all {
+            repo.stack(name, &format!("file \"/srv/ID/{name}\" content=\"{word}\"\n{}", more.replace("NAME", name)));
+        }
+    };
+    set("one", "");
+    repo.apply();
+    let places = "/srv/g07-called /var/lib/reconcile/g07-called/ledger /var/lib/reconcile/g07-called/run";
+    let picture = || host.picture(places, "g07-called-new");
+    let before = picture();
+    set("two", "unit \"ID-NAME\" exec=\"/bin/false\"");
+    let ran = repo.fail();
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+    picture().is_as(&before, "all of them");
+    set("two", "");
+    repo.apply();
     repo.is_settled();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::kit::{Repo, alone, shared};
 
-const DEAD: &str = "host \"dead\" address=\"127.0.0.1\" port=1 user=\"root\" { host-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYao/ghrjf2j4aETmYpJyep+1AiIlzaHKPdjlnY4AvX\" }\n";
+pub const DEAD: &str = "host \"dead\" address=\"127.0.0.1\" port=1 user=\"root\" { host-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYao/ghrjf2j4aETmYpJyep+1AiIlzaHKPdjlnY4AvX\" }\n";
 
 #[test]
 fn g13_one_dead_host_stops_no_other() {

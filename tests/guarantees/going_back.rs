@@ -75,7 +75,7 @@ fn g14_of_a_run_that_was_killed_no_end_is_told() {
     );
     commit(&repo);
     let mut child = repo.begin(&["apply", "--yes", "--json", "--confirm", "1"]);
-    host.until("grep -q switching /var/lib/reconcile/g14-killed/run/*/*/phase 2>/dev/null");
+    host.until("grep -q switching /var/lib/reconcile/g14-killed/run/*/stack/*/phase 2>/dev/null");
     let last = || repo.run(&["history", "last", "--json"]).json()["run"].clone();
     assert_eq!(last()["ending"], "at-work");
     child.kill().unwrap();

@@ -190,6 +190,29 @@ fn g01_a_unit_gets_what_its_directives_ask_for() {
     table.row("removed", other, &["stop ID-b.service", "disable ID-b.service", "daemon-reload"]);
 }
 
+/// systemd reads the files of a unit that it does not have in memory when somebody asks for the unit.
+#[test]
+fn g01_a_unit_that_rests_needs_no_daemon_reload() {
+    let table = Table::new(alone("lab-3"), "g01-rests");
+    let unit =
+        |seconds: u32, more: &str| format!("unit \"ID-a\" exec=\"/usr/bin/sleep {seconds}\" enabled=#false {more}");
+    table.row("new", &unit(9999, "running=#false"), &[]);
+    table.row("changed", &unit(9998, "running=#false"), &[]);
+    table.row("started", &unit(9998, "running=#true"), &["start ID-a.service"]);
+    table.row("changed while it runs", &unit(9997, "running=#true"), &["daemon-reload", "restart ID-a.service"]);
+    table.row("stopped", &unit(9997, "running=#false"), &["stop ID-a.service"]);
+    table.row("changed and started", &unit(9996, "running=#true"), &["start ID-a.service"]);
+    table.row("stopped and changed", &unit(9995, "running=#false"), &["daemon-reload", "stop ID-a.service"]);
+    // A unit that runs names it, so that systemd has it in memory, though it rests.
+    let after = "unit \"ID-b\" exec=\"/usr/bin/sleep 9999\" enabled=#false { after \"ID-a.service\" }\n";
+    table.row("named", &format!("{after}{}", unit(9995, "running=#false")), &["start ID-b.service"]);
+    let changed = format!("{after}{}", unit(9994, "running=#false"));
+    table.row("changed while another names it", &changed, &["daemon-reload"]);
+    table.row("removed", after, &["daemon-reload"]);
+    table.row("new while another names it", &format!("{after}{}", unit(1, "running=#false")), &["daemon-reload"]);
+    table.row("nothing", "directory \"/srv/ID\"", &["stop ID-b.service", "daemon-reload"]);
+}
+
 #[test]
 fn g01_what_was_done_by_hand_is_undone_and_no_more() {
     let table = Table::new(alone("lab-3"), "g01-hand");

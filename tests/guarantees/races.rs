@@ -105,6 +105,56 @@ fn g01_what_is_edited_during_an_apply_is_not_walked_over() {
     repo.is_settled();
 }
 
+/// Between the last look at the paths and their switch, a unit of the same stack is stopped: so what is done by hand meanwhile
+/// is done by its own `ExecStop`.
+#[test]
+fn g01_what_is_edited_right_before_the_switch_is_not_walked_over() {
+    let host = shared("lab-2");
+    let id = "g01-window";
+    let repo = Repo::new(id, &[&host]);
+    let stacks = |wanted: bool| {
+        for (name, before, after) in CHANGED {
+            let stays = format!("unit \"ID-{name}-stays\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{wanted}\" }}");
+            let goes = format!(
+                "unit \"ID-{name}-goes\" {{ exec \"/usr/bin/sleep 9999\"\nexec-stop \"/bin/sh /run/ID-{name}\" }}"
+            );
+            let changed = if wanted { after.to_string() } else { format!("{before}\n{goes}") };
+            repo.stack(name, &format!("file \"/srv/ID-{name}\" content=\"{wanted}\"\n{stays}\n{changed}"));
+        }
+    };
+    host.sh(&format!(
+        "rm -f /run/{id}-*; for name in content mode new gone link unwanted; do : >/run/{id}-$name; done"
+    ));
+    stacks(false);
+    repo.apply();
+    let before = files(&host, id);
+    for (_, deed) in BY_HAND {
+        host.sh(&format!("cd /srv/{id}; {deed}"));
+    }
+    let by_hand = files(&host, id);
+    host.sh(&format!("rm /srv/{id}/new"));
+    repo.apply();
+    assert!(files(&host, id) == before, "{:#?}", files(&host, id));
+    for (name, deed) in BY_HAND {
+        host.sh(&format!("echo 'cd /srv/{id}; {deed}' >/run/{id}-{name}"));
+    }
+    let runs = || BY_HAND.map(|(name, _)| host.invocation(&format!("{id}-{name}-stays")));
+    let invocations = runs();
+    stacks(true);
+    let ran = repo.fail();
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back", "unchanged"], "{}", ran.out);
+    assert_eq!(ran.out.matches(" is no longer as it was planned").count(), 6, "{}", ran.out);
+    let after = files(&host, id);
+    assert!(after == by_hand, "{after:#?}");
+    assert_eq!(runs(), invocations, "nothing was switched, so nothing is restarted");
+    let left = host.sh(&format!("systemctl is-active {id}-*-goes {id}-*-stays | sort -u; ls /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :; true"));
+    assert_eq!(left, "active\n\n");
+    // Once it was seen, it is decided anew.
+    host.sh(&format!("rm /run/{id}-*; for name in content mode new gone link unwanted; do : >/run/{id}-$name; done"));
+    repo.apply();
+    repo.is_settled();
+}
+
 #[test]
 fn g05_a_unit_that_is_restarted_by_hand_during_an_apply_ends_as_wanted() {
     let host = alone("lab-1");

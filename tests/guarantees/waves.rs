@@ -42,6 +42,66 @@ fn g14_a_canary_that_fails_has_the_others_skipped_and_what_is_held_stays_held() 
 }
 
 #[test]
+fn g07_the_canary_goes_back_when_a_later_host_fails() {
+    let hosts = ["lab-1", "lab-2", "lab-3"].map(shared);
+    let repo = Repo::new("g07-rollout", &[&hosts[0], &hosts[1], &hosts[2]]);
+    let rollout = |rest: &str| {
+        format!("repo \"g07-rollout\" {{ rollout {{ canary \"lab-1\"; batch 1; on-failure \"revert\"; {rest} }} }}\n")
+    };
+    repo.write("hosts/repo.kdl", rollout(""));
+    // Two stacks: on the host that fails, one of them goes well.
+    let version = |value: &str, failing: &str| {
+        format!(
+            "file \"/srv/ID/v\" content=\"{value}\" mode=\"0640\" {{ on-change restart=\"ID-a\" }}
+            unit \"ID-a\" exec=\"/usr/bin/sleep 9999\" {{ env A=\"{value}\"
+                health command=\"{{{{ '/bin/false' if host.name == '{failing}' else '/bin/true' }}}}\" within=\"1s\" }}"
+        )
+    };
+    repo.stack("web", &version("one", "nowhere"));
+    repo.stack("aside", "unit \"ID-b\" exec=\"/usr/bin/sleep 9998\" enabled=#false");
+    repo.apply();
+    let picture = |host: &Host| {
+        host.picture(
+            "/srv/g07-rollout /etc/systemd/system/g07-rollout* /etc/systemd/system/*.wants/g07-rollout* \
+             /var/lib/reconcile/g07-rollout/ledger",
+            "g07-rollout-a g07-rollout-b g07-rollout-c",
+        )
+    };
+    let before: Vec<_> = hosts.iter().map(picture).collect();
+    repo.stack("web", &version("two", "lab-2"));
+    // Another unit goes, and one comes.
+    repo.stack("aside", "unit \"ID-c\" exec=\"/usr/bin/sleep 9997\"");
+    let ran = repo.fail();
+    let outcomes = |id: &str| [0, 1, 2].map(|host| ran.outcome_on(host, id));
+    assert_eq!(outcomes("unit:g07-rollout-a"), ["rolled-back", "rolled-back", "skipped"], "{}", ran.out);
+    assert_eq!(outcomes("unit:g07-rollout-c"), ["rolled-back", "rolled-back", "skipped"], "{}", ran.out);
+    assert_eq!(ran.code, 4, "no host is done, and all was brought back: {}", ran.out);
+    for (host, before) in hosts.iter().zip(&before) {
+        picture(host).is_as(before, &host.name);
+        let process = "cat /proc/$(systemctl show -P MainPID g07-rollout-a)/environ | tr '\\0' '\\n' | grep ^A=";
+        assert_eq!(host.sh(process), "A=one\n", "{}: it runs with what it ran with", host.name);
+        assert_eq!(host.sh("ls /var/lib/reconcile/g07-rollout/run"), "", "{}", host.name);
+    }
+    // The control side dies while the canary waits for the others: it stays done, and the next run clears up.
+    repo.write("hosts/repo.kdl", rollout("pause \"60s\""));
+    repo.stack("web", &version("three", "nowhere"));
+    let mut run = repo.begin(&["apply", "--yes"]);
+    hosts[0].until("[ -e /var/lib/reconcile/g07-rollout/run/*/kept ]");
+    run.kill().expect("it is killed");
+    run.wait().expect("it ends");
+    let plan = repo.plan();
+    assert_eq!(plan.0["waves"], serde_json::json!([["lab-2"], ["lab-3"]]), "{:#}", plan.0);
+    assert!(!repo.run(&["plan"]).out.contains("broke off"), "nothing is half done");
+    repo.write("hosts/repo.kdl", rollout(""));
+    repo.apply();
+    repo.stack("web", &version("four", "nowhere"));
+    repo.apply();
+    repo.is_settled();
+    let left = "ls /var/lib/reconcile/g07-rollout/run; ls -A /srv/g07-rollout";
+    assert_eq!(hosts[0].sh(left), "v\n", "what was kept is cleared away");
+}
+
+#[test]
 fn g12_a_hold_waits_for_the_lock_and_keeps_what_was_stopped_stopped() {
     let host = shared("lab-2");
     let repo = Repo::new("g12-hold", &[&host]);

@@ -362,13 +362,14 @@ impl Ran {
             words.filter(|word| !["applied", "unchanged", "skipped", "held"].contains(&word.as_str())).collect()
         };
         let good = hosts.iter().filter(|host| host["error"].is_null() && wrong(host).is_empty()).count();
-        let back = |host: &&Value| {
+        let back = |host: &Value| {
             let mut words = wrong(host);
             host["error"].is_null() && words.remove("rolled-back") && words.iter().all(|word| word == "blocked")
         };
+        let not_begun = |host: &Value| host["error"]["kind"] == "stopped";
         let code = match good {
             good if good == hosts.len() => 0,
-            0 if hosts.iter().all(back) => 4,
+            0 if hosts.iter().any(|host| back(host)) && hosts.iter().all(|host| not_begun(host) || back(host)) => 4,
             0 => 1,
             _ => 3,
         };

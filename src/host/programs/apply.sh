@@ -9,6 +9,7 @@
 #
 #   order         the transactions, one on a line
 #   extent        `stack`, or `host` where all transactions go well together or not at all
+#   stack/T       the folder of each transaction, which is `T` here
 #   T/needs       transactions that must have gone well before T
 #   T/paths       the paths that transaction T was planned against
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
@@ -18,10 +19,12 @@
 #   T/steps       what is to be done, one step on a line, fields separated by tabs
 #   T/unmake      what takes back running state before the former files are in place again
 #   T/undo        what brings running state back once they are
+#   T/undo.before   the part of that which is needed where no path was switched yet
 #   T/preflight, T/staged   what to have judged once packages are installed
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
+#   kept          made in the end where `keep` is said: the rollout may yet take the run back (see revert.sh)
 #
 # A process costs more than all that a shell does by itself, so one does as much as it can. Each transaction goes
 # through these phases, recorded in T/phase so that the next run can revert what a dead one left: staged, switching, then done or reverted. The file is only ever added to; its last whole line counts.
@@ -65,63 +68,28 @@ lock() {
   printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
 
-# ---- staging
+# ---- the switch
 
-# Staging directories are listed, on the disk, before one is made: whatever happens then, the next run finds them.
-list_stages() {
-  mkdir -- "$run_dir" && printf '%s' "$stages" >"$run_dir/stages" &&
-    sync "$run_dir/stages" "$run_dir" "${run_dir%/*}"
-}
-
-receive() {
-  if ! list_stages >"$state/$repo/receive" 2>&1; then
-    say "broken the run cannot be set up"
-    return 1
-  fi
-  umask 022
-  tar -x -p -m -f - -C / >"$state/$repo/receive" 2>&1 || {
-    say "broken the archive did not arrive whole"
-    for line in $(tail -n 5 "$state/$repo/receive"); do say "| $line"; done
-    return 1
-  }
-  umask 077
+# Where the things of a transaction are. Older versions kept them among those of the run.
+find_folder() {
+  folder=$run_dir/stack/$1
+  [ -d "$folder" ] || folder=$run_dir/$1
 }
 
 # Which transaction is worked on: its folder, its ledger, and the ledger's planned digest.
 turn_to() {
-  dir=$run_dir/$1 ledger='' ledger_sum=''
+  find_folder "$1"
+  dir=$folder ledger='' ledger_sum=''
   { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
 }
 
-# Everything is as the plan saw it, or the transaction does not begin.
-still_as_planned() {
-  # Somebody may have held it since.
-  if [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; then
-    say "stale the hold of $1" && return 1
-  fi
-  if [ "$ledger_sum" = none ] && [ -f "$ledger" ]; then say "stale the ledger of $1" && return 1; fi
-  # shellcheck disable=SC2046
-  if [ -s "$dir/paths" ]; then
-    seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
-    if [ "$seen" != "$(cat "$dir/stat")" ]; then say "stale a path of $1" && return 1; fi
-  fi
-  if [ -s "$dir/links" ]; then
-    while IFS= read -r path && IFS= read -r target; do
-      if [ "$(readlink -- "$path")" != "$target" ]; then say "stale $path" && return 1; fi
-    done <"$dir/links"
-  fi
-  if [ -s "$dir/sums" ] && ! sha256sum -c "$dir/sums" >"$run_dir/output" 2>/dev/null; then
-    for line in $(cat "$run_dir/output"); do
-      case $line in *': OK') ;; "$ledger: "*) say "stale the ledger of $1" ;; *) say "stale ${line%: *}" ;; esac
-    done
-    return 1
-  fi
-}
+is_held() { [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; }
 
 last_phase() {
   at=''
-  if [ -f "$run_dir/$1/phase" ]; then
-    while IFS= read -r line; do at=$line; done <"$run_dir/$1/phase"
+  find_folder "$1"
+  if [ -f "$folder/phase" ]; then
+    while IFS= read -r line; do at=$line; done <"$folder/phase"
   fi
 }
 
@@ -137,7 +105,7 @@ begin_switch() {
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
   # shellcheck disable=SC2046
-  sync "$@" "$dir" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
+  sync "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
 # All went well, if that can be written down. A stack that owns nothing any more has no ledger.
@@ -239,6 +207,7 @@ do_step() {
       if [ "$2" = active ]; then watched_step=$step watched_until=$limit; fi
       ;;
     preflight) preflight_staged "$1" ;;
+    unmoved) say "step $1" && shift && unmoved "$@" ;;
     *) say "| unknown step $verb" && return 1 ;;
   esac >>"$run_dir/output" 2>&1
 }
@@ -298,7 +267,7 @@ fail_at() {
   say "failed $2"
   tell_step "$2" >>"$run_dir/output" 2>&1
   show_output
-  revert "$1"
+  revert "$1" "$2"
 }
 
 # Whether the control side wants no further transaction to begin.
@@ -319,7 +288,7 @@ outcome() { say "outcome $1 $2"; }
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
-    [ -d "$dir" ] || continue
+    if ! [ -d "$dir" ] || [ -f "$dir/kept" ]; then continue; fi
     run_dir=$dir run=${dir##*/}
     set -f
     say "recovering $run"
@@ -355,7 +324,9 @@ clean_up() {
   # shellcheck disable=SC2086
   rm -rf -- $stages || return 1
   remove_emptied
-  rm -rf -- "$run_dir" "$state/$repo/halted"
+  rm -rf -- "$run_dir"
+  # What another run left says nothing about this one.
+  [ "${run_dir##*/}" != "$run" ] || rm -f -- "$state/$repo/halted"
 }
 
 # What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
@@ -363,9 +334,8 @@ clean_up() {
 remove_emptied() {
   set --
   for name in $(cat "$run_dir/over" 2>/dev/null); do
-    [ -s "$run_dir/$name/emptied" ] || continue
     last_phase "$name"
-    [ "$at" != "done" ] || set -- "$@" "$run_dir/$name/emptied"
+    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
   done
   [ $# != 0 ] || return 0
   for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done
@@ -411,7 +381,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 stages='' stuck=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -421,18 +391,23 @@ apply() {
       'wait '*) wait=${line#wait } ;;
       'confirm '*) confirm=${line#confirm } ;;
       'stage '*) stages=$stages${line#stage }$nl ;;
-      recover | tar) break ;;
+      keep) keep=yes ;;
+      recover | back | forget | tar) break ;;
     esac
   done
   IFS=$nl
   umask 077
   lock || return 0
-  if [ "$line" = recover ]; then
-    trap '' HUP PIPE INT TERM
-    recover
-    say end
-    return 0
-  fi
+  case $line in
+    recover | back | forget)
+      trap '' HUP PIPE INT TERM
+      "$line"
+      say end
+      return 0
+      ;;
+  esac
+  # What is done now is nothing that an earlier run could be taken back from.
+  forget_all
   run_dir=$state/$repo/run/$run
   true >"$state/$repo/report"
   receive || { clean_up; return 0; }
@@ -458,6 +433,6 @@ apply() {
   else
     revert_run
   fi
-  [ -n "$stuck" ] || clean_up
+  [ -n "$stuck" ] || { [ -n "$keep" ] && keep_run; } || clean_up
   say end
 }

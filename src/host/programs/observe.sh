@@ -80,20 +80,66 @@ look_at_content() {
 
 look_at_units() {
   printf '[units]\n'
-  shown=$(show_units "$1")
+  asked=$(for unit in $1; do if may_rest "$unit"; then pattern "$unit"; else printf '%s\n' "$unit"; fi; done)
+  shown=$(show_units "$asked") && for unit in $1; do
+    case $nl$asked$nl in *"$nl$unit$nl"*) ;; *) rests "$unit" ;; esac
+  done
   # While systemd reads its files for somebody else, it says for a moment that it should.
   case $shown in
     *NeedDaemonReload=yes*)
       sleep 0.5 2>/dev/null || sleep 1
-      shown=$(show_units "$1")
+      shown=$(show_units "$asked")
       ;;
   esac
   printf '%s\n' "$shown"
 }
 
+# name.servic[e]
+pattern() { printf '%s\n' "${1%?}[${1#"${1%?}"}]"; }
+
+# Whether systemd may not have a unit in memory: its only file is a plain one of /etc, or it has none, and no link
+# enables it. Asked for it by name, systemd would read its files and forget them again, 3 ms for each unit. A pattern
+# finds what is in memory only, and what is not is inactive.
+may_rest() {
+  case $1 in *[!A-Za-z0-9._-]*) return 1 ;; esac
+  [ ! -L "/etc/systemd/system/$1" ] || return 1
+  for place in $unit_places; do
+    if [ -e "$place/$1" ] || [ -L "$place/$1" ]; then return 1; fi
+  done
+  set +f
+  for link in /etc/systemd/system/*/"$1" /run/systemd/system/*/"$1"; do
+    [ ! -L "$link" ] || return 1
+  done
+  set -f
+}
+
+# What holds of such a unit unless systemd says otherwise after it.
+rests() {
+  printf 'Rests=yes\nNames=%s\nActiveState=inactive\nSubState=dead\n' "$1"
+  if [ -f "/etc/systemd/system/$1" ]; then
+    printf 'LoadState=loaded\nFragmentPath=/etc/systemd/system/%s\n\n' "$1"
+  else
+    printf 'LoadState=not-found\n\n'
+  fi
+}
+
+# Where systemd finds units, besides /etc/systemd/system: systemd.unit(5).
+unit_places="/etc/systemd/system.control
+/etc/systemd/system.attached
+/run/systemd/system.control
+/run/systemd/system.attached
+/run/systemd/transient
+/run/systemd/generator
+/run/systemd/generator.early
+/run/systemd/generator.late
+/run/systemd/system
+/usr/local/lib/systemd/system
+/usr/lib/systemd/system
+/lib/systemd/system"
+
 show_units() {
   # shellcheck disable=SC2086
-  systemctl show --no-pager \
+  systemctl show --all --no-pager \
     --property=Names,LoadState,ActiveState,SubState,Result,UnitFileState,FragmentPath,NeedDaemonReload,InvocationID,Type \
     -- $1 2>&1
 }
@@ -151,7 +197,8 @@ look_at_ledgers() {
     IFS= read -r line <"$state/$repo/lease" && printf 'busy %s\n' "$line"
   else
     for file in "$state/$repo"/run/*; do
-      [ ! -d "$file" ] || printf 'run %s\n' "${file##*/}"
+      # One that is kept has come to its end, and only waits for that of its rollout.
+      [ ! -d "$file" ] || [ -f "$file/kept" ] || printf 'run %s\n' "${file##*/}"
     done
   fi
   for file in "$state/$repo"/owed/*; do

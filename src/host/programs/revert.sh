@@ -2,15 +2,22 @@
 # (Lines, not words: IFS is a newline. Names come from the other files. `-ef` is in dash, bash and busybox.)
 # revert.sh: how a transaction is taken back, by the run itself or by the next one. A part of apply.sh.
 
-# Brings back what a transaction changed: files first, then running state.
+# revert T [STEP]: brings back what a transaction changed, files first, then running state. Where it is known at which
+# step it failed, nothing after that was begun.
 revert() {
   say "reverting $1"
   turn_to "$1"
-  reverted=rolled-back back=yes
+  reverted=rolled-back back=yes undo=undo
+  reached='' backwards=''
+  for step in $(cat "$dir/steps"); do
+    [ -n "$reached" ] || backwards="$step$nl$backwards"
+    [ "$step" != "${2-}" ] || reached=yes
+    case $reached$step in yesunmoved"$tab"*) undo=undo.before ;; esac
+  done
   # What was started may never have come up: that it cannot be stopped is no failure of the way back.
-  for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
-  backwards=''
-  for step in $(cat "$dir/steps"); do backwards="$step$nl$backwards"; done
+  if [ "$undo" = undo ]; then
+    for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
+  fi
   for step in $backwards; do
     if ! undo_step "$step" >"$run_dir/output" 2>&1; then
       # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
@@ -18,7 +25,7 @@ revert() {
       show_output
     fi
   done
-  for step in $(cat "$dir/undo"); do
+  for step in $(cat "$dir/$undo"); do
     true >"$run_dir/output"
     if ! do_step "$step"; then
       reverted=failed
@@ -99,4 +106,57 @@ take_away() {
     if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
     rm -f -- "$into/$name" || return 1
   done
+}
+
+# ---- whole runs
+
+# A run that went well stays as if it had not come to its end: its journal and the former files are kept until the
+# control side says `forget`, or `back`. If it never does, the run stays done, and the next one clears it away.
+keep_run() {
+  for name in $(backwards_order); do
+    last_phase "$name"
+    if [ "$at" = "done" ]; then
+      true >"$run_dir/kept" && sync "$run_dir/kept" "$run_dir"
+      return
+    fi
+  done
+  return 1
+}
+
+# Takes back a run that was kept. Once `kept` is gone it is one that died: whatever happens then, the next run goes on.
+back() {
+  run_dir=$state/$repo/run/$run
+  if ! [ -f "$run_dir/kept" ]; then say "broken what was kept is gone: another run has been here since, or the disk was full" && return 0; fi
+  for name in $(backwards_order); do
+    last_phase "$name"
+    [ "$at" = "done" ] || continue
+    if is_held "$name"; then outcome "$name" stale && continue; fi
+    printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"
+  done
+  rm -f -- "$run_dir/kept" && sync "$run_dir"
+  for name in $(backwards_order); do
+    last_phase "$name"
+    [ "$at" != switching ] || revert "$name"
+  done
+  [ -n "$stuck" ] || clean_up
+}
+
+# The rollout of a run is over, and the run stays.
+forget() {
+  run_dir=$state/$repo/run/$run
+  if [ -f "$run_dir/kept" ]; then clean_up; fi
+}
+
+# The same for all runs. Those of this one are still to be made.
+forget_all() {
+  ours=$stages
+  set +f
+  for kept in "$state/$repo"/run/*/kept; do
+    set -f
+    [ -f "$kept" ] || continue
+    run_dir=${kept%/*}
+    clean_up
+  done
+  set -f
+  stages=$ours
 }

@@ -24,6 +24,7 @@ use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::resource::Resource;
 use crate::resource::lowering::Lowering;
+use crate::resource::pool::Peer;
 use crate::resource::spec::Spec;
 use crate::resource::state::PathState;
 
@@ -51,6 +52,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let scope = scope();
     let (host, stack) = (HostName::new("web-1").expect("valid"), StackName::new("demo").expect("valid"));
     let (nothing, unread) = (BTreeMap::new(), std::collections::BTreeSet::new());
+    let peers = peers();
     let on = || Lowering {
         host: &host,
         stack: &stack,
@@ -59,6 +61,7 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
         templates: &templates,
         scope: &scope,
         ports: &nothing,
+        peers: &peers,
         unread: &unread,
         registries: &[],
         needs_facts: Cell::new(false),
@@ -78,6 +81,17 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
 /// The same without files.
 pub fn lower(stack: &str) -> Outcome {
     lower_with(stack, &[])
+}
+
+/// Three hosts with the tag `web`.
+fn peers() -> Vec<Peer> {
+    let peer = |number: u8| Peer {
+        name: HostName::new(format!("web-{number}")).expect("valid"),
+        address: format!("192.0.2.{number}"),
+        tags: vec!["web".into()],
+        vars: [("private".to_string(), format!("fd00::{number}").into())].into_iter().collect(),
+    };
+    (1..=3).map(peer).collect()
 }
 
 fn scope() -> Scope {

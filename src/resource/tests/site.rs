@@ -55,3 +55,39 @@ fn mistakes() {
     );
     insta::assert_snapshot!("site_mistakes", outcome.complaints());
 }
+
+#[test]
+fn a_pool_over_the_hosts_with_a_tag() {
+    let pool = |server: &str| {
+        lower(&format!("site \"x\" {{ proxy \"/\" to=\"pool:p\"; pool \"p\" drain=\"10s\" {{ {server}; }}; }}"))
+    };
+    let path = "/etc/nginx/sites-available/x.conf";
+    let text = |server: &str| -> Vec<String> {
+        let text = pool(server).text(path);
+        text.lines().filter(|line| line.contains("server 1") || line.contains("server [")).map(String::from).collect()
+    };
+    let lines = text("server tag=\"web\" port=8080 max-fails=1 fail-timeout=\"5s\"");
+    assert_eq!(
+        lines[..2],
+        [
+            "    server 192.0.2.1:8080 max_fails=1 fail_timeout=5s;",
+            "    server 192.0.2.2:8080 max_fails=1 fail_timeout=5s;"
+        ]
+    );
+    assert_eq!(lines.len(), 3);
+    assert_eq!(text("server tag=\"web\" port=8080 var=\"private\"")[0], "    server [fd00::1]:8080;");
+    // A plain address is known for the host it belongs to.
+    let both = pool("server \"192.0.2.2:80\"; server \"198.51.100.1:80\"");
+    let upstream = &both.one().wiring.pools[0];
+    let members: Vec<String> = upstream.members.iter().map(|(host, at)| format!("{host} {at}")).collect();
+    assert_eq!((members, upstream.servers, upstream.path.as_str()), (vec!["web-2 192.0.2.2:80".into()], 2, path));
+    for (wrong, said) in [
+        ("server tag=\"wbe\" port=80", "did you mean `web`?"),
+        ("server tag=\"web\"", "`server` needs `port`"),
+        ("server tag=\"web\" port=\"x\"", "`x` is not a port"),
+        ("server tag=\"web\" port=80 var=\"public\"", "host web-1 has no text as variable `public`"),
+    ] {
+        let complaints = pool(wrong).complaints();
+        assert!(complaints.contains(said), "{wrong}: {complaints}");
+    }
+}

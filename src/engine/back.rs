@@ -1,0 +1,101 @@
+//! What a run did on hosts that went well is taken back, where the rollout as a whole did not.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::{Mutex, watch};
+
+use crate::apply::answer::{Answer, Ending};
+use crate::apply::{Run, Word, told};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::id::HostName;
+use crate::engine::host::locked;
+use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::rolling::Rolling;
+use crate::engine::session::{Heard, Session};
+use crate::engine::{Setup, on_all_hosts};
+
+/// Takes back what was done on some hosts, side by side, and says so in their reports.
+pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, why: &str) {
+    let done = |host: &HostName| {
+        let report = rolling.report.hosts.iter().find(|report| report.host == *host);
+        report.is_some_and(|report| report.count(Outcome::Applied) > 0)
+    };
+    let hosts: Vec<HostName> = hosts.into_iter().filter(done).collect();
+    // That one cannot be taken out is no reason to leave it as it is.
+    rolling.drain(&hosts).await;
+    let sessions: Vec<_> = hosts.iter().filter_map(|host| rolling.kept.remove_entry(host)).collect();
+    let sessions = Arc::new(Mutex::new(sessions));
+    let (run, who) = (rolling.run.clone(), rolling.who.clone());
+    let results = on_all_hosts(rolling.setup, "bring back", None, hosts.clone(), move |setup, host| {
+        let (sessions, run, who) = (sessions.clone(), run.clone(), who.clone());
+        async move {
+            let mine = sessions.lock().await.extract_if(.., |(other, _)| *other == host).next();
+            let (_, session) =
+                mine.ok_or_else(|| Error::new(Kind::Host, format!("{host} has nothing to go back to")))?;
+            tell(&setup, session, Word::Back, &run, &who).await
+        }
+    });
+    for (host, result) in results.await {
+        if let Some(report) = rolling.report_of(&host) {
+            settle(report, result, why);
+        }
+    }
+    rolling.fill_those_that_are_well(&hosts).await;
+}
+
+/// No host keeps anything any more. One that does not hear of it clears it away with the next run.
+pub(super) async fn forget(rolling: &mut Rolling<'_>) {
+    let (setup, run, who) = (rolling.setup, &rolling.run, &rolling.who);
+    let all = std::mem::take(&mut rolling.kept).into_iter().map(|(host, session)| async move {
+        if let Err(error) = tell(setup, session, Word::Forget, run, who).await {
+            tracing::warn!(target: "apply", %host, %error, "the next run there clears away what was kept");
+        }
+    });
+    stream::iter(all).buffer_unordered(setup.parallel.max(1)).collect::<()>().await;
+}
+
+/// Tells a host a word about the run, over a connection that may have been silent for long.
+async fn tell(setup: &Setup, mut session: Session, word: Word, id: &str, who: &str) -> Result<Answer> {
+    let run = Run { id, repo: &setup.config.repo, who, lock_wait: setup.lock_wait, confirm: 0, keep: false };
+    session.renew().await?;
+    // Once it has begun, it comes to its end.
+    let never = watch::channel(false).1;
+    let Heard { answer, lost } = session.apply(&told(word, &session.seen, &run), &run, |_| {}, never).await;
+    if let Some(holder) = &answer.locked {
+        return Err(locked(&session.host, holder));
+    }
+    if let Some(broken) = &answer.broken {
+        return Err(Error::new(Kind::Host, format!("{}: {broken}", session.host)));
+    }
+    lost.map_or(Ok(answer), Err)
+}
+
+/// How what was applied on a host has ended after all.
+fn settle(report: &mut HostReport, result: Result<Answer>, why: &str) {
+    let answer = match result {
+        Ok(answer) => answer,
+        Err(error) => {
+            let what = format!("{why}, but this host could not be brought back, and stays as it was applied");
+            let kind = if error.kind == Kind::Interrupted { Kind::Interrupted } else { Kind::Host };
+            let hint = "`reconcile rollback RUN` goes back by the commit before; or apply again";
+            report.error = Some(Error::new(kind, format!("{}: {what}", report.host)).because(error).hint(hint));
+            return;
+        }
+    };
+    for (stack, course) in answer.courses {
+        let (outcome, what) = match course.ending {
+            Some(Ending::RolledBack) => (Outcome::RolledBack, why.to_string()),
+            Some(Ending::Stale) => (Outcome::Failed, format!("{why}, but somebody holds it since, so it stays")),
+            _ => (Outcome::Failed, format!("{why}, but not all of it could be brought back")),
+        };
+        let of_stack = report.stacks.iter().filter(|(_, other)| **other == stack).map(|(id, _)| id);
+        for id in of_stack {
+            if let Some(was) = report.outcomes.get_mut(id).filter(|was| **was == Outcome::Applied) {
+                *was = outcome;
+            }
+        }
+        report.failures.push(StackFailure { stack, outcome, what, output: course.output });
+    }
+}

@@ -1,0 +1,225 @@
+//! Hosts are taken out of the pools that they serve in while they are changed, and put back: on the proxies, which
+//! need not take part in the run otherwise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+
+use crate::base::error::{Error, Kind, Result};
+use crate::base::event::Event;
+use crate::base::id::HostName;
+use crate::engine::Setup;
+use crate::engine::host::locked;
+use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::rolling::{Rolling, wait};
+use crate::engine::session::Session;
+use crate::host::program::Program;
+use crate::observe::Questions;
+use crate::plan::waves::Drain;
+
+/// The proxies, while a run goes over their servers.
+#[derive(Default)]
+pub struct Proxies {
+    /// One session with each, from its first use on.
+    sessions: BTreeMap<HostName, Session>,
+    /// What gets no requests now.
+    out: BTreeSet<Drain>,
+}
+
+/// What a proxy is told about servers.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// They get no new requests.
+    Drain,
+    /// They get requests again.
+    Fill,
+}
+
+/// What a proxy says of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It gets no new requests.
+    Out,
+    /// It gets requests.
+    In,
+    /// It is not known there.
+    Absent,
+    /// It is the last one that gets requests.
+    Last,
+    /// Nothing answers there.
+    Silent,
+}
+
+impl Answer {
+    fn parse(word: &str) -> Option<Answer> {
+        Some(match word {
+            "out" => Answer::Out,
+            "in" => Answer::In,
+            "absent" => Answer::Absent,
+            "last" => Answer::Last,
+            "silent" => Answer::Silent,
+            _ => return None,
+        })
+    }
+}
+
+impl Rolling<'_> {
+    /// Takes hosts out of their pools, and lets the requests that have begun come to their end. Gives the hosts that
+    /// could not be taken out, and why; those are in again.
+    pub(super) async fn drain(&mut self, hosts: &[HostName]) -> BTreeMap<HostName, Error> {
+        let drains: Vec<Drain> = self.waves.drains_of(hosts).cloned().collect();
+        let mut refused = BTreeMap::new();
+        for (drain, answer) in self.tell(Word::Drain, drains).await {
+            let what = match answer {
+                Ok(Answer::Out) => {
+                    self.proxies.out.insert(drain);
+                    continue;
+                }
+                Ok(Answer::Last) => "it is the last one there that gets requests".into(),
+                Ok(_) => continue,
+                Err(why) => format!("it could not be taken out: {why}"),
+            };
+            let what = format!("{} was not begun: pool {} on {}: {what}", drain.host, drain.pool, drain.proxy);
+            let hint = format!("`reconcile plan --host {}` shows how it is there", drain.proxy);
+            refused.insert(drain.host, Error::new(Kind::Host, what).hint(hint));
+        }
+        let going = |drain: &&Drain| hosts.contains(&drain.host) && !refused.contains_key(&drain.host);
+        let span = self.proxies.out.iter().filter(going).map(|drain| drain.wait).max();
+        if let Some(span) = span.filter(|span| *span > Duration::ZERO) {
+            wait(self.setup, span).await;
+        }
+        let stay: Vec<HostName> = refused.keys().cloned().collect();
+        self.fill(&stay).await;
+        refused
+    }
+
+    /// Puts hosts back into the pools they were taken out of. Gives those that stay out, and why.
+    pub(super) async fn fill(&mut self, hosts: &[HostName]) -> BTreeMap<HostName, Error> {
+        let drains = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
+        let mut stay = BTreeMap::new();
+        for (drain, answer) in self.tell(Word::Fill, drains).await {
+            let why = match answer {
+                Ok(Answer::Silent) => format!("nothing answers at {} from there", drain.address),
+                Err(why) => why,
+                Ok(_) => {
+                    self.proxies.out.remove(&drain);
+                    continue;
+                }
+            };
+            let what = format!("{} stays out of pool {} on {}: {why}", drain.host, drain.pool, drain.proxy);
+            let hint = format!("once it is well: reconcile apply --host {}", drain.proxy);
+            stay.insert(drain.host, Error::new(Kind::Host, what).hint(hint));
+        }
+        stay
+    }
+
+    /// Puts back those of some hosts that may take requests, and says in their reports what stays out.
+    pub(super) async fn fill_those_that_are_well(&mut self, hosts: &[HostName]) {
+        let reports = self.report.hosts.iter().filter(|report| hosts.contains(&report.host));
+        let well = reports.filter(|report| !report.has_failed() || report.is_brought_back());
+        let well: Vec<HostName> = well.map(|report| report.host.clone()).collect();
+        for (host, error) in self.fill(&well).await {
+            if let Some(report) = self.report_of(&host) {
+                report.error.get_or_insert(error);
+            }
+        }
+        let out: Vec<Drain> = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
+        for drain in out.into_iter().filter(|drain| !well.contains(&drain.host)) {
+            if let Some(report) = self.report_of(&drain.host) {
+                stays_out(report, drain);
+            }
+        }
+    }
+
+    /// Tells all proxies of some servers, side by side.
+    async fn tell(&mut self, word: Word, drains: Vec<Drain>) -> Vec<(Drain, Result<Answer, String>)> {
+        let mut of: BTreeMap<HostName, Vec<Drain>> = BTreeMap::new();
+        for drain in drains {
+            of.entry(drain.proxy.clone()).or_default().push(drain);
+        }
+        let (setup, run, who) = (self.setup, &*self.run, &*self.who);
+        let sessions = &mut self.proxies.sessions;
+        let told: Vec<_> = of
+            .into_iter()
+            .map(|(proxy, drains)| (sessions.remove(&proxy), proxy, drains))
+            .map(|(session, proxy, drains)| async move {
+                let mut session = session;
+                let answers = tell_one(setup, &mut session, &proxy, (run, who), word, &drains).await;
+                (session, drains, answers)
+            })
+            .collect();
+        let told: Vec<_> = stream::iter(told).buffer_unordered(setup.parallel.max(1)).collect().await;
+        let mut all = Vec::new();
+        for (session, drains, answers) in told {
+            sessions.extend(session.map(|session| (session.host.clone(), session)));
+            let answers = match answers {
+                Ok(answers) => answers.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error.to_string()); drains.len()],
+            };
+            all.extend(drains.into_iter().zip(answers));
+        }
+        all
+    }
+}
+
+/// That a host which is not well gets no requests is a part of its report.
+fn stays_out(report: &mut HostReport, drain: Drain) {
+    let Drain { stack, pool, proxy, .. } = drain;
+    let what = format!("this host stays out of pool {pool} on {proxy}: it is not well");
+    let output = vec![format!("the next plan of {proxy} puts it back: make it well first")];
+    if report.failures.iter().all(|failure| failure.what != what) {
+        report.failures.push(StackFailure { stack, outcome: Outcome::Failed, what, output });
+    }
+}
+
+/// Tells one proxy of its servers: one exchange, once there is a session.
+async fn tell_one(
+    setup: &Setup,
+    kept: &mut Option<Session>,
+    proxy: &HostName,
+    (run, who): (&str, &str),
+    word: Word,
+    drains: &[Drain],
+) -> Result<Vec<Answer>> {
+    setup.sink.note(Event::Working { host: proxy.clone(), what: "nginx: servers of a pool".into() });
+    let mut session = match kept.take() {
+        Some(session) => session,
+        None => open(setup, proxy).await?,
+    };
+    session.renew().await?;
+    let session = kept.insert(session);
+    let (state, repo, lock_wait) = (&session.seen.state, &setup.config.repo, setup.lock_wait);
+    let mut order = format!("state {state}\nrepo {repo}\nrun {run}\nwho {who}\nwait {lock_wait}\n");
+    order += match word {
+        Word::Drain => "drain\n",
+        Word::Fill => "fill\n",
+    };
+    for Drain { site, stack, upstream, address, path, .. } in drains {
+        // Writing to a string cannot fail.
+        let _ = writeln!(order, "server {site}\t{stack}\t{upstream}\t{address}\t{path}");
+    }
+    order += "end\n";
+    let answer = session.hear(Program::Drain, order.as_bytes()).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    if let Some(holder) = answer.lines().find_map(|line| line.strip_prefix("locked ")) {
+        return Err(locked(proxy, holder));
+    }
+    let said = answer.lines().filter_map(|line| line.strip_prefix("server "));
+    let said: Vec<Answer> = said.filter_map(|line| Answer::parse(line.split_once(' ')?.1)).collect();
+    if said.len() == drains.len() {
+        return Ok(said);
+    }
+    let output: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+    Err(Error::new(Kind::Host, format!("nginx on {proxy} did not take it: {}", output.join("; "))))
+}
+
+async fn open(setup: &Setup, proxy: &HostName) -> Result<Session> {
+    let (target, pool) = (&setup.config.hosts[proxy].target, setup.pool.as_deref());
+    let mut session = Session::open(proxy, target, setup.base.as_ref(), setup.prompt.clone(), pool).await?;
+    let questions = Questions::default().to_request(&session.place, &setup.config.repo);
+    session.seen = session.ask(Program::Observe, &questions).await?;
+    Ok(session)
+}

@@ -1,0 +1,254 @@
+//! 5, 7 and 13: servers behind nginx's pools, under load: one of them stops, and all of them are changed.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::kit::{Host, Repo, finish, shared};
+
+/// A service that takes a tenth of a second for each request, and forgets those it has when it is stopped.
+const APP: &str = r#"
+import http.server, os, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        time.sleep(0.1)
+        body = os.environ["VERSION"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *args):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// Three hosts with the service, of which the first is the proxy, too; in a repository of their own.
+struct Fleet {
+    repo: Repo,
+    hosts: [Host; 3],
+    port: u16,
+}
+
+impl Fleet {
+    fn new(id: &str, port: u16, rollout: &str) -> Fleet {
+        let hosts = ["lab-1", "lab-2", "lab-3"].map(shared);
+        let repo = Repo::new(id, &[&hosts[0], &hosts[1], &hosts[2]]);
+        repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ {rollout} }}\n"));
+        repo.write("stacks/app/app.py", APP);
+        let fleet = Fleet { repo, hosts, port };
+        fleet.pool("500ms");
+        fleet.version("one", "nowhere");
+        fleet.repo.apply();
+        fleet
+    }
+
+    fn proxy(&self) -> &Host {
+        &self.hosts[0]
+    }
+
+    /// The proxy's stack.
+    fn pool(&self, drain: &str) {
+        let (id, port) = (&self.repo.id, self.port);
+        let site = format!(
+            r#"stack "lb" {{
+    on "lab-1"
+    site "{id}.test" {{
+        listen "80"
+        proxy "/" to="pool:app"
+        pool "app" drain="{drain}" {{ server tag="lab" port={port} max-fails=1 fail-timeout="3s" }}
+    }}
+}}"#
+        );
+        self.repo.write("stacks/lb/stack.kdl", site);
+    }
+
+    /// The servers' stack; a version that fails on one of them, or on none.
+    fn version(&self, version: &str, failing: &str) {
+        let (id, port) = (&self.repo.id, self.port);
+        let stack = format!(
+            r#"stack "app" {{
+    on tag="lab"
+    file "/srv/{id}/app.py" source="app.py"
+    unit "{id}-app" {{
+        exec "/usr/bin/python3 /srv/{id}/app.py"
+        listen {port}
+        env VERSION="{version}" PORT="{port}"
+        health http="/" within="5s"
+        health command="{{{{ '/bin/false' if host.name == '{failing}' else '/bin/true' }}}}" within="1s"
+    }}
+}}"#
+        );
+        self.repo.write("stacks/app/stack.kdl", stack);
+    }
+
+    /// The file of the site on the proxy.
+    fn file(&self) -> String {
+        self.proxy().sh(&format!("cat /etc/nginx/sites-available/{}.test.conf", self.repo.id))
+    }
+}
+
+/// Requests through the proxy, at an even rate, for some time: for each when it was sent, and what came.
+fn load(fleet: &Fleet, method: &'static str, span: Duration) -> thread::JoinHandle<Vec<(Duration, String)>> {
+    const WORKERS: u32 = 20;
+    let (address, host) = (fleet.proxy().address.clone(), format!("{}.test", fleet.repo.id));
+    let begun = Instant::now();
+    thread::spawn(move || {
+        let worker = |number: u32| {
+            let (address, host) = (address.clone(), host.clone());
+            thread::spawn(move || {
+                let mut said = Vec::new();
+                // Six requests a second each.
+                let mut next = Duration::from_millis(165) * number / WORKERS;
+                while next < span {
+                    thread::sleep(next.saturating_sub(begun.elapsed()));
+                    let answer = ask(&address, &host, method).unwrap_or_else(|error| error.to_string());
+                    said.push((next, answer));
+                    next += Duration::from_millis(165);
+                }
+                said
+            })
+        };
+        let workers: Vec<_> = (0..WORKERS).map(worker).collect();
+        let mut all: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect();
+        all.sort();
+        all
+    })
+}
+
+/// The body of an answer, or what was wrong with it.
+fn ask(address: &str, host: &str, method: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((address, 80))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(stream, "{method} / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    Ok(if status.contains(" 200 ") { body.to_string() } else { status.to_string() })
+}
+
+/// How many answers are no version.
+fn failed(said: &[(Duration, String)]) -> Vec<&(Duration, String)> {
+    said.iter().filter(|(_, answer)| !["one", "two", "three"].contains(&answer.as_str())).collect()
+}
+
+#[test]
+fn g13_a_server_that_stops_takes_no_requests_with_it() {
+    let fleet = Fleet::new("g13-pool", 7231, "");
+    let get = load(&fleet, "GET", Duration::from_secs(12));
+    thread::sleep(Duration::from_secs(3));
+    fleet.hosts[1].sh("systemctl kill -s KILL g13-pool-app; systemctl stop g13-pool-app");
+    let said = get.join().expect("it ends");
+    let first = failed(&said);
+    let after = first.iter().filter(|(sent, _)| *sent > Duration::from_secs(6)).count();
+    println!(
+        "one of three stopped: {} requests, {} failed, {after} of them after the first window",
+        said.len(),
+        first.len()
+    );
+    assert!(said.len() > 1000, "{}", said.len());
+    assert_eq!(after, 0, "{first:?}");
+    assert!(first.is_empty(), "an idempotent request goes to the next server: {first:?}");
+    fleet.repo.apply();
+    fleet.repo.is_settled();
+}
+
+#[test]
+fn g07_a_rolling_apply_behind_a_pool_fails_no_request() {
+    let fleet = Fleet::new("g07-pool", 7232, "rollout { batch 1; on-failure \"revert\" }");
+    let file = fleet.file();
+    assert_eq!(file.matches(":7232 max_fails=1 fail_timeout=3s;").count(), 3, "{file}");
+    fleet.version("two", "nowhere");
+    let plan = fleet.repo.run(&["plan"]).out;
+    assert!(
+        plan.contains("  lab-2 is out of pool app on lab-1 meanwhile (0.5 s to drain; reload nginx there, twice)"),
+        "{plan}"
+    );
+    // What has begun is not sent again to another server: it must be let come to its end.
+    let post = load(&fleet, "POST", Duration::from_secs(13));
+    thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    let ran = finish(fleet.repo.begin(&["apply", "--yes", "--json"]), Duration::from_secs(60));
+    let took = begun.elapsed();
+    let said = post.join().expect("it ends");
+    println!("a rolling apply of three in {took:?}: {} requests, {} failed", said.len(), failed(&said).len());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(took < Duration::from_secs(12), "it was all under load: {took:?}");
+    assert!(failed(&said).is_empty() && said.len() > 1000, "{:?}", failed(&said));
+    assert_eq!(said.last().expect("requests").1, "two");
+    assert_eq!(fleet.file(), file, "all are back");
+    fleet.repo.is_settled();
+    // A version that is not well on the last host: it goes back everywhere, under load, and all are back in the pool.
+    fleet.version("three", "lab-3");
+    let post = load(&fleet, "POST", Duration::from_secs(20));
+    let ran = fleet.repo.fail();
+    let outcomes = [0, 1, 2].map(|host| ran.outcome_on(host, "unit:g07-pool-app"));
+    assert_eq!(outcomes, ["rolled-back", "rolled-back", "rolled-back"], "{}", ran.out);
+    let said = post.join().expect("it ends");
+    println!("and back: {} requests, {} failed", said.len(), failed(&said).len());
+    assert!(failed(&said).is_empty(), "{:?}", failed(&said));
+    assert_eq!((said.last().expect("requests").1.as_str(), fleet.file()), ("two", file));
+}
+
+#[test]
+fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
+    let fleet = Fleet::new("g06-pool", 7233, "rollout { batch 1 }");
+    let file = fleet.file();
+    fleet.pool("60s");
+    fleet.version("two", "nowhere");
+    // The control side dies while requests come to their end.
+    let mut run = fleet.repo.begin(&["apply", "--yes"]);
+    fleet.proxy().until("grep -q ' down;' /etc/nginx/sites-available/g06-pool.test.conf");
+    run.kill().expect("it is killed");
+    run.wait().expect("it ends");
+    let address = &fleet.hosts[0].address;
+    assert_eq!(
+        fleet.file(),
+        file.replace(
+            &format!("{address}:7233 max_fails=1 fail_timeout=3s;"),
+            &format!("{address}:7233 max_fails=1 fail_timeout=3s down;")
+        )
+    );
+    fleet.proxy().until("! [ -e /var/lib/reconcile/g06-pool/drain ]");
+    let plan = fleet.repo.plan();
+    let site = plan.change("site:g06-pool.test");
+    assert_eq!((&site["action"], &site["cause"]), (&Value::from("update"), &Value::from("drift")), "{site:#}");
+    // What changes its own pool is not taken out of it.
+    assert_eq!(plan.0["waves"], serde_json::json!([["lab-1"], ["lab-2"], ["lab-3"]]));
+    let drained = plan.0["drains"].as_array().expect("a list").iter().map(|drain| &drain["host"]);
+    assert_eq!(drained.collect::<Vec<_>>(), ["lab-2", "lab-3"]);
+    fleet.pool("100ms");
+    fleet.repo.apply();
+    assert_eq!(fleet.file(), file);
+    fleet.repo.is_settled();
+    // Two are out by hand: the third is not begun.
+    fleet.version("three", "nowhere");
+    fleet
+        .proxy()
+        .sh("sed -i '0,/3s;/s/3s;/3s down;/; 0,/3s;/s/3s;/3s down;/' /etc/nginx/sites-available/g06-pool.test.conf");
+    let ran = fleet.repo.run(&["apply", "--yes", "--json", "--host", "lab-3"]);
+    let why = ran.json()["hosts"][0]["error"]["what"].as_str().unwrap_or_default().to_string();
+    assert!(why.contains("it is the last one there that gets requests"), "{}", ran.out);
+    assert_eq!(ran.outcome("unit:g06-pool-app"), "blocked");
+    assert_eq!(fleet.file().matches(" down;").count(), 2);
+    // A host that is not well stays out.
+    fleet.repo.apply_with(&["--host", "lab-1"]);
+    assert_eq!(fleet.file(), file);
+    let reject = |how: &str| fleet.hosts[1].sh(&format!("iptables {how} INPUT -p tcp --dport 7233 ! -i lo -j REJECT"));
+    reject("-I");
+    let ran = fleet.repo.run(&["apply", "--yes", "--json", "--host", "lab-2"]);
+    reject("-D");
+    let why = ran.json()["hosts"][0]["error"]["what"].as_str().unwrap_or_default().to_string();
+    assert!(why.starts_with("lab-2 stays out of pool app on lab-1: nothing answers at "), "{}", ran.out);
+    assert_eq!(fleet.file().matches(" down;").count(), 1);
+    fleet.repo.apply();
+    assert_eq!(fleet.file(), file);
+    fleet.repo.is_settled();
+}
