@@ -15,6 +15,7 @@ mod compose_mount;
 mod compose_proxy;
 mod compose_whole;
 pub mod directory;
+mod dockerignore;
 pub mod file;
 mod health;
 pub mod image;
