@@ -47,7 +47,9 @@ fn in_text(ran: &Ran) -> (Words, BTreeMap<(String, String), usize>) {
 
 fn count(words: &Words) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    words.iter().for_each(|((host, _), word)| *counts.entry((host.clone(), word.clone())).or_default() += 1);
+    for ((host, _), word) in words {
+        *counts.entry((host.clone(), word.clone())).or_default() += 1;
+    }
     counts
 }
 
