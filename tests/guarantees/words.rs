@@ -96,7 +96,7 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
     }
     assert_eq!(repo.run(&["hold", "kept"]).code, 0);
     repo.write("hosts/dead.kdl", DEAD);
-    repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ rollout {{ canary \"lab-1\"; batch 1 }} }}\n"));
+    repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ rollout {{ canary \"lab-1\"; batch 1; threshold 2 }} }}\n"));
     repo.stack("back", "unit \"ID-b\" exec=\"/bin/false\"");
     repo.stack("later", "after \"back\"\nfile \"/srv/ID/later\" content=\"later\"");
     set("two");
