@@ -288,7 +288,6 @@ fn g07_a_container_that_does_not_come_up_gives_way_to_the_former() {
     ] {
         write(text);
         let took = rolled_back(&repo, "compose:lifeb-app", says);
-        eprintln!("{case}: {took:.1} s of 60");
         assert!(took < QUICK, "{case}: {took} s");
         assert_eq!(look(), before, "{case}");
     }
@@ -326,7 +325,6 @@ fn g07_a_service_that_crashes_is_not_waited_for() {
     ] {
         unit(exec, more);
         let took = rolled_back(&repo, "unit:lifeu-app", says);
-        eprintln!("{case}: {took:.1} s of 60");
         assert!(took < QUICK, "{case}: {took} s");
         host.picture("/etc/systemd/system/lifeu*", "lifeu-app.service").is_as(&before, case);
     }
