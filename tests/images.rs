@@ -152,6 +152,55 @@ fn what_cannot_be_had_is_an_error_of_the_plan_with_its_line() {
 }
 
 #[test]
+fn what_runs_goes_on_while_its_registry_is_down() {
+    let (id, host) = ("imgdown", shared(HOST));
+    let (repo, registry) = (repo(id, &host), Registry::start(&host));
+    let address = registry.address();
+    registry.push("acme/api:1", "one", 1000, AMD64);
+    project(&repo, "app", &registry, &address, "acme/api:1", "images");
+    repo.apply();
+    project(&repo, "other", &registry, &address, "acme/api:2", "images");
+    let file = |tag: &str, grace: &str| {
+        let text = format!("services:\n  api:\n    image: {address}/acme/api:{tag}\n    command: [sleep, '1000000']\n");
+        repo.write("stacks/app/compose.yaml", text + &format!("    stop_grace_period: {grace}\n"));
+    };
+    drop(registry);
+    // Nothing of it changed, so nothing is done; that the tag may have moved is said, with its line.
+    let plan = repo.plan();
+    assert_eq!(plan.change("compose:imgdown-app"), &Value::Null);
+    let problem = plan.0["problems"].as_array().expect("a list").iter().find(|each| each["severity"] == "warning");
+    let problem = problem.expect("a warning");
+    assert!(problem["message"].as_str().expect("text").contains("what runs goes on"), "{problem}");
+    assert_eq!((&problem["file"], &problem["line"]), (&"stacks/app/compose.yaml".into(), &3.into()));
+    assert!(plan.refusal("compose:imgdown-other").contains("nobody can say what the image"));
+    repo.drop_stack("other");
+    repo.is_settled();
+    // It can be changed as long as the image is the same one.
+    file("1", "1s");
+    assert_eq!(repo.plan().change("compose:imgdown-app")["effects"][0], "recreate api");
+    repo.apply();
+    assert_eq!(text(&host, "imgdown-app"), "one");
+    repo.is_settled();
+    file("2", "1s");
+    assert!(repo.plan().refusal("compose:imgdown-app").contains("nobody can say what the image"));
+}
+
+#[test]
+fn an_image_for_which_there_is_no_room_is_not_begun() {
+    let (id, host) = ("imgroom", shared(HOST));
+    let (repo, registry) = (repo(id, &host), Registry::start(&host));
+    registry.push_as("acme/api:1", "one", 1000, AMD64, Some(900_000_000_000_000));
+    project(&repo, "app", &registry, &registry.address(), "acme/api:1", "images");
+    let refusal = repo.plan().refusal("compose:imgroom-app");
+    assert!(
+        refusal.starts_with("Docker has ") && refusal.contains("GB left for images, and this needs about"),
+        "{refusal}"
+    );
+    repo.fail();
+    assert_eq!(host.sh("docker ps -aq --filter name=imgroom; ls /srv | grep imgroom || true"), "");
+}
+
+#[test]
 fn a_pull_that_breaks_off_is_begun_again() {
     let (id, host) = ("imgcut", shared(HOST));
     let (repo, registry) = (repo(id, &host), Registry::start(&host));

@@ -307,6 +307,19 @@ async fn proxy_command_is_refused_only_where_it_applies() {
 }
 
 #[tokio::test]
+async fn connections_that_the_user_shares_are_left_alone() {
+    let mut server = Server::start();
+    // What is left of one that died is still there. (A listener that is dropped leaves its socket behind.)
+    let path = server.dir.join("control");
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
+    server.config = format!("Host *\n  ControlMaster auto\n  ControlPath {path}\n  ControlPersist 10m\n");
+    let connection = server.connect(target()).await.expect("it connects by itself");
+    assert_eq!(sh(&connection, "echo hello").await.stdout, b"hello\n");
+    connection.close().await;
+    assert!(path.exists(), "it is not ours to remove");
+}
+
+#[tokio::test]
 async fn a_unix_socket_is_reached() {
     let server = Server::start();
     let path = server.key("echo.sock");

@@ -219,3 +219,25 @@ fn every_licence_is_allowed() {
     let not_allowed: Vec<String> = not_allowed.collect();
     assert!(not_allowed.is_empty(), "not in deny.toml:\n{}", not_allowed.join("\n"));
 }
+
+/// All code below a folder, as one text.
+fn all_code(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let texts = entries.map(|path| match path.extension() {
+        None if path.is_dir() => all_code(&path),
+        Some(end) if end == "rs" => std::fs::read_to_string(&path).expect("source is text"),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+#[test]
+fn every_test_that_is_named_exists() {
+    let code = all_code(&root().join("tests")) + &all_code(&root().join("src"));
+    let text = std::fs::read_to_string(root().join("tests/FIELD.md")).expect("it is there");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named: BTreeSet<&str> = quoted.filter(|name| name.contains('_') && !name.contains(['/', ' '])).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let unknown: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}

@@ -162,6 +162,37 @@ fn g13_hosts_that_are_done_go_back_where_the_rollout_does() {
 }
 
 #[test]
+fn g14_a_host_that_cannot_go_back_says_so() {
+    let repo = Repo::new(&["a", "b"], r#"rollout { batch 1; pause "2s"; on-failure "revert" }"#);
+    repo.spoil("b");
+    let child = repo.command(&["apply", "--yes", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let runs = repo.path().join(".hosts/a/var/lib/reconcile/demo/run");
+    let kept = || Some(fs::read_dir(&runs).ok()?.next()?.ok()?.path()).filter(|run| run.join("kept").exists());
+    let begun = Instant::now();
+    let run = loop {
+        if let Some(run) = kept() {
+            break run;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // As another run does that changes something.
+    fs::remove_dir_all(run).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(Repo::outcomes(&report), ["a applied", "b failed"], "{report:#}");
+    let error = &report["hosts"][0]["error"];
+    assert_eq!((&report["exit_code"], &error["kind"]), (&1.into(), &"host".into()), "{report:#}");
+    let what = error["what"].as_str().unwrap();
+    assert!(
+        what.contains("because of b, but this host could not be brought back, and stays as it was applied"),
+        "{what}"
+    );
+    assert!(error.to_string().contains("another run has been here since"), "{error}");
+    assert!(repo.file("a").exists());
+}
+
+#[test]
 fn g01_another_way_over_the_hosts_is_another_plan() {
     let repo = Repo::new(&["a", "b", "c"], "");
     let plan = repo.json(&["plan"]);

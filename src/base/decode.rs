@@ -299,6 +299,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether something stands here that was not asked for so far. What is missing may be there, then, misspelt.
+    pub fn has_unknown(&self) -> bool {
+        let mut names = self.node.entries().iter().filter_map(|entry| entry.name());
+        names.any(|name| !self.asked_props.iter().any(|asked| asked == name.value()))
+            || self.nodes().any(|node| !self.asked_children.iter().any(|asked| asked == node.name().value()))
+    }
+
     /// What this reader was asked for: property names and child names. For the test that keeps the reference true.
     pub fn asked(&self) -> (&[String], &[String]) {
         (&self.asked_props, &self.asked_children)

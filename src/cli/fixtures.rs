@@ -35,6 +35,7 @@ pub fn origin() -> Origin {
         signer: Some("alice".into()),
         dirty: 0,
         before: None,
+        chosen: Vec::new(),
     }
 }
 

@@ -144,6 +144,7 @@ fn origin(run: &Run) -> Origin {
         signer: of.signer,
         dirty: of.dirty,
         before: of.before,
+        chosen: Vec::new(),
     }
 }
 

@@ -22,6 +22,9 @@ pub struct Origin {
     /// A rollback: the run before which this was the wanted state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// How the command line chose a part of it, and took things over: `--host web-1 --adopt file:/etc/motd`.
+    #[serde(skip)]
+    pub chosen: Vec<String>,
 }
 
 impl Origin {
@@ -47,7 +50,9 @@ impl Origin {
 
     /// What to call to apply exactly this.
     pub fn command(&self) -> String {
-        self.before.as_ref().map_or_else(|| "apply".into(), |run| format!("rollback {run}"))
+        let verb = self.before.as_ref().map_or_else(|| "apply".into(), |run| format!("rollback {run}"));
+        let words = self.chosen.iter().map(|word| quoted(word));
+        [verb].into_iter().chain(words).collect::<Vec<_>>().join(" ")
     }
 
     /// `infra@4f2c91d`.
@@ -56,5 +61,24 @@ impl Origin {
             Some(commit) => format!("{}@{}", self.repo, commit.chars().take(7).collect::<String>()),
             None => self.repo.clone(),
         }
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
+    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_chosen_is_said_again() {
+        let chosen = ["--host", "web-1", "--adopt", "file:/srv/it's here"].map(String::from).to_vec();
+        let origin = Origin { chosen, ..Origin::default() };
+        assert_eq!(origin.command(), r"apply --host web-1 --adopt 'file:/srv/it'\''s here'");
+        assert_eq!(Origin { before: Some("7".into()), ..Origin::default() }.command(), "rollback 7");
     }
 }

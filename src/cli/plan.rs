@@ -40,7 +40,8 @@ impl Planning {
 
     /// Plans these stacks of these hosts.
     pub async fn of(call: &Call<'_>, repository: Repository, chosen: Parts, bounds: Bounds) -> Result<Planning> {
-        let (origin, warnings) = (repository.origin.clone(), repository.warnings.clone());
+        let (mut origin, warnings) = (repository.origin.clone(), repository.warnings.clone());
+        origin.chosen = said_again(call, &bounds);
         let live = wire::go_live(call.common, repository, chosen, bounds)?;
         if !call.common.json {
             call.screen.say_problems(&warnings);
@@ -63,6 +64,14 @@ impl Planning {
         self.planned.failures.iter().for_each(|(_, error)| problems.extend(error.problems.clone()));
         call.screen.say_problems(&problems);
     }
+}
+
+/// What of the command line another plan needs to be the same.
+fn said_again(call: &Call<'_>, bounds: &Bounds) -> Vec<String> {
+    let common = call.common;
+    let adopt: Vec<String> = bounds.adopt.iter().map(ToString::to_string).collect();
+    let all = [("--host", &common.hosts), ("--stack", &common.stacks), ("--tag", &common.tags), ("--adopt", &adopt)];
+    all.into_iter().flat_map(|(flag, names)| names.iter().flat_map(move |name| [flag.into(), name.clone()])).collect()
 }
 
 /// Runs the command.

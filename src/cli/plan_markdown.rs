@@ -44,11 +44,11 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         let _ = writeln!(text, "\nIn waves: {}\n\n{}", inline(&words::rollout(planned)), waves.concat());
     }
     if !planned.plan.is_empty() {
-        let digest = words::short_digest(&planned.plan);
+        let (digest, command) = (words::short_digest(&planned.plan), origin.command());
         let _ = writeln!(text, "\n{}\n", Totals::of(&planned.plan).words());
-        let _ = match words::override_hint(&planned.plan, "apply") {
+        let _ = match words::override_hint(&planned.plan, &command) {
             Some(command) => writeln!(text, "What is refused is not done. To do it all the same: `{command}`"),
-            None => writeln!(text, "Exactly this: `reconcile apply --expect {digest}`"),
+            None => writeln!(text, "Exactly this: `reconcile {command} --expect {digest}`"),
         };
     }
     text

@@ -89,6 +89,7 @@ fn origin(config: &Config, tree: &Tree, place: &Place) -> Origin {
         author: tree.commit.as_ref().map(|commit| commit.author.clone()),
         signer,
         before: None,
+        chosen: Vec::new(),
         dirty: tree.dirty.tracked.len() + tree.dirty.untracked.len(),
     }
 }

@@ -69,6 +69,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
         brought_back(&session)?;
     }
+    unknown.settle(repo, &mut desired.resources, &session.seen);
     let after = setup
         .config
         .stacks

@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::base::diagnostic::{Problem, Problems};
 use crate::base::digest::Digest;
 use crate::base::id::ResourceId;
+use crate::engine::waiting::{self, Waiting};
 use crate::host::observation::Observation;
 use crate::plan::Refusal;
 use crate::provider::registry::version::newest;
@@ -23,10 +24,13 @@ const PARALLEL: usize = 8;
 /// The answers of registries during one run.
 pub struct Lookups {
     repositories: Mutex<BTreeMap<String, Arc<Repository>>>,
-    digests: Answers<(String, String)>,
+    digests: Answers<Found>,
     layers: Answers<Vec<Layer>>,
     places: Semaphore,
 }
+
+/// A tag, and the digest it stands for.
+pub(super) type Found = (String, String);
 
 type Answers<T> = Mutex<BTreeMap<String, Arc<OnceCell<Result<T, Fault>>>>>;
 
@@ -52,17 +56,14 @@ impl Lookups {
         let mut unknown = Unknown::default();
         let following = resources.filter(|resource| !resource.images.is_empty());
         for (resource, found) in join_all(following.map(|resource| self.find(resource))).await {
+            if waiting::may_go_on(resource, &found) {
+                unknown.wait(resource, found);
+                continue;
+            }
             let mut pins = Vec::new();
             for (image, found) in resource.images.iter().zip(found) {
                 match found {
-                    Ok((tag, digest)) => pins.push(Pin {
-                        name: image.reference.name(),
-                        tag: (image.track != Track::Digest).then_some(tag),
-                        digest,
-                        platform: image.platform.clone(),
-                        services: image.services.clone(),
-                        layers: None,
-                    }),
+                    Ok(found) => pins.push(pin_to(image, found)),
                     Err(fault) => unknown.add(&resource.id, problem(image, &fault)),
                 }
             }
@@ -95,12 +96,12 @@ impl Lookups {
         }
     }
 
-    async fn find<'r>(&self, resource: &'r mut Resource) -> (&'r mut Resource, Vec<Result<(String, String), Fault>>) {
+    async fn find<'r>(&self, resource: &'r mut Resource) -> (&'r mut Resource, Vec<Result<Found, Fault>>) {
         let found = join_all(resource.images.iter().map(|image| self.digest(image))).await;
         (resource, found)
     }
 
-    async fn digest(&self, image: &Image) -> Result<(String, String), Fault> {
+    async fn digest(&self, image: &Image) -> Result<Found, Fault> {
         if let (Track::Digest, Some(digest)) = (&image.track, &image.reference.digest) {
             return Ok((image.reference.tag().to_string(), digest.clone()));
         }
@@ -141,6 +142,18 @@ impl Lookups {
     }
 }
 
+/// An image by what its tag, or the range, came to: a tag and a digest.
+pub(super) fn pin_to(image: &Image, (tag, digest): Found) -> Pin {
+    Pin {
+        name: image.reference.name(),
+        tag: (image.track != Track::Digest).then_some(tag),
+        digest,
+        platform: image.platform.clone(),
+        services: image.services.clone(),
+        layers: None,
+    }
+}
+
 fn once<T>(answers: &Answers<T>, key: String) -> Arc<OnceCell<Result<T, Fault>>> {
     answers.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone()
 }
@@ -160,10 +173,12 @@ pub struct Unknown {
     pub refusals: BTreeMap<ResourceId, Refusal>,
     /// The same, each with the line that names the image.
     pub problems: Problems,
+    /// The projects of which it shows only on the host whether they can go on with the images they have.
+    pub(super) waiting: Vec<Waiting>,
 }
 
 impl Unknown {
-    fn add(&mut self, id: &ResourceId, problem: Problem) {
+    pub(super) fn add(&mut self, id: &ResourceId, problem: Problem) {
         let why = problem.message.clone();
         let hint = problem.hint.clone().unwrap_or_default();
         self.refusals.entry(id.clone()).or_insert(Refusal { why, hint });
@@ -172,7 +187,7 @@ impl Unknown {
 }
 
 /// What a registry's fault means for the line that names the image.
-fn problem(image: &Image, fault: &Fault) -> Problem {
+pub(super) fn problem(image: &Image, fault: &Fault) -> Problem {
     let (name, registry) = (&image.reference, &image.reference.registry);
     let platform = image.platform.as_deref();
     let (what, hint) = match fault {

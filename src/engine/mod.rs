@@ -11,6 +11,7 @@ pub mod report;
 mod rolling;
 mod serving;
 pub mod session;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -57,7 +57,7 @@ impl Program {
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),
-            Program::Drain => (&[COMMON, CHECKS, APPLY, DRAIN], "drain"),
+            Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

@@ -110,7 +110,7 @@ impl<'a> Wanted<'a> {
         };
         // `up` would try to start a paused container, and fail.
         let paused = || own.iter().any(|seen| seen.state == "paused");
-        let idle = || own.iter().any(|seen| !is_settled(seen));
+        let idle = || own.iter().any(|seen| !is_settled(seen, service.for_good));
         match () {
             () if differs || self.rebuilt.contains(name) => Some(Fate::Recreate),
             () if paused() => Some(Fate::Unpause),
@@ -163,8 +163,9 @@ pub(crate) fn checks(effects: &[Effect], resources: &[Resource]) -> Vec<(Resourc
 }
 
 /// Running, about to run again, or done with its work.
-fn is_settled(container: &ContainerSeen) -> bool {
-    matches!(container.state.as_str(), "running" | "restarting") || container.status.starts_with("Exited (0)")
+fn is_settled(container: &ContainerSeen, for_good: bool) -> bool {
+    let done = || !for_good && container.status.starts_with("Exited (0)");
+    matches!(container.state.as_str(), "running" | "restarting") || done()
 }
 
 /// Whether a container has to be stopped before it is.

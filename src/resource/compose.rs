@@ -142,7 +142,8 @@ impl Compose {
         let mut builds = whole.builds(on, &self.origin, &shipped);
         let services = active.iter().map(|service| {
             let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
-            (service.name.clone(), ProjectService { mounts, built_from: builds.remove(&service.name), ties })
+            let (built_from, for_good) = (builds.remove(&service.name), service.runs_for_good());
+            (service.name.clone(), ProjectService { mounts, built_from, ties, for_good })
         });
         let mut services: BTreeMap<String, ProjectService> = services.collect();
         resource.reactions = Change::reactions(&self.changes, on, &name, &services, &folders, &shipped)?;

@@ -36,6 +36,8 @@ pub struct Service {
     pub reads: Vec<Named>,
     /// The profiles it belongs to; none means always.
     pub profiles: Vec<String>,
+    /// When Docker starts it again.
+    pub restart: Option<String>,
     /// Whether it is asked to run no container at all.
     pub scaled_to_zero: Option<bool>,
     /// The service it begins with, and the file that one is in, if another.
@@ -209,6 +211,7 @@ impl Service {
         self.mounts.add(later.mounts);
         self.reads.extend(later.reads);
         self.profiles.extend(later.profiles);
+        self.restart = later.restart.or(self.restart.take());
         self.scaled_to_zero = later.scaled_to_zero.or(self.scaled_to_zero);
         if later.networks != Networks::default() {
             self.networks = later.networks;
@@ -216,6 +219,11 @@ impl Service {
         self.names.extend(later.names);
         self.ties.add(&later.ties);
         self.uses.extend(later.uses);
+    }
+
+    /// Whether it is to run for good: then one that has ended was stopped by somebody.
+    pub fn runs_for_good(&self) -> bool {
+        self.restart.as_deref().is_some_and(|restart| ["always", "unless-stopped", "any"].contains(&restart))
     }
 
     /// Where the file is that says how it is built.
@@ -303,6 +311,10 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
         mounts,
         reads: env_files(node).into_iter().filter_map(|written| context.named(written)).collect(),
         profiles: list("profiles").iter().filter_map(Node::text).map(String::from).collect(),
+        restart: context.text(node, "restart").or_else(|| {
+            let policy = node.get("deploy")?.get("restart_policy")?;
+            Some(context.text(policy, "condition").unwrap_or_else(|| "any".into()))
+        }),
         scaled_to_zero: context.text(node, "scale").or(replicas).map(|count| count == "0"),
         extends,
         networks: compose_link::networks(node),

@@ -216,13 +216,30 @@ fn is_platform(word: &str) -> bool {
 
 /// Has a project run exactly these images: through a file of our own after the user's, which stay as they are.
 pub fn pin(resource: &mut Resource, pins: Vec<Pin>) {
-    let Some(project) = &mut resource.state.project else { return };
-    if pins.is_empty() {
-        return;
-    }
+    let content = pinning(resource, &pins);
+    let Some(project) = resource.state.project.as_mut().filter(|_| !pins.is_empty()) else { return };
     let path = project.directory.join(OVERRIDE);
+    let state = PathState::File { content, mode: 0o644, owner: Owner::root() };
+    resource.state.paths.insert(path.clone(), state);
+    if !project.files.contains(&path) {
+        project.files.push(path);
+    }
+    project.pins = pins;
+}
+
+/// Leaves the images of a project to Compose again.
+pub fn unpin(resource: &mut Resource) {
+    let Some(project) = &mut resource.state.project else { return };
+    let path = project.directory.join(OVERRIDE);
+    project.files.retain(|file| *file != path);
+    project.pins.clear();
+    resource.state.paths.remove(&path);
+}
+
+/// What stands in that file.
+pub fn pinning(resource: &Resource, pins: &[Pin]) -> Content {
     let mut lines: BTreeMap<String, String> = BTreeMap::new();
-    for pin in &pins {
+    for pin in pins {
         let platform = pin.platform.iter().map(|platform| format!("    platform: {platform}\n")).collect::<String>();
         for service in &pin.services {
             // Text as JSON has it is text as YAML has it, whatever the service is called.
@@ -233,11 +250,7 @@ pub fn pin(resource: &mut Resource, pins: Vec<Pin>) {
     }
     let stack = &resource.stack;
     let head = format!("# Managed by reconcile: stack {stack}. Changes made here are undone.\nservices:\n");
-    let content = Content::plain((head + &lines.into_values().collect::<String>()).into_bytes());
-    let state = PathState::File { content, mode: 0o644, owner: Owner::root() };
-    resource.state.paths.insert(path.clone(), state);
-    project.files.push(path);
-    project.pins = pins;
+    Content::plain((head + &lines.into_values().collect::<String>()).into_bytes())
 }
 
 /// Whether a Compose file of the user's has the name of ours.

@@ -17,6 +17,7 @@ mod compose_proxy;
 mod compose_rollout;
 mod compose_whole;
 pub mod directory;
+mod dockerignore;
 pub mod file;
 mod health;
 pub mod image;

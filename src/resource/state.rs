@@ -174,6 +174,8 @@ pub struct ProjectService {
     pub built_from: Option<Vec<Utf8PathBuf>>,
     /// The other services it needs.
     pub ties: Ties,
+    /// Whether Docker is to start it again whenever it ends, even if it ends well.
+    pub for_good: bool,
 }
 
 /// What a service of a Compose project has to do with the others.

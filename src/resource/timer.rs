@@ -21,6 +21,9 @@ const SETTINGS: [(&str, &str); 6] = [
     ("persistent", "Persistent"),
 ];
 
+/// What `on-calendar` is.
+const CALENDAR: &str = "a time such as `daily`, `Mon..Fri 08:30` or `*-*-01 04:00` (see systemd.time(7))";
+
 /// A timer as a stack describes it.
 #[derive(Debug, Clone)]
 pub struct Timer {
@@ -61,6 +64,17 @@ impl Timer {
     }
 
     fn sensible(&self, reader: &Reader<'_>) -> bool {
+        // Text in braces is only known on a host.
+        let calendars = self.settings.iter().filter(|(key, text)| *key == "OnCalendar" && !text.raw.contains('{'));
+        let odd: Vec<_> = calendars.filter(|(_, text)| !is_calendar(&text.raw)).collect();
+        for (_, text) in &odd {
+            let problem = Problem::error(format!("`{}` is not {CALENDAR}", text.raw.escape_debug()));
+            reader.report(problem.at(&text.span, "here"));
+        }
+        // What is not known is told of anyway, and may have been meant to be what is missing.
+        if !odd.is_empty() || reader.has_unknown() {
+            return false;
+        }
         let triggers = ["OnCalendar", "OnBootSec", "OnUnitActiveSec"];
         if !self.settings.iter().any(|(directive, _)| triggers.contains(directive)) {
             let problem = Problem::error("this timer never elapses").at(&self.origin, "this timer");
@@ -123,8 +137,7 @@ impl Timer {
 /// When it elapses must be said in systemd's way: a timer that never elapses is noticed by nobody.
 fn setting(on: &Lowering<'_>, key: &str, text: &Text) -> Option<String> {
     if key == "OnCalendar" {
-        let what = "a time such as `daily`, `Mon..Fri 08:30` or `*-*-01 04:00` (see systemd.time(7))";
-        on.parsed(text, what, |word| is_calendar(word).then_some(()))?;
+        on.parsed(text, CALENDAR, |word| is_calendar(word).then_some(()))?;
     }
     value::word(on, text)
 }

@@ -1,7 +1,10 @@
-//! 5, 7 and 13: servers behind nginx's pools, under load: one of them stops, and all of them are changed.
+//! 6, 7 and 13: servers behind nginx's pools, under load: one of them stops, and all of them are changed.
+#![allow(clippy::print_stdout, reason = "figures, for whoever asks with --nocapture")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,32 +97,46 @@ impl Fleet {
     }
 }
 
-/// Requests through the proxy, at an even rate, for some time: for each when it was sent, and what came.
-fn load(fleet: &Fleet, method: &'static str, span: Duration) -> thread::JoinHandle<Vec<(Duration, String)>> {
-    const WORKERS: u32 = 20;
-    let (address, host) = (fleet.proxy().address.clone(), format!("{}.test", fleet.repo.id));
-    let begun = Instant::now();
-    thread::spawn(move || {
+/// Requests that go through the proxy at an even rate, until they are to end.
+struct Load {
+    begun: Instant,
+    over: Arc<AtomicBool>,
+    workers: Vec<thread::JoinHandle<Vec<(Duration, String)>>>,
+}
+
+impl Load {
+    /// 120 a second.
+    fn begin(fleet: &Fleet, method: &'static str) -> Load {
+        const WORKERS: u32 = 20;
+        const EVERY: Duration = Duration::from_millis(165);
+        let (begun, over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let worker = |number: u32| {
-            let (address, host) = (address.clone(), host.clone());
+            let (address, host) = (fleet.proxy().address.clone(), format!("{}.test", fleet.repo.id));
+            let over = over.clone();
             thread::spawn(move || {
                 let mut said = Vec::new();
-                // Six requests a second each.
-                let mut next = Duration::from_millis(165) * number / WORKERS;
-                while next < span {
+                let mut next = EVERY * number / WORKERS;
+                while !over.load(Ordering::Relaxed) {
                     thread::sleep(next.saturating_sub(begun.elapsed()));
                     let answer = ask(&address, &host, method).unwrap_or_else(|error| error.to_string());
                     said.push((next, answer));
-                    next += Duration::from_millis(165);
+                    next += EVERY;
                 }
                 said
             })
         };
-        let workers: Vec<_> = (0..WORKERS).map(worker).collect();
-        let mut all: Vec<_> = workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect();
+        let workers = (0..WORKERS).map(worker).collect();
+        Load { begun, over, workers }
+    }
+
+    /// A second more of them. For each when it was sent, and what came.
+    fn end(self) -> Vec<(Duration, String)> {
+        thread::sleep(Duration::from_secs(1));
+        self.over.store(true, Ordering::Relaxed);
+        let mut all: Vec<_> = self.workers.into_iter().flat_map(|worker| worker.join().expect("it ends")).collect();
         all.sort();
         all
-    })
+    }
 }
 
 /// The body of an answer, or what was wrong with it.
@@ -142,18 +159,20 @@ fn failed(said: &[(Duration, String)]) -> Vec<&(Duration, String)> {
 #[test]
 fn g13_a_server_that_stops_takes_no_requests_with_it() {
     let fleet = Fleet::new("g13-pool", 7231, "");
-    let get = load(&fleet, "GET", Duration::from_secs(12));
+    let get = Load::begin(&fleet, "GET");
     thread::sleep(Duration::from_secs(3));
+    let stopped = get.begun.elapsed();
     fleet.hosts[1].sh("systemctl kill -s KILL g13-pool-app; systemctl stop g13-pool-app");
-    let said = get.join().expect("it ends");
+    thread::sleep(Duration::from_secs(7));
+    let said = get.end();
     let first = failed(&said);
-    let after = first.iter().filter(|(sent, _)| *sent > Duration::from_secs(6)).count();
+    let after = first.iter().filter(|(sent, _)| *sent > stopped + Duration::from_secs(3)).count();
     println!(
         "one of three stopped: {} requests, {} failed, {after} of them after the first window",
         said.len(),
         first.len()
     );
-    assert!(said.len() > 1000, "{}", said.len());
+    assert!(said.len() > 500, "{}", said.len());
     assert_eq!(after, 0, "{first:?}");
     assert!(first.is_empty(), "an idempotent request goes to the next server: {first:?}");
     fleet.repo.apply();
@@ -172,26 +191,25 @@ fn g07_a_rolling_apply_behind_a_pool_fails_no_request() {
         "{plan}"
     );
     // What has begun is not sent again to another server: it must be let come to its end.
-    let post = load(&fleet, "POST", Duration::from_secs(13));
-    thread::sleep(Duration::from_secs(1));
+    let post = Load::begin(&fleet, "POST");
+    thread::sleep(Duration::from_millis(500));
     let begun = Instant::now();
-    let ran = finish(fleet.repo.begin(&["apply", "--yes", "--json"]), Duration::from_secs(60));
+    let ran = finish(fleet.repo.begin(&["apply", "--yes", "--json"]), Duration::from_mins(2));
     let took = begun.elapsed();
-    let said = post.join().expect("it ends");
+    let said = post.end();
     println!("a rolling apply of three in {took:?}: {} requests, {} failed", said.len(), failed(&said).len());
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert!(took < Duration::from_secs(12), "it was all under load: {took:?}");
-    assert!(failed(&said).is_empty() && said.len() > 1000, "{:?}", failed(&said));
+    assert!(failed(&said).is_empty() && said.len() > 300, "{:?}", failed(&said));
     assert_eq!(said.last().expect("requests").1, "two");
     assert_eq!(fleet.file(), file, "all are back");
     fleet.repo.is_settled();
     // A version that is not well on the last host: it goes back everywhere, under load, and all are back in the pool.
     fleet.version("three", "lab-3");
-    let post = load(&fleet, "POST", Duration::from_secs(20));
+    let post = Load::begin(&fleet, "POST");
     let ran = fleet.repo.fail();
     let outcomes = [0, 1, 2].map(|host| ran.outcome_on(host, "unit:g07-pool-app"));
     assert_eq!(outcomes, ["rolled-back", "rolled-back", "rolled-back"], "{}", ran.out);
-    let said = post.join().expect("it ends");
+    let said = post.end();
     println!("and back: {} requests, {} failed", said.len(), failed(&said).len());
     assert!(failed(&said).is_empty(), "{:?}", failed(&said));
     assert_eq!((said.last().expect("requests").1.as_str(), fleet.file()), ("two", file));

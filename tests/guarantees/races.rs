@@ -147,10 +147,11 @@ fn g01_what_is_edited_right_before_the_switch_is_not_walked_over() {
     let after = files(&host, id);
     assert!(after == by_hand, "{after:#?}");
     assert_eq!(runs(), invocations, "nothing was switched, so nothing is restarted");
-    let left = host.sh(&format!("systemctl is-active {id}-*-goes {id}-*-stays | sort -u; ls /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :; true"));
+    let left = host.sh(&format!("systemctl is-active '{id}-*-goes.service' '{id}-*-stays.service' | sort -u; ls /var/lib/reconcile/{id}/run /var/lib/reconcile/{id}/owed | grep -v :; true"));
     assert_eq!(left, "active\n\n");
     // Once it was seen, it is decided anew.
     host.sh(&format!("rm /run/{id}-*; for name in content mode new gone link unwanted; do : >/run/{id}-$name; done"));
+    host.sh(&format!("rm /srv/{id}/new"));
     repo.apply();
     repo.is_settled();
 }

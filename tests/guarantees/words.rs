@@ -47,7 +47,9 @@ fn in_text(ran: &Ran) -> (Words, BTreeMap<(String, String), usize>) {
 
 fn count(words: &Words) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    words.iter().for_each(|((host, _), word)| *counts.entry((host.clone(), word.clone())).or_default() += 1);
+    for ((host, _), word) in words {
+        *counts.entry((host.clone(), word.clone())).or_default() += 1;
+    }
     counts
 }
 
@@ -96,7 +98,7 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
     }
     assert_eq!(repo.run(&["hold", "kept"]).code, 0);
     repo.write("hosts/dead.kdl", DEAD);
-    repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ rollout {{ canary \"lab-1\"; batch 1 }} }}\n"));
+    repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ rollout {{ canary \"lab-1\"; batch 1; threshold 2 }} }}\n"));
     repo.stack("back", "unit \"ID-b\" exec=\"/bin/false\"");
     repo.stack("later", "after \"back\"\nfile \"/srv/ID/later\" content=\"later\"");
     set("two");

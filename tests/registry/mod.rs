@@ -87,12 +87,21 @@ impl Registry {
 
     /// Pushes an image that says `text` and has so many random bytes: its digest, and its size as it travels.
     pub fn push(&self, name: &str, text: &str, bytes: usize, platform: &str) -> (String, u64) {
+        self.push_as(name, text, bytes, platform, None)
+    }
+
+    /// The same with a manifest that claims so many bytes for the last layer.
+    pub fn push_as(&self, name: &str, text: &str, bytes: usize, platform: &str, claim: Option<u64>) -> (String, u64) {
         let (name, tag) = name.split_once(':').expect("a tag");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/registry/push.py");
         let ca = self.dir.path().join("ca.pem").display().to_string();
         let mut push = Command::new("python3");
         push.args([script, &self.address(), &ca, &format!("{USER}:-"), name, tag, text, &bytes.to_string(), platform]);
-        let output = push.env("PASSWORD", PASSWORD).output().expect("python3 runs");
+        let output = push
+            .env("PASSWORD", PASSWORD)
+            .envs(claim.map(|size| ("CLAIM", size.to_string())))
+            .output()
+            .expect("python3 runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let said = String::from_utf8(output.stdout).expect("text");
         let (digest, size) = said.trim().split_once(' ').expect("two words");

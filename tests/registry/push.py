@@ -71,6 +71,8 @@ def top():
 
 config, below = base()
 layers = [layer(data) for data in below + [top()]]
+# What it claims to weigh, for a host that has less room.
+layers[-1][1]["size"] = int(os.environ.get("CLAIM", layers[-1][1]["size"]))
 system, machine = platform.split("/")[:2]
 config = {
     "os": system,

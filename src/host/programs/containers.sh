@@ -74,13 +74,25 @@ judge_container() {
       ;;
   esac
   case $8 in true) ended="code $7, out of memory" ;; *) ended="code $7" ;; esac
-  if [ "$restarts" -gt "$of_restarts" ]; then
-    never_works "$1" "$2" "ends again and again: started again $restarts times (it ended with $ended)"
-    return 0
-  fi
+  often="ends again and again: it was started again $restarts times"
+  case "$3 $4" in
+    # Only while it is down it says how it ended.
+    'running '*)
+      if [ "$restarts" -gt $((of_restarts + 1)) ]; then
+        never_works "$1" "$2" "$often"
+        return 0
+      fi
+      ;;
+    *)
+      if [ "$restarts" -gt "$of_restarts" ]; then
+        never_works "$1" "$2" "$often, and ended with $ended"
+        return 0
+      fi
+      ;;
+  esac
   case "$3 $4" in
     'running healthy') return 0 ;;
-    *' unhealthy')
+    'running unhealthy')
       never_works "$1" "$2" "is unhealthy"
       return 0
       ;;

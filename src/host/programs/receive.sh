@@ -43,5 +43,5 @@ end_when_idle() {
     [ "$now" = "$before" ] || idle=0
     before=$now
   done
-  kill "$1"
+  kill -s KILL "$1"
 }

@@ -142,7 +142,10 @@ keep_run() {
 # Takes back a run that was kept. Once `kept` is gone it is one that died: whatever happens then, the next run goes on.
 back() {
   run_dir=$state/$repo/run/$run
-  if ! [ -f "$run_dir/kept" ]; then say "broken what was kept is gone: another run has been here since, or the disk was full" && return 0; fi
+  if ! [ -f "$run_dir/kept" ]; then
+    say "broken what was kept is gone: another run has been here since, or the disk was full"
+    return 0
+  fi
   for name in $(backwards_order); do
     last_phase "$name"
     [ "$at" = "done" ] || continue

@@ -175,3 +175,39 @@ fn mistakes() {
     insta::assert_snapshot!("compose_mistakes", text);
     assert!(outcome.problems.iter().any(|problem| problem.severity == Severity::Error));
 }
+
+#[test]
+fn what_dockerignore_leaves_out_of_a_build_is_not_sent() {
+    let compose = "services:\n  a:\n    build: ./app\n    volumes: [./app/mounted.log:/x]\n";
+    let files = [
+        ("compose.yaml", compose),
+        ("app/Dockerfile", "FROM scratch"),
+        ("app/.dockerignore", "*.log\nDockerfile\nnode_modules\n"),
+        ("app/main.js", "x"),
+        ("app/a.log", "x"),
+        ("app/mounted.log", "x"),
+        ("app/node_modules/x/y.js", "x"),
+    ];
+    let outcome = lower_with("compose \"app\" file=\"compose.yaml\"", &files);
+    let paths: Vec<&str> = outcome.one().state.paths.keys().map(|path| path.as_str()).collect();
+    let sent = [".dockerignore", "Dockerfile", "main.js", "mounted.log"].map(|name| format!("/srv/app/app/{name}"));
+    assert_eq!(paths, [&sent[..], &["/srv/app/compose.yaml".to_string()]].concat());
+}
+
+#[test]
+fn a_service_that_is_to_be_stopped_is_one_that_runs_and_that_nobody_needs() {
+    let compose =
+        "services:\n  web:\n    image: x\n    ports: [\"80:80\"]\n    depends_on: [db]\n  db:\n    image: y\n";
+    let lower = |stopped: &str| {
+        lower_with(
+            &format!("compose \"app\" {{ file \"compose.yaml\"; stopped {stopped} }}"),
+            &[("compose.yaml", compose)],
+        )
+    };
+    let outcome = lower("\"web\"");
+    let project = outcome.one().state.project.as_ref().expect("a project");
+    assert!(project.stopped.contains("web") && project.services.contains_key("web") && project.running);
+    assert!(outcome.one().wiring.listens.is_empty());
+    assert!(lower("\"db\"").problems[0].message.contains("`web` needs `db`"));
+    assert!(lower("\"wep\"").problems[0].hint.as_deref().is_some_and(|hint| hint.contains("`web`")));
+}

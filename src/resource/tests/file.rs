@@ -81,6 +81,22 @@ fn mistakes() {
 }
 
 #[test]
+fn what_is_misspelt_is_not_missing_as_well() {
+    for (text, said) in [
+        ("file \"/etc/a\" contnet=\"x\"", "`file` has no property called `contnet`"),
+        ("file \"/etc/a\" { contnet \"x\"; }", "`file` has no node called `contnet`"),
+        ("timer \"a\" on-calender=\"daily\" exec=\"/bin/a\"", "`timer` has no property called `on-calender`"),
+        ("unit \"a\" { exec \"/bin/a\"; drop-in \"b\" contnet=\"x\"; }", "`drop-in` has no property called `contnet`"),
+    ] {
+        let problems: Vec<String> = lower(text).problems.iter().map(|problem| problem.message.clone()).collect();
+        assert_eq!(problems, [said], "{text}");
+    }
+    // What is wrong with a calendar is told together with what is wrong elsewhere.
+    let both = lower("timer \"a\" on-calendar=\"dayly\" exec=\"/bin/a\"\nfile \"/etc/a\" contnet=\"x\"");
+    assert_eq!(both.problems.len(), 2, "{}", both.complaints());
+}
+
+#[test]
 fn paths() {
     for good in ["/etc/app.conf", "/srv/a b", "/etc//nginx/./x/", "/etc/sudoers.d/app", "/runner", "/etc/ü"] {
         assert!(check(good).is_ok(), "{good}");
