@@ -26,6 +26,10 @@ class Delay:
         self.ready.set()
         await self.end.wait()
         server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def accept(self, reader, writer):
         # A connection takes a round trip too before it is there.
