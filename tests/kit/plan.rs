@@ -16,7 +16,8 @@ impl Plan {
         self.0["digest"].as_str().expect("a digest").into()
     }
 
-    fn stacks(&self) -> impl Iterator<Item = &Value> {
+    /// What is said of each stack.
+    pub fn stacks(&self) -> impl Iterator<Item = &Value> {
         let hosts = self.0["hosts"].as_array().into_iter().flatten();
         hosts.flat_map(|host| host["stacks"].as_array().into_iter().flatten())
     }
