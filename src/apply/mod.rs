@@ -179,8 +179,8 @@ fn add_transaction(
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),
-        ("ledger.before", transaction.ledger_before.to_text()),
-        ("ledger.after", transaction.ledger_after.to_text()),
+        ("ledger.before", transaction.ledger_before.clone()),
+        ("ledger.after", transaction.ledger_after.clone()),
     ] {
         archive.file(&own.join(name), 0o600, text.as_bytes());
     }

@@ -115,8 +115,8 @@ pub fn transaction(stack: &str, changes: Vec<Change>, effects: Vec<Effect>) -> T
         effects,
         checks: Vec::new(),
         ledger_seen: None,
-        ledger_before: Ledger::default(),
-        ledger_after: Ledger::default(),
+        ledger_before: String::new(),
+        ledger_after: String::new(),
     }
 }
 

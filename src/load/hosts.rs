@@ -120,7 +120,7 @@ fn read_repo(reading: &Reading<'_>, mut reader: Reader<'_>) -> Repo {
     let id = reader.required("the id of the repository");
     let (given, rollout) = (Given::read(&mut reader), rollout::Draft::read(&mut reader));
     reader.finish();
-    Repo { id: id.and_then(|id| name(reading, &id, "the id of a repository", RepoId::new)), given, rollout, span }
+    Repo { id: id.and_then(|id| name(reading, &id, "the id of a repository", repo_id)), given, rollout, span }
 }
 
 fn only_repo(reading: &Reading<'_>, repos: Vec<Repo>, complete: bool) -> Option<Repo> {
@@ -183,6 +183,14 @@ pub(super) fn name<T>(
             reading.report(problem.at(&text.span, "here").hint(why));
         })
         .ok()
+}
+
+/// An id of a repository. On a host its records are a directory of that name, beside files that all repositories share.
+fn repo_id(text: String) -> Result<RepoId, String> {
+    if ["lock", "lease"].contains(&text.as_str()) {
+        return Err(format!("hosts keep a file `{text}` of their own where the records of repositories are"));
+    }
+    RepoId::new(text)
 }
 
 /// Whether it could be added: a second host of the same name is reported.

@@ -29,7 +29,7 @@ use crate::base::diagnostic::Span;
 use crate::base::digest::Digest;
 use crate::base::id::{HostName, Kind, RepoId, ResourceId, StackName};
 use crate::host::observation::{PathSeen, Seen};
-use crate::ledger::{Ledger, keyed};
+use crate::ledger::keyed;
 use crate::load::Extent;
 use crate::resource::Check;
 use crate::resource::state::PathState;
@@ -77,10 +77,10 @@ pub struct Transaction {
     pub checks: Vec<(ResourceId, Check)>,
     /// The stack's ledger as it was seen; `None` where it has none yet.
     pub ledger_seen: Option<Digest>,
-    /// The ledger with all claims that this transaction may need.
-    pub ledger_before: Ledger,
+    /// The ledger with all claims that this transaction may need, as text: that is a tenth of what the claims take.
+    pub ledger_before: String,
     /// The ledger once it has gone well.
-    pub ledger_after: Ledger,
+    pub ledger_after: String,
 }
 
 /// What happens to one resource.

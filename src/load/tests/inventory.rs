@@ -117,6 +117,11 @@ fn the_id_of_the_repository_is_given_exactly_once() {
         ["hosts/b.kdl:2:1 & hosts/a.kdl:1:1: the repository has two ids \
           (keep the one under which things were applied)"]
     );
+    assert_eq!(
+        problems(&[("hosts/a.kdl", "repo \"lock\"")]),
+        ["hosts/a.kdl:1:6: `lock` cannot be the id of a repository \
+          (hosts keep a file `lock` of their own where the records of repositories are)"]
+    );
 }
 
 fn one(tree: &SecretTree) -> &str {
