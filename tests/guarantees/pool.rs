@@ -158,7 +158,7 @@ fn failed(said: &[(Duration, String)]) -> Vec<&(Duration, String)> {
 
 #[test]
 fn g13_a_server_that_stops_takes_no_requests_with_it() {
-    let fleet = Fleet::new("g13-pool", 7231, "");
+    let fleet = Fleet::new("g13-pool", 7241, "");
     let get = Load::begin(&fleet, "GET");
     thread::sleep(Duration::from_secs(3));
     let stopped = get.begun.elapsed();
@@ -181,9 +181,9 @@ fn g13_a_server_that_stops_takes_no_requests_with_it() {
 
 #[test]
 fn g07_a_rolling_apply_behind_a_pool_fails_no_request() {
-    let fleet = Fleet::new("g07-pool", 7232, "rollout { batch 1; on-failure \"revert\" }");
+    let fleet = Fleet::new("g07-pool", 7242, "rollout { batch 1; on-failure \"revert\" }");
     let file = fleet.file();
-    assert_eq!(file.matches(":7232 max_fails=1 fail_timeout=3s;").count(), 3, "{file}");
+    assert_eq!(file.matches(":7242 max_fails=1 fail_timeout=3s;").count(), 3, "{file}");
     fleet.version("two", "nowhere");
     let plan = fleet.repo.run(&["plan"]).out;
     assert!(
@@ -217,7 +217,7 @@ fn g07_a_rolling_apply_behind_a_pool_fails_no_request() {
 
 #[test]
 fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
-    let fleet = Fleet::new("g06-pool", 7233, "rollout { batch 1 }");
+    let fleet = Fleet::new("g06-pool", 7243, "rollout { batch 1 }");
     let file = fleet.file();
     fleet.pool("60s");
     fleet.version("two", "nowhere");
@@ -230,8 +230,8 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
     assert_eq!(
         fleet.file(),
         file.replace(
-            &format!("{address}:7233 max_fails=1 fail_timeout=3s;"),
-            &format!("{address}:7233 max_fails=1 fail_timeout=3s down;")
+            &format!("{address}:7243 max_fails=1 fail_timeout=3s;"),
+            &format!("{address}:7243 max_fails=1 fail_timeout=3s down;")
         )
     );
     fleet.proxy().until("! [ -e /var/lib/reconcile/g06-pool/drain ]");
@@ -259,7 +259,7 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
     // A host that is not well stays out.
     fleet.repo.apply_with(&["--host", "lab-1"]);
     assert_eq!(fleet.file(), file);
-    let reject = |how: &str| fleet.hosts[1].sh(&format!("iptables {how} INPUT -p tcp --dport 7233 ! -i lo -j REJECT"));
+    let reject = |how: &str| fleet.hosts[1].sh(&format!("iptables {how} INPUT -p tcp --dport 7243 ! -i lo -j REJECT"));
     reject("-I");
     let ran = fleet.repo.run(&["apply", "--yes", "--json", "--host", "lab-2"]);
     reject("-D");

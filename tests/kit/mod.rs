@@ -174,10 +174,12 @@ impl Host {
     /// Everything that must be back after a rollback: files below places, and how units are.
     pub fn picture(&self, places: &str, units: &str) -> Picture {
         // While systemd reads its files for another test, it says for a moment that it should.
-        let outdated = format!("systemctl show -P NeedDaemonReload -- {units} | grep -q yes");
-        self.sh(&format!("n=0; while {outdated} && [ $n -lt 60 ]; do n=$((n+1)); sleep 1; done"));
         let show = "systemctl show -p Id,ActiveState,UnitFileState,NeedDaemonReload,ExecStart,Environment --";
-        let state = self.sh(&format!("{show} {units} | sed 's/start_time=.*//'"));
+        let state = self.sh(&format!(
+            "n=0; while said=$({show} {units}); n=$((n + 1)); [ $n -lt 300 ]; do
+                case $said in *NeedDaemonReload=yes*) sleep 0.2 ;; *) break ;; esac
+            done; printf '%s\\n' \"$said\" | sed 's/start_time=.*//'"
+        ));
         let state = state.split("\n\n").map(|block| {
             let mut lines: Vec<&str> = block.trim().lines().collect();
             lines.sort_unstable();

@@ -163,6 +163,8 @@ watch() {
   wait "$at_work"
   IFS= read -r status <"$run_dir/status"
   if [ "$status" != 0 ]; then
+    # Compose has given up: whatever was started again is a reason.
+    of_restarts=0
     judge_containers
     tell_containers
     return 1
