@@ -13,7 +13,6 @@ use crate::base::id::{HostName, RepoId, StackName};
 use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
-use crate::ledger::Ledger;
 use crate::load::{Extent, OnFailure, Rollout};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::{Hazard, Unless};
