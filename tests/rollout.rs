@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_mins(5);
 
 const SERVER: &str = include_str!("lab/apps/versioned.py");
 const LOAD: &str = include_str!("lab/apps/load.py");
-const SOCKET: &str = include_str!("lab/apps/socket.py");
+const SOCKET: &str = include_str!("lab/apps/stays_open.py");
 
 /// A service behind a site.
 struct Service<'a> {

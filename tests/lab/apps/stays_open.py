@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A WebSocket that stays open: socket.py HOST PORT SECONDS. Sends a line each tenth of a second and says what comes back.
+"""A WebSocket that stays open: stays_open.py HOST PORT SECONDS. Sends a line each tenth of a second and says what comes back.
 
 Ends with `closed` where the other side has ended it, else with `open`.
 """
