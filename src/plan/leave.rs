@@ -1,4 +1,5 @@
-//! What a resource leaves behind when it goes, and while it stays: units that served under another name, and the place it served in until now.
+//! What a resource leaves behind when it goes, and while it stays: units that served under another name, and the place
+//! it served in until now.
 
 use std::collections::BTreeSet;
 
@@ -45,8 +46,7 @@ impl Wishes {
         let of = |seen: &&ContainerSeen| Some(&seen.project) == project.as_ref() && services.contains(&seen.service);
         let runs = left.iter().any(|unit| planner.seen.units.get(*unit).is_some_and(is_active))
             || planner.containers().filter(of).any(|seen| seen.state == "running");
-        let drain = if runs { colours.drain.as_millis().div_ceil(1000) } else { 0 };
-        let drain = u64::try_from(drain).unwrap_or(u64::MAX);
+        let drain = if runs { colours.drain_seconds() } else { 0 };
         let units = left.into_iter().cloned().collect();
         self.other(Deed::Retire { units, files, services, project, drain }, &resource.id);
     }
@@ -102,7 +102,7 @@ impl Wishes {
     fn turn(&mut self, planner: &Planner<'_>, resource: &Resource) {
         let (Some(colours), Some(handover)) = (&resource.colours, &resource.handover) else { return };
         let (host, port) = &colours.face(handover.to).at;
-        let drain = u64::try_from(colours.drain.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        let drain = colours.drain_seconds();
         let turn = Deed::Turn {
             service: colours.service.clone(),
             from: handover.from,

@@ -77,7 +77,7 @@ pub struct Transaction {
     pub checks: Vec<(ResourceId, Check)>,
     /// The stack's ledger as it was seen; `None` where it has none yet.
     pub ledger_seen: Option<Digest>,
-    /// The ledger with all claims that this transaction may need, as text: that is a tenth of what the claims take.
+    /// The ledger with all claims that this transaction may need, as text, which takes far less room than the claims do.
     pub ledger_before: String,
     /// The ledger once it has gone well.
     pub ledger_after: String,

@@ -85,6 +85,11 @@ pub struct Face {
 }
 
 impl Colours {
+    /// How long the place that is left has to end what it has begun, in whole seconds.
+    pub fn drain_seconds(&self) -> u64 {
+        u64::try_from(self.drain.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+    }
+
     /// The face of a colour.
     pub fn face(&self, colour: Colour) -> &Face {
         &self.faces[usize::from(colour == Colour::Green)]
