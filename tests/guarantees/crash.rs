@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, Repo, alone, finish, lab, shared};
+use crate::kit::{Host, Repo, any, finish, free, lab};
 
 /// Far longer than anything takes: on a machine with much else to do as well.
 const LONG: Duration = Duration::from_mins(5);
@@ -31,7 +31,7 @@ fn environment(host: &Host, unit: &str) -> String {
 
 #[test]
 fn g05_a_restart_that_was_not_reached_is_owed() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g05", &[&host]);
     // The reload of the first unit takes its time, and the restart of the second one comes after it.
     let body = |value: &str| {
@@ -75,7 +75,7 @@ fn g05_a_restart_that_was_not_reached_is_owed() {
 
 #[test]
 fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g06", &[&host]);
     let body = |word: &str| {
         let file = |n: usize| {
@@ -124,7 +124,7 @@ fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
 
 #[test]
 fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
-    let host = alone("lab-1");
+    let host = free();
     let repo = Repo::new("g08", &[&host]);
     // Its start leaves time to cut the link after the switch.
     let body = |word: &str, wait: u8| {
@@ -149,11 +149,11 @@ fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
     let changes = repo.plan().changes().count();
     let run = repo.begin(&["apply", "--yes", "--json", "--confirm", "3"]);
     host.until("[ -e /srv/g08/new ] && systemctl show -P SubState g08-new | grep -q start-pre");
-    lab(&["cut", "lab-1"]);
+    lab(&["cut", &host.name]);
     let now = host.sh("cat /srv/g08/changed; ls /srv/g08/old 2>&1 | grep -c cannot");
     assert_eq!(now, "new1\n", "it was switched");
     host.until("[ ! -e /srv/g08/new ] && [ -z \"$(ls /var/lib/reconcile/g08/run)\" ]");
-    lab(&["mend", "lab-1"]);
+    lab(&["mend", &host.name]);
     look().is_as(&before, "created, changed, removed, and what runs");
     assert_eq!(environment(&host, "g08-a"), "A=old\n", "it runs with what the file says");
     let ran = finish(run, LONG);
@@ -167,7 +167,7 @@ fn g08_a_host_that_cannot_be_reached_any_more_goes_back() {
 
 #[test]
 fn g12_one_repository_writes_to_a_host_at_a_time() {
-    let host = alone("lab-1");
+    let host = free();
     let (slow, other) = (Repo::new("g12-slow", &[&host]), Repo::new("g12-other", &[&host]));
     slow.stack("one", "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 3\" }");
     other.stack("one", "file \"/srv/ID/x\" content=\"x\"");
@@ -181,7 +181,7 @@ fn g12_one_repository_writes_to_a_host_at_a_time() {
 
 #[test]
 fn g12_a_link_that_is_cut_in_the_middle_of_what_it_brings_frees_the_lock() {
-    let host = alone("lab-1");
+    let host = free();
     let repo = Repo::new("g12-cut", &[&host]);
     host.sh("find / -xdev -name '.reconcile-*' -prune -exec rm -rf {} +");
     // More than fits into all that lies between.
@@ -191,13 +191,13 @@ fn g12_a_link_that_is_cut_in_the_middle_of_what_it_brings_frees_the_lock() {
     stop.at(1, "tar -x*", How::Hold);
     let run = repo.begin(&["apply", "--yes", "--json"]);
     stop.reached();
-    lab(&["cut", "lab-1"]);
+    lab(&["cut", &host.name]);
     stop.release();
     let begun = Instant::now();
     host.until("flock -n /var/lib/reconcile/lock true && flock -n /var/lib/reconcile/g12-cut/lock true");
     let took = begun.elapsed();
     let left = host.sh("ls /var/lib/reconcile/g12-cut/run; find / -xdev -name '.reconcile-*' -o -path /srv/g12-cut");
-    lab(&["mend", "lab-1"]);
+    lab(&["mend", &host.name]);
     assert_eq!(left, "", "nothing is left of what had come");
     assert!(took < Duration::from_mins(1), "{took:?}");
     let ran = finish(run, LONG);
@@ -211,7 +211,7 @@ fn g12_a_link_that_is_cut_in_the_middle_of_what_it_brings_frees_the_lock() {
 /// `RECONCILE_RACES` says how many rounds there are.
 #[test]
 fn g12_two_runs_at_once_are_one_after_the_other() {
-    let host = alone("lab-1");
+    let host = free();
     let repo = Repo::new("g12", &[&host]);
     let other = repo.copy();
     let body =
