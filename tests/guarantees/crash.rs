@@ -19,10 +19,11 @@ pub fn kill_there(id: &str) -> String {
 
 /// Applies until nothing is to be done, as the loop would; two runs must be enough.
 fn repair(repo: &Repo) {
-    for _ in 0..2 {
+    repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
+    if !repo.plan().is_empty() {
         repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
+        repo.is_settled();
     }
-    repo.is_settled();
 }
 
 fn environment(host: &Host, unit: &str) -> String {
@@ -96,7 +97,7 @@ fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
         assert_eq!(odd, "", "{when}");
     };
     let words = ["again", "first"];
-    for (round, wait) in [0_u64, 15, 30, 45, 60, 80, 110, 150, 250, 400].into_iter().enumerate() {
+    for (round, wait) in [0_u64, 20, 45, 80, 150, 400].into_iter().enumerate() {
         repo.stack("one", &body(words[round % 2]));
         let here = round % 3 == 2;
         // Without its control side, the host goes back after three seconds.

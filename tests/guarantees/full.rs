@@ -28,7 +28,7 @@ fn at_each_write(host: &Host, id: &str, place: &str, few: usize) {
     let mount = format!("mkdir -p {place}; mount -t tmpfs -o size=8m,nr_inodes=2000 tmpfs {place}");
     let mut saw = Seesaw::new(host, id, &mount);
     for (name, room) in [("pages", Room::Pages), ("inodes", Room::Inodes)] {
-        let mut enough = 1;
+        let mut enough = 4;
         // How much one apply takes is found by halves; an attempt that fails must put all back.
         let mut attempt = |left: usize| {
             saw.tip();
