@@ -5,6 +5,7 @@
 mod kit;
 #[path = "../shared/planner.rs"]
 mod planner;
+#[path = "../registry/mod.rs"]
 mod registry;
 #[path = "../shared/mod.rs"]
 mod shared;
