@@ -236,11 +236,11 @@ fn what_is_open_lives_until_it_ends_or_the_drain_does() {
     service.version("v1");
     service.repo.apply();
     let socket = |seconds: u8| host.begin(&format!("python3 - 127.0.0.1 7720 {seconds} <<'TEXT'\n{SOCKET}\nTEXT\n"));
+    let (short, long) = (socket(6), socket(60));
+    host.until("[ $(ss -Htn state established dport = :7721 | wc -l) -ge 2 ]");
     let stream = host.begin("curl -sN 'http://127.0.0.1:7720/stream?4'");
     service.version("v2");
     let run = service.repo.begin(&["apply", "--yes", "--json"]);
-    host.until("systemctl is-active -q open-green");
-    let (short, long) = (socket(4), socket(60));
     host.until("[ \"$(curl -s http://127.0.0.1:7720/)\" = v2 ]");
     let (stream, short) = (finish(stream, LONG), finish(short, LONG));
     // Both go on with the version that they have begun with, which still runs while the other takes the requests.
