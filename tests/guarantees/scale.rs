@@ -3,7 +3,7 @@
 use crate::kit::{Repo, any};
 
 /// How many files there are; 10,000 take no other ways (see tests/bench/README.md).
-const FILES: usize = 3_000;
+const FILES: usize = 2_000;
 
 #[test]
 fn g15_thousands_of_files_are_planned_in_one_exchange() {
