@@ -41,7 +41,7 @@ struct Example {
     /// Which of its hosts is in the lab, with its tags and variables.
     host: &'static str,
     more: &'static str,
-    /// Stacks whose containers need images of their own: `tests/systems.rs` has them and their laws.
+    /// Stacks whose containers need images of their own: `systems.rs` has them and their laws.
     elsewhere: &'static [&'static str],
     /// What its server has before anything is applied.
     before: &'static str,
