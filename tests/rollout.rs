@@ -299,6 +299,68 @@ fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
 }
 
 #[test]
+fn what_the_rollout_of_a_dead_run_has_kept_is_brought_to_its_end_by_the_next_run() {
+    let hosts = ["lab-1", "lab-3"].map(shared);
+    let repo = Repo::new("keeps", &[&hosts[0], &hosts[1]]);
+    repo.write(
+        "hosts/repo.kdl",
+        "repo \"keeps\" { rollout { canary \"lab-1\"; pause \"60s\"; on-failure \"revert\" } }\n",
+    );
+    repo.write("stacks/one/server.py", SERVER);
+    let service = Service { host: &hosts[0], repo, port: 7780, drain: "1s" };
+    service.version("v1");
+    service.repo.apply_with(&["--pause", "0s"]);
+    service.version("v2");
+    let mut run = service.repo.begin(&["apply", "--yes", "--json"]);
+    hosts[0].until("ls /var/lib/reconcile/keeps/run/*/kept");
+    run.kill().expect("it can be killed");
+    finish(run, LONG);
+    assert_eq!(service.places(), "blue file enabled runs green file enabled runs ");
+    // The next plan shows what is still to go, and that is what happens.
+    assert!(service.repo.plan().effects().iter().any(|effect| effect.contains("retire")));
+    service.repo.apply_with(&["--pause", "0s"]);
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "green file enabled runs ".into()));
+    service.is_settled();
+}
+
+#[test]
+fn what_a_service_reads_may_be_of_another_stack() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "reads", 7790, "1s");
+    let conf = |text: &str| service.repo.stack("zone", &format!("file \"/srv/ID/conf\" content=\"{text}\""));
+    service.version("v1");
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    let text = text.replace("health http", "restart-on \"/srv/reads/conf\"\nhealth http");
+    std::fs::write(
+        &path,
+        text.replace(
+            "/usr/bin/python3",
+            "/bin/sh -c 'cp /srv/reads/conf /srv/reads/runs-with; exec /usr/bin/python3 \\\"$0\\\" \\\"$@\\\"'",
+        ),
+    )
+    .expect("written");
+    conf("one");
+    service.repo.apply();
+    let runs_with = || host.sh("cat /srv/reads/runs-with");
+    assert_eq!(runs_with(), "one");
+    conf("two");
+    assert!(service.repo.plan_with(&["--stack", "one"]).is_empty());
+    service.repo.apply();
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("two", "green file enabled runs "));
+    service.is_settled();
+    // By itself the file asks for a turn that the next run takes.
+    conf("three");
+    service.repo.apply_with(&["--stack", "zone"]);
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("two", "green file enabled runs "));
+    let plan = service.repo.plan();
+    assert_eq!(plan.change("unit:reads")["cause"], "owed", "{:#}", plan.0["hosts"]);
+    service.repo.apply();
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("three", "blue file enabled runs "));
+    service.is_settled();
+}
+
+#[test]
 fn a_turn_that_nobody_confirms_is_taken_back_and_no_request_fails() {
     let host = shared("lab-1");
     let service = Service::new(&host, "unsure", 7740, "1s");

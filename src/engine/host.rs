@@ -76,7 +76,6 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         .iter()
         .map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect()))
         .collect();
-    choose(&mut desired, &session.seen, repo, session.is_offline());
     let policy = Policy {
         repo,
         stacks: setup.stacks_on(host),
@@ -89,6 +88,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         limits: described.limits,
         extent: described.extent,
     };
+    choose(&mut desired, &session.seen, &policy);
     if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
         note(setup, host, "checking the candidate");
         let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
@@ -96,7 +96,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         session.seen.merge(later);
         lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
         // Compose has said by now which services would be other ones.
-        choose(&mut desired, &session.seen, repo, session.is_offline());
+        choose(&mut desired, &session.seen, &policy);
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);

@@ -113,7 +113,7 @@ impl Wishes {
         self.other(turn, &resource.id);
         let Some(from) = handover.from else { return };
         self.details.push(format!("{} → {}", from.word(), handover.to.word()));
-        let changed = colours.watched.iter().filter(|path| planner.path_changes(path));
+        let changed = colours.watched.iter().filter(|path| planner.is_to_change_within(path, &resource.stack));
         self.details.extend(changed.map(|path| format!("uses {path}, which changes")));
         // What is new is seen beside what the same place would be now.
         for (path, wanted) in &colours.face(from).state.paths {

@@ -31,5 +31,6 @@ mod revert;
 mod rollback;
 mod scale;
 mod secrets;
+mod watched;
 mod waves;
 mod words;
