@@ -230,6 +230,12 @@ fn what_never_gets_healthy_never_takes_a_request() {
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1"]);
     service.version("v1");
     service.is_settled();
+    // Nor is it begun where it would listen at the place of the other.
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    std::fs::write(path, text.replace("ports 7711 7712", "ports 7712 7711")).expect("written");
+    let why = service.repo.plan().refusal("unit:sick");
+    assert_eq!(why, "green is to listen at 127.0.0.1:7711, where blue does now");
 }
 
 #[test]

@@ -178,15 +178,23 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
 }
 
 /// What programs say in their logs may be what they were given.
-fn hide(setup: &Setup, failures: &mut [StackFailure]) {
-    let stacks = || setup.config.stacks.values();
-    let all = stacks().flat_map(|stack| stack.secrets.values());
-    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
-    let mask = Mask::of(all.chain(own).flat_map(SecretTree::leaves));
+pub fn hide(setup: &Setup, failures: &mut [StackFailure]) {
+    if failures.is_empty() {
+        return;
+    }
+    let mask = masked(setup);
     for failure in failures {
         failure.what = mask.line(&failure.what);
         failure.output.iter_mut().for_each(|line| *line = mask.line(line));
     }
+}
+
+/// Hides every secret of the repository.
+pub fn masked(setup: &Setup) -> Mask {
+    let stacks = || setup.config.stacks.values();
+    let all = stacks().flat_map(|stack| stack.secrets.values());
+    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
+    Mask::of(all.chain(own).flat_map(SecretTree::leaves))
 }
 
 /// The report of a host that was planned, and whose turn did not come.
