@@ -306,6 +306,8 @@ fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
     let file = || proxy.sh("cat /etc/nginx/sites-available/g13-half.test.conf");
     let before = file();
     stack("two");
+    let plan = repo.run(&["plan"]).out;
+    assert!(plan.contains("they go on whatever fails"), "nobody has asked for a rollout: {plan}");
     let stop = Stop::on(&proxy);
     stop.at(1, "tell_nginx*", How::Kill);
     let ran = repo.run(&["apply", "--yes", "--json", "--host", "lab-3"]);

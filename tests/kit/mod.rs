@@ -124,7 +124,7 @@ impl Host {
                 timeout 20 systemctl disable --now --quiet $units 2>/dev/null
             fi
             rm -rf /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/systemd/system/*.d/{id}*
-            if ls /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}* >/dev/null 2>&1; then
+            if [ -n "$(ls -d /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}* 2>/dev/null)" ]; then
                 rm -f /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}*
                 systemctl reload nginx
             fi
