@@ -263,6 +263,35 @@ fn what_is_open_lives_until_it_ends_or_the_drain_does() {
     service.is_settled();
 }
 
+#[test]
+fn what_is_to_rest_does_so_in_both_places() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "rests", 7795, "1s");
+    service.version("v1");
+    service.repo.apply();
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let say = |state: &str| {
+        let text = std::fs::read_to_string(&path).expect("the stack");
+        std::fs::write(&path, text.replacen("on \"all\"", &format!("on \"all\"\nstate \"{state}\""), 1))
+            .expect("written");
+    };
+    say("stopped");
+    assert!(service.repo.plan().effects().contains("stop rests-blue.service"));
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file ");
+    service.is_settled();
+    // A new version waits there until it is wanted again.
+    service.version("v2");
+    say("stopped");
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file ");
+    service.is_settled();
+    service.version("v2");
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "blue file enabled runs ".into()));
+    service.is_settled();
+}
+
 /// Kills whatever holds the lock of a repository on the host: our program there, with all of its shells.
 fn kill_there(id: &str) -> String {
     format!(
@@ -525,6 +554,14 @@ fn services_of_compose_take_turns_as_those_of_systemd_do() {
     let answers = load.end();
     counted("services of Compose", &answers);
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3", "v5"]);
+    // It rests with all of its project.
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    std::fs::write(path, text.replace("file \"compose.yaml\"", "file \"compose.yaml\"\nrunning #false"))
+        .expect("written");
+    service.repo.apply();
+    assert_eq!(names(), "");
+    service.repo.is_settled();
     service.repo.drop_stack("one");
     service.repo.apply_all_the_same();
     assert_eq!(names(), "");

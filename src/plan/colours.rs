@@ -49,7 +49,7 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     fn place(&self, resource: &Resource, colours: &Colours, claim: Option<&Claim>) -> (Colour, Option<Handover>) {
         let now = self.active(colours, claim);
-        if resource.state.project.as_ref().is_some_and(|project| !project.running) {
+        if colours.rests || resource.state.project.as_ref().is_some_and(|project| !project.running) {
             return (now.unwrap_or(Colour::Blue), None);
         }
         let Some(now) = now else {
