@@ -356,6 +356,19 @@ fn what_the_rollout_of_a_dead_run_has_kept_is_brought_to_its_end_by_the_next_run
     service.repo.apply_with(&["--pause", "0s"]);
     assert_eq!((service.answer(), service.places()), ("v2".into(), "green file enabled runs ".into()));
     service.is_settled();
+    // What does not go, once the rollout is over, is said.
+    service.version("v3");
+    hosts[0].sh(
+        "cat >/usr/local/bin/keeps <<'TEXT'\n#!/bin/sh\ncase \"$*\" in *disable*keeps-*) exit 1 ;; esac\nexec /usr/bin/systemctl \"$@\"\nTEXT
+        chmod 755 /usr/local/bin/keeps; mv /usr/local/bin/keeps /usr/local/bin/systemctl",
+    );
+    let ran = service.repo.run(&["apply", "--yes", "--json", "--pause", "0s"]);
+    hosts[0].sh("rm /usr/local/bin/systemctl");
+    let what = ran.json()["hosts"][0]["failures"][0]["what"].to_string();
+    assert!(what.contains("what served until then stays: run") && ran.code == 3, "{}", ran.out);
+    assert_eq!(ran.outcome("unit:keeps"), "failed");
+    service.repo.apply();
+    service.is_settled();
 }
 
 #[test]
