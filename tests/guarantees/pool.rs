@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, Repo, alone, finish, shared};
+use crate::kit::{Host, Repo, finish, free_pair, shared};
 
 /// A service that takes a tenth of a second for each request, and forgets those it has when it is stopped.
 const APP: &str = r#"
@@ -287,7 +287,7 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
 
 #[test]
 fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
-    let (proxy, server) = (alone("lab-2"), shared("lab-3"));
+    let [proxy, server] = free_pair();
     let repo = Repo::new("g13-half", &[&proxy, &server]);
     let stack = |version: &str| {
         repo.stack(
@@ -300,7 +300,10 @@ fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
     stack("one");
     repo.write(
         "stacks/lb/stack.kdl",
-        r#"stack "lb" { on "lab-2"; site "g13-half.test" { proxy "/" to="pool:app"; pool "app" drain="1s" { server tag="lab" port=7244 } } }"#,
+        format!(
+            r#"stack "lb" {{ on "{}"; site "g13-half.test" {{ proxy "/" to="pool:app"; pool "app" drain="1s" {{ server tag="lab" port=7244 }} }} }}"#,
+            proxy.name
+        ),
     );
     repo.apply();
     let file = || proxy.sh("cat /etc/nginx/sites-available/g13-half.test.conf");
@@ -310,10 +313,10 @@ fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
     assert!(plan.contains("they go on whatever fails"), "nobody has asked for a rollout: {plan}");
     let stop = Stop::on(&proxy);
     stop.at(1, "tell_nginx*", How::Kill);
-    let ran = repo.run(&["apply", "--yes", "--json", "--host", "lab-3"]);
+    let ran = repo.run(&["apply", "--yes", "--json", "--host", &server.name]);
     let (_, place) = stop.release();
     let why = ran.json()["hosts"][0]["error"]["what"].as_str().unwrap_or_default().to_string();
-    assert!(why.contains("it could not be taken out: our program could not run on lab-2"), "{place}: {}", ran.out);
+    assert!(why.contains("it could not be taken out: our program could not run on"), "{place}: {}", ran.out);
     assert_eq!((ran.outcome("unit:g13-half-app"), file()), ("blocked".into(), before));
     repo.apply();
     repo.is_settled();

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kit::{Host, Repo, shared};
+use crate::kit::{Host, Repo, any};
 
 /// The stack `app` comes first by its name, and reads a file of `conf` when it starts.
 fn repo<'a>(host: &'a Host, id: &str) -> (Repo, impl Fn() -> String + use<'a>) {
@@ -24,7 +24,7 @@ fn conf(repo: &Repo, text: &str) {
 
 #[test]
 fn g05_a_file_of_another_stack_is_there_before_the_restart_that_it_asks_for() {
-    let host = shared("lab-1");
+    let host = any();
     let (repo, runs_with) = repo(&host, "g05-watched");
     assert_eq!(runs_with(), "one", "it is there before the first start, too");
     conf(&repo, "two");
@@ -36,7 +36,7 @@ fn g05_a_file_of_another_stack_is_there_before_the_restart_that_it_asks_for() {
 
 #[test]
 fn g05_a_restart_is_owed_where_only_the_file_was_applied() {
-    let host = shared("lab-1");
+    let host = any();
     let (repo, runs_with) = repo(&host, "g05-apart");
     let invocation = host.invocation("g05-apart-a");
     conf(&repo, "two");
