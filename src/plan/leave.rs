@@ -139,8 +139,7 @@ impl Wishes {
 /// Where nginx sends requests to so far, by the file that says so.
 fn serves_at(planner: &Planner<'_>, switch: &Utf8Path) -> Option<String> {
     let text = String::from_utf8_lossy(planner.seen.contents.get(switch)?);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("server ")?.strip_suffix(';').map(String::from));
-    line
+    text.lines().find_map(|line| line.trim().strip_prefix("server ")?.strip_suffix(';').map(String::from))
 }
 
 /// The services of a project in which it was until now.
