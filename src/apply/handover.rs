@@ -120,6 +120,9 @@ impl Writer<'_> {
             for command in commands(&Deed::DaemonReload).iter().filter(|_| !units.is_empty()) {
                 self.numbered(script, Deed::DaemonReload.words(), "run", command)?;
             }
+            if !units.is_empty() {
+                script.steps.push(listed(&["paid"], units)?);
+            }
         }
         script.parting = script.steps.split_off(begin);
         Ok(())

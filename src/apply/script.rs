@@ -400,6 +400,9 @@ fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
         let why = effect.causes.first().map(ToString::to_string).unwrap_or_default();
         script.steps.push(listed(&["owe", verb, &why], units)?);
     }
+    for debt in &transaction.debts {
+        script.steps.push(line(&["owe", debt.verb, &debt.id.to_string(), &debt.unit])?);
+    }
     Ok(())
 }
 

@@ -107,6 +107,7 @@ pub fn units(names: &[&str]) -> Vec<String> {
 
 pub fn transaction(stack: &str, changes: Vec<Change>, effects: Vec<Effect>) -> Transaction {
     Transaction {
+        debts: Vec::new(),
         stack: StackName::new(stack).unwrap(),
         held: None,
         needs: BTreeSet::new(),

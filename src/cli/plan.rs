@@ -68,9 +68,19 @@ impl Planning {
 
 /// What of the command line another plan needs to be the same.
 fn said_again(call: &Call<'_>, bounds: &Bounds) -> Vec<String> {
-    let common = call.common;
+    let (common, waves) = (call.common, &bounds.waves);
     let adopt: Vec<String> = bounds.adopt.iter().map(ToString::to_string).collect();
-    let all = [("--host", &common.hosts), ("--stack", &common.stacks), ("--tag", &common.tags), ("--adopt", &adopt)];
+    let batch: Vec<String> = waves.batch.iter().map(ToString::to_string).collect();
+    let pause: Vec<String> = waves.pause.iter().map(|pause| format!("{}ms", pause.as_millis())).collect();
+    let all = [
+        ("--host", &common.hosts),
+        ("--stack", &common.stacks),
+        ("--tag", &common.tags),
+        ("--adopt", &adopt),
+        ("--canary", &waves.canary),
+        ("--batch", &batch),
+        ("--pause", &pause),
+    ];
     all.into_iter().flat_map(|(flag, names)| names.iter().flat_map(move |name| [flag.into(), name.clone()])).collect()
 }
 

@@ -137,7 +137,8 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
 
 /// What goes on between and after waves of hosts.
 pub fn rollout(planned: &Planned) -> String {
-    let rollout = planned.plan.waves.rollout.clone().unwrap_or_default();
+    // Waves may come of pools alone: then no host has to do with another.
+    let Some(rollout) = &planned.plan.waves.rollout else { return "they go on whatever fails".into() };
     let pause = if rollout.pause.is_zero() {
         String::new()
     } else {

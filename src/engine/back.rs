@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use crate::apply::answer::{Answer, Ending};
 use crate::apply::{Run, Word, told};
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::HostName;
+use crate::base::id::{HostName, StackName};
 use crate::engine::host::locked;
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::rolling::Rolling;
@@ -49,11 +49,21 @@ pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, w
 pub(super) async fn forget(rolling: &mut Rolling<'_>) {
     let (setup, run, who) = (rolling.setup, &rolling.run, &rolling.who);
     let all = std::mem::take(&mut rolling.kept).into_iter().map(|(host, session)| async move {
-        if let Err(error) = tell(setup, session, Word::Forget, run, who).await {
+        let heard = tell(setup, session, Word::Forget, run, who).await;
+        let heard = heard.inspect_err(|error| {
             tracing::warn!(target: "apply", %host, %error, "the next run there clears away what was kept");
-        }
+        });
+        (host, heard)
     });
-    stream::iter(all).buffer_unordered(setup.parallel.max(1)).collect::<()>().await;
+    let all: Vec<_> = stream::iter(all).buffer_unordered(setup.parallel.max(1)).collect().await;
+    for (host, heard) in all {
+        let (Ok(answer), Some(report)) = (heard, rolling.report_of(&host)) else { continue };
+        let left = answer.courses.into_iter().filter(|(_, course)| course.ending == Some(Ending::Failed));
+        for (stack, course) in left {
+            let step = course.failed.unwrap_or_default();
+            end(report, stack, Outcome::Failed, format!("what served until then stays: {step}"), course.output);
+        }
+    }
 }
 
 /// Tells a host a word about the run, over a connection that may have been silent for long.
@@ -90,12 +100,16 @@ fn settle(report: &mut HostReport, result: Result<Answer>, why: &str) {
             Some(Ending::Stale) => (Outcome::Failed, format!("{why}, but somebody holds it since, so it stays")),
             _ => (Outcome::Failed, format!("{why}, but not all of it could be brought back")),
         };
-        let of_stack = report.stacks.iter().filter(|(_, other)| **other == stack).map(|(id, _)| id);
-        for id in of_stack {
-            if let Some(was) = report.outcomes.get_mut(id).filter(|was| **was == Outcome::Applied) {
-                *was = outcome;
-            }
-        }
-        report.failures.push(StackFailure { stack, outcome, what, output: course.output });
+        end(report, stack, outcome, what, course.output);
     }
+}
+
+/// What was applied of a stack has ended in another way.
+fn end(report: &mut HostReport, stack: StackName, outcome: Outcome, what: String, output: Vec<String>) {
+    for (id, _) in report.stacks.iter().filter(|(_, other)| **other == stack) {
+        if let Some(was) = report.outcomes.get_mut(id).filter(|was| **was == Outcome::Applied) {
+            *was = outcome;
+        }
+    }
+    report.failures.push(StackFailure { stack, outcome, what, output });
 }

@@ -12,9 +12,10 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::HostName;
 use crate::engine::Setup;
-use crate::engine::host::locked;
+use crate::engine::host::{Ready, locked, masked};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::rolling::{Rolling, wait};
+use crate::engine::serving::is_written;
 use crate::engine::session::Session;
 use crate::host::program::Program;
 use crate::observe::Questions;
@@ -80,7 +81,13 @@ impl Rolling<'_> {
                 }
                 Ok(Answer::Last) => "it is the last one there that gets requests".into(),
                 Ok(_) => continue,
-                Err(why) => format!("it could not be taken out: {why}"),
+                Err(error) => {
+                    // Whatever went wrong there, it may be out.
+                    if error.kind != Kind::Locked && self.proxies.sessions.contains_key(&drain.proxy) {
+                        self.proxies.out.insert(drain.clone());
+                    }
+                    format!("it could not be taken out: {error}")
+                }
             };
             let what = format!("{} was not begun: pool {} on {}: {what}", drain.host, drain.pool, drain.proxy);
             let hint = format!("`reconcile plan --host {}` shows how it is there", drain.proxy);
@@ -103,7 +110,7 @@ impl Rolling<'_> {
         for (drain, answer) in self.tell(Word::Fill, drains).await {
             let why = match answer {
                 Ok(Answer::Silent) => format!("nothing answers at {} from there", drain.address),
-                Err(why) => why,
+                Err(error) => error.to_string(),
                 Ok(_) => {
                     self.proxies.out.remove(&drain);
                     continue;
@@ -135,7 +142,7 @@ impl Rolling<'_> {
     }
 
     /// Tells all proxies of some servers, side by side.
-    async fn tell(&mut self, word: Word, drains: Vec<Drain>) -> Vec<(Drain, Result<Answer, String>)> {
+    async fn tell(&mut self, word: Word, drains: Vec<Drain>) -> Vec<(Drain, Result<Answer>)> {
         let mut of: BTreeMap<HostName, Vec<Drain>> = BTreeMap::new();
         for drain in drains {
             of.entry(drain.proxy.clone()).or_default().push(drain);
@@ -155,13 +162,24 @@ impl Rolling<'_> {
         let mut all = Vec::new();
         for (session, drains, answers) in told {
             sessions.extend(session.map(|session| (session.host.clone(), session)));
-            let answers = match answers {
+            let answers: Vec<Result<Answer>> = match answers {
                 Ok(answers) => answers.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error.to_string()); drains.len()],
+                Err(error) => drains.iter().map(|_| Err(Error::new(error.kind, error.to_string()))).collect(),
             };
             all.extend(drains.into_iter().zip(answers));
         }
         all
+    }
+}
+
+impl Proxies {
+    /// Why a host cannot be changed as planned: a server stays out of a pool whose file is to change there.
+    pub(super) fn blocks(&self, ready: &Ready) -> Option<Error> {
+        let drain =
+            self.out.iter().find(|drain| drain.proxy == ready.plan.host && is_written(&ready.plan, &drain.path))?;
+        let Drain { host, proxy, pool, path, .. } = drain;
+        let what = format!("{proxy} was not begun: {host} stays out of its pool {pool}, and {path} would put it back");
+        Some(Error::new(Kind::Host, what).hint(format!("make {host} well, then apply again")))
     }
 }
 
@@ -212,7 +230,9 @@ async fn tell_one(
     if said.len() == drains.len() {
         return Ok(said);
     }
-    let output: Vec<&str> = answer.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+    let mask = masked(setup);
+    let output: Vec<String> =
+        answer.lines().filter_map(|line| line.strip_prefix("| ")).map(|line| mask.line(line)).collect();
     Err(Error::new(Kind::Host, format!("nginx on {proxy} did not take it: {}", output.join("; "))))
 }
 

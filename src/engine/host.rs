@@ -76,7 +76,6 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         .iter()
         .map(|(name, stack)| (name.clone(), stack.after.iter().map(|(after, _)| after.clone()).collect()))
         .collect();
-    choose(&mut desired, &session.seen, repo, session.is_offline());
     let policy = Policy {
         repo,
         stacks: setup.stacks_on(host),
@@ -89,6 +88,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         limits: described.limits,
         extent: described.extent,
     };
+    choose(&mut desired, &session.seen, &policy);
     if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
         note(setup, host, "checking the candidate");
         let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
@@ -96,7 +96,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         session.seen.merge(later);
         lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
         // Compose has said by now which services would be other ones.
-        choose(&mut desired, &session.seen, repo, session.is_offline());
+        choose(&mut desired, &session.seen, &policy);
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
@@ -178,15 +178,23 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
 }
 
 /// What programs say in their logs may be what they were given.
-fn hide(setup: &Setup, failures: &mut [StackFailure]) {
-    let stacks = || setup.config.stacks.values();
-    let all = stacks().flat_map(|stack| stack.secrets.values());
-    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
-    let mask = Mask::of(all.chain(own).flat_map(SecretTree::leaves));
+pub fn hide(setup: &Setup, failures: &mut [StackFailure]) {
+    if failures.is_empty() {
+        return;
+    }
+    let mask = masked(setup);
     for failure in failures {
         failure.what = mask.line(&failure.what);
         failure.output.iter_mut().for_each(|line| *line = mask.line(line));
     }
+}
+
+/// Hides every secret of the repository.
+pub fn masked(setup: &Setup) -> Mask {
+    let stacks = || setup.config.stacks.values();
+    let all = stacks().flat_map(|stack| stack.secrets.values());
+    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
+    Mask::of(all.chain(own).flat_map(SecretTree::leaves))
 }
 
 /// The report of a host that was planned, and whose turn did not come.

@@ -133,7 +133,8 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let busy = planned.plan.hosts.iter().filter(|host| host.has_work());
     let busy: Vec<HostName> = busy.map(|host| host.host.clone()).collect();
     let rewritten = serving::rewritten(&planned.ready);
-    let drains = serving::drains(setup, &planned.ready, &rewritten);
+    let (drains, unknown) = serving::drains(setup, &planned.ready, &rewritten);
+    planned.problems.extend(unknown);
     planned.plan.waves = Waves::new(&busy, setup.rollout.clone(), drains, &rewritten);
     planned.elapsed = start.elapsed();
     planned

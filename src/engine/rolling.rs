@@ -76,7 +76,7 @@ impl Rolling<'_> {
     async fn wave(&mut self, wave: Option<(usize, usize)>, mut ready: Vec<Ready>) {
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
         let mut refused = self.drain(&hosts).await;
-        ready.retain(|ready| match refused.remove(&ready.plan.host) {
+        ready.retain(|ready| match refused.remove(&ready.plan.host).or_else(|| self.proxies.blocks(ready)) {
             Some(error) => {
                 self.report.hosts.push(host::not_begun(ready, Outcome::Blocked, error));
                 false
@@ -149,6 +149,7 @@ impl Rolling<'_> {
             }
         }
         back::forget(self).await;
+        self.report.hosts.iter_mut().for_each(|report| host::hide(self.setup, &mut report.failures));
     }
 
     /// The report of a host.

@@ -1,5 +1,6 @@
 //! How a run goes over hosts: `rollout`, below `repo`.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
@@ -100,11 +101,20 @@ impl FromStr for Size {
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Number(number) => write!(f, "{number}"),
+            Size::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
 impl Serialize for Size {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Size::Number(number) => number.serialize(serializer),
-            Size::Percent(share) => serializer.collect_str(&format_args!("{share}%")),
+            Size::Percent(_) => serializer.collect_str(self),
         }
     }
 }

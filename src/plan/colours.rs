@@ -6,27 +6,30 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 
-use crate::base::id::RepoId;
 use crate::host::observation::Observation;
 use crate::ledger::Claim;
-use crate::plan::compare::{Ownership, is_as_wanted};
+use crate::plan::compare::is_as_wanted;
 use crate::plan::containers::hashes_of;
+use crate::plan::host::{Planner, Policy};
+use crate::plan::wishes::is_active;
 use crate::resource::colours::{Colour, Colours};
 use crate::resource::state::PathState;
 use crate::resource::{Desired, Handover, Resource};
 
 /// Has every service with two places want the one that it should be in: the one it is in, as long as that is as wanted,
 /// else the other.
-pub fn choose(desired: &mut Desired, seen: &Observation, repo: &RepoId, offline: bool) {
-    let ownership = Ownership::read(repo, seen);
-    let with_owner = seen.uid == 0 && !offline;
-    let chooser = Chooser { seen, with_owner, salt: &ownership.salt };
+pub fn choose(desired: &mut Desired, seen: &Observation, policy: &Policy<'_>) {
+    if desired.resources.iter().all(|resource| resource.colours.is_none()) {
+        return;
+    }
+    let planner = Planner::new(desired, seen, policy);
+    let chooser = Chooser { planner: &planner, seen, with_owner: planner.with_owner() };
     let chosen: Vec<Option<(Colour, Option<Handover>)>> = desired
         .resources
         .iter()
         .map(|resource| {
-            let claim = ownership.claim(&resource.id, &resource.stack);
-            Some(chooser.place(&desired.resources, resource, resource.colours.as_ref()?, claim))
+            let claim = planner.ownership.claim(&resource.id, &resource.stack);
+            Some(chooser.place(resource, resource.colours.as_ref()?, claim))
         })
         .collect();
     for (resource, chosen) in desired.resources.iter_mut().zip(chosen) {
@@ -38,28 +41,23 @@ pub fn choose(desired: &mut Desired, seen: &Observation, repo: &RepoId, offline:
 }
 
 struct Chooser<'a> {
+    planner: &'a Planner<'a>,
     seen: &'a Observation,
     with_owner: bool,
-    salt: &'a str,
 }
 
 impl Chooser<'_> {
-    fn place(
-        &self,
-        all: &[Resource],
-        resource: &Resource,
-        colours: &Colours,
-        claim: Option<&Claim>,
-    ) -> (Colour, Option<Handover>) {
+    fn place(&self, resource: &Resource, colours: &Colours, claim: Option<&Claim>) -> (Colour, Option<Handover>) {
         let now = self.active(colours, claim);
-        if resource.state.project.as_ref().is_some_and(|project| !project.running) {
+        if colours.rests || resource.state.project.as_ref().is_some_and(|project| !project.running) {
             return (now.unwrap_or(Colour::Blue), None);
         }
         let Some(now) = now else {
             let to = Colour::Blue;
             return (to, Some(Handover { from: None, to, drift: false }));
         };
-        let touched = colours.watched.iter().any(|path| self.is_about_to_change(all, path));
+        let touched = colours.watched.iter().any(|path| self.planner.is_to_change_within(path, &resource.stack))
+            || colours.units(now).any(|unit| self.is_owed(resource, unit));
         let own = self.is_unit_as_wanted(colours, now, claim) && self.runs_as_wanted(resource, colours, now, claim);
         // What is there and not ours is taken over where it is: the place it leaves would stay nobody's.
         let Some(claim) = claim.filter(|_| !own || touched) else { return (now, None) };
@@ -127,7 +125,7 @@ impl Chooser<'_> {
     fn was_written(&self, resource: &Resource, colours: &Colours, colour: Colour, claim: &Claim) -> bool {
         let mut before = resource.clone();
         before.wear(colour);
-        let now = Claim::on(&before.state, &BTreeMap::new(), self.salt);
+        let now = Claim::on(&before.state, &BTreeMap::new(), &self.planner.ownership.salt);
         let mut own = now.paths.iter().filter(|(path, _)| **path != colours.switch);
         own.all(|(path, written)| claim.paths.get(path) == Some(written))
     }
@@ -136,9 +134,10 @@ impl Chooser<'_> {
         self.seen.paths.get(path).is_some_and(|seen| is_as_wanted(wanted, seen, self.with_owner))
     }
 
-    /// Whether some resource is about to change a path, or something in a folder.
-    fn is_about_to_change(&self, all: &[Resource], path: &Utf8Path) -> bool {
-        let below = all.iter().flat_map(|resource| &resource.state.paths).filter(|(other, _)| other.starts_with(path));
-        below.into_iter().any(|(path, wanted)| !self.is_there(path, wanted))
+    /// Whether a file that it reads has changed while it was at work.
+    fn is_owed(&self, resource: &Resource, unit: &str) -> bool {
+        let Some(runs) = self.seen.units.get(unit).filter(|seen| is_active(seen)) else { return false };
+        let why = resource.id.to_string();
+        self.seen.owed.iter().any(|owed| (&*owed.unit, &owed.why, &owed.invocation) == (unit, &why, &runs.invocation))
     }
 }

@@ -17,6 +17,7 @@ use crate::plan::hold::{self, hold_back};
 use crate::plan::images::former;
 use crate::plan::order::{all_needs, in_order};
 use crate::plan::verdict::judge;
+use crate::plan::watch;
 use crate::plan::wishes::Wishes;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Refusal, Transaction};
 use crate::resource::state::{Owner, PathState, Project};
@@ -47,7 +48,7 @@ pub struct Policy<'a> {
 }
 
 impl Policy<'_> {
-    fn selects(&self, stack: &StackName) -> bool {
+    pub(super) fn selects(&self, stack: &StackName) -> bool {
         self.stacks.is_none_or(|stacks| stacks.contains(stack))
     }
 }
@@ -85,7 +86,7 @@ pub(crate) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(desired: &'a Desired, seen: &'a Observation, policy: &'a Policy<'a>) -> Self {
+    pub(super) fn new(desired: &'a Desired, seen: &'a Observation, policy: &'a Policy<'a>) -> Self {
         let wanted = desired.resources.iter().flat_map(|resource| resource.state.paths.keys());
         Planner {
             desired,
@@ -98,7 +99,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Only root can give files away: without it, and below a root directory, owners are left alone.
-    fn with_owner(&self) -> bool {
+    pub(super) fn with_owner(&self) -> bool {
         self.seen.uid == 0 && !self.policy.offline
     }
 
@@ -172,8 +173,8 @@ impl<'a> Planner<'a> {
             return if adopts { (Action::Adopt, Cause::New) } else { (Action::Create, Cause::New) };
         };
         if let Some(handover) = &resource.handover {
-            let cause = if handover.drift { Cause::Drift } else { Cause::Repository };
-            return (Action::Update, cause);
+            let moved = if handover.drift { Cause::Drift } else { Cause::Repository };
+            return (Action::Update, if wishes.owed { Cause::Owed } else { moved });
         }
         let salt = &self.ownership.salt;
         let now = Claim::on(&resource.state, &BTreeMap::new(), salt);
@@ -194,7 +195,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Why this resource must not be touched: something at its place is not ours, or cannot be seen.
-    fn refusal(&self, resource: &Resource, claim: Option<&Claim>) -> Option<Refusal> {
+    pub(super) fn refusal(&self, resource: &Resource, claim: Option<&Claim>) -> Option<Refusal> {
         for (path, wanted) in &resource.state.paths {
             let seen = self.seen.paths.get(path);
             if let Some(Seen::Unknown(why)) = seen {
@@ -294,7 +295,7 @@ impl<'a> Planner<'a> {
                 self.transaction(stack, changes, needs, &needs_of)
             })
             .collect();
-        sort_by_needs(&mut transactions);
+        self.sort(&mut transactions);
         hold_back(&mut transactions, self.seen);
         transactions
     }
@@ -327,7 +328,9 @@ impl<'a> Planner<'a> {
         let effects = wishes.into_effects(&position, needs_of);
         checks.extend(self.checks_of_touched(&effects, &changes));
         checks.extend(containers::checks(&effects, &self.desired.resources));
+        let debts = self.debts_of_others(&stack, &changes);
         Transaction {
+            debts,
             effects,
             checks,
             ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
@@ -424,6 +427,7 @@ impl<'a> Planner<'a> {
             notes.push(format!("another run is at work there: {who}"));
         }
         notes.extend(hold::notes(self.seen, |stack| self.policy.selects(stack)));
+        notes.extend(watch::notes(transactions));
         if let Some(why) = &self.seen.verdicts.cannot {
             notes.push(format!("not checked beforehand by nginx, systemd and Compose: {why}"));
         }
@@ -442,17 +446,6 @@ fn is_directory(seen: &Seen<PathSeen>) -> bool {
     matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
 }
 
-/// Sorts transactions so that each comes after those it needs.
-fn sort_by_needs(transactions: &mut Vec<Transaction>) {
-    let mut rest = std::mem::take(transactions);
-    while !rest.is_empty() {
-        let waiting: BTreeSet<StackName> = rest.iter().map(|transaction| transaction.stack.clone()).collect();
-        // Loading refuses cycles, so something is always ready; the first one otherwise.
-        let ready = rest.iter().position(|transaction| transaction.needs.is_disjoint(&waiting)).unwrap_or(0);
-        transactions.push(rest.remove(ready));
-    }
-}
-
 // What wishes ask of the whole picture.
 impl Planner<'_> {
     /// All containers of projects there.
@@ -464,14 +457,6 @@ impl Planner<'_> {
     pub(crate) fn installs_packages(&self) -> bool {
         let packages = self.desired.resources.iter().flat_map(|resource| &resource.state.packages);
         packages.clone().any(|package| !self.seen.packages.contains_key(package))
-    }
-
-    /// Whether some resource is about to change this path.
-    pub(crate) fn path_changes(&self, path: &Utf8Path) -> bool {
-        let wanted = self.desired.resources.iter().find_map(|resource| resource.state.paths.get(path));
-        wanted.is_some_and(|wanted| {
-            self.seen.paths.get(path).is_none_or(|seen| !is_as_wanted(wanted, seen, self.with_owner()))
-        })
     }
 
     fn project(&self, name: &str) -> Option<&Project> {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use camino::Utf8Path;
+
 use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
 use crate::ledger::Claim;
@@ -10,7 +12,7 @@ use crate::plan::effect::Deed;
 use crate::plan::host::Planner;
 use crate::plan::project::containers;
 use crate::plan::wishes::{Switch, Verb, Wishes, is_active, is_drop_in};
-use crate::plan::{Change, PathChange};
+use crate::plan::{Change, PathChange, Refusal};
 use crate::resource::Resource;
 use crate::resource::state::PathState;
 use crate::resource::unit_file;
@@ -112,8 +114,14 @@ impl Wishes {
         };
         self.other(turn, &resource.id);
         let Some(from) = handover.from else { return };
+        if let Some(at) = serves_at(planner, &colours.switch).filter(|at| *at == format!("{host}:{port}")) {
+            self.refused = Some(Refusal {
+                why: format!("{} is to listen at {at}, where {} does now", handover.to.word(), from.word()),
+                hint: "both run side by side for a while: apply with two other ports first".into(),
+            });
+        }
         self.details.push(format!("{} → {}", from.word(), handover.to.word()));
-        let changed = colours.watched.iter().filter(|path| planner.path_changes(path));
+        let changed = colours.watched.iter().filter(|path| planner.is_to_change_within(path, &resource.stack));
         self.details.extend(changed.map(|path| format!("uses {path}, which changes")));
         // What is new is seen beside what the same place would be now.
         for (path, wanted) in &colours.face(from).state.paths {
@@ -126,6 +134,12 @@ impl Wishes {
             }
         }
     }
+}
+
+/// Where nginx sends requests to so far, by the file that says so.
+fn serves_at(planner: &Planner<'_>, switch: &Utf8Path) -> Option<String> {
+    let text = String::from_utf8_lossy(planner.seen.contents.get(switch)?);
+    text.lines().find_map(|line| line.trim().strip_prefix("server ")?.strip_suffix(';').map(String::from))
 }
 
 /// The services of a project in which it was until now.

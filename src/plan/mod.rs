@@ -17,6 +17,7 @@ mod project;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;
+mod watch;
 pub mod waves;
 pub(crate) mod wishes;
 
@@ -75,12 +76,28 @@ pub struct Transaction {
     pub effects: Vec<Effect>,
     /// What must then be so.
     pub checks: Vec<(ResourceId, Check)>,
+    /// What units of other stacks run with older files from then on.
+    pub debts: Vec<Debt>,
     /// The stack's ledger as it was seen; `None` where it has none yet.
     pub ledger_seen: Option<Digest>,
     /// The ledger with all claims that this transaction may need, as text, which takes far less room than the claims do.
     pub ledger_before: String,
     /// The ledger once it has gone well.
     pub ledger_after: String,
+}
+
+/// A unit that has to be restarted or reloaded because of a file of another stack. It is written down before the file is
+/// switched, so that it comes about whatever becomes of the unit's own stack.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Debt {
+    /// The unit.
+    pub unit: String,
+    /// `restart` or `reload`.
+    pub verb: &'static str,
+    /// The resource that asks for it.
+    pub id: ResourceId,
+    /// Its stack.
+    pub stack: StackName,
 }
 
 /// What happens to one resource.
@@ -232,6 +249,7 @@ impl Plan {
                 lines.extend(transaction.changes.iter().flat_map(|change| change_lines(change, &host.salt)));
                 lines.extend(transaction.effects.iter().map(|effect| format!("{:?}", effect.deed)));
                 lines.extend(transaction.checks.iter().map(|(id, check)| format!("{id} {check:?}")));
+                lines.extend(transaction.debts.iter().map(|debt| format!("{debt:?}")));
             }
         }
         lines.extend(self.waves.lines());

@@ -104,7 +104,8 @@ impl Wishes {
 
     /// Whether a path that this resource only watches (it belongs to another) is about to change.
     fn reacts_to_others(planner: &Planner<'_>, resource: &Resource, paths: &[Utf8PathBuf]) -> bool {
-        paths.iter().filter(|path| !resource.state.paths.contains_key(*path)).any(|path| planner.path_changes(path))
+        let others = paths.iter().filter(|path| !resource.state.paths.contains_key(*path));
+        others.into_iter().any(|path| planner.is_to_change(path, &resource.stack))
     }
 
     // ---- units
@@ -218,6 +219,10 @@ impl Wishes {
             }
             self.owed = true;
             self.details.push(format!("{} runs with older files", owed.unit));
+            // What has two places goes to the other one instead.
+            if resource.handover.is_some() {
+                continue;
+            }
             let verb = if owed.verb == "reload" { Verb::Reload } else { Verb::Restart };
             self.strengthen(&owed.unit, &resource.id, verb);
             self.wish(&owed.unit, &resource.id).why = Some(format!("owed since run {}", owed.run));

@@ -67,6 +67,8 @@ pub struct Colours {
     pub alone: Option<String>,
     /// Files and folders with whose change a new process is wanted, wherever they belong.
     pub watched: Vec<Utf8PathBuf>,
+    /// Whether it is not to run, in neither place.
+    pub rests: bool,
 }
 
 /// What a resource has of its own in one of the two places.
@@ -98,6 +100,15 @@ impl Colours {
     /// Both faces.
     pub fn faces(&self) -> &[Face] {
         &self.faces
+    }
+
+    /// Neither is to run.
+    pub(super) fn stop(&mut self) {
+        self.rests = true;
+        for face in &mut self.faces {
+            face.state.stop_own();
+            face.checks.clear();
+        }
     }
 
     /// The units that only this colour has.
@@ -235,7 +246,7 @@ impl BlueGreen {
         let green = one(Colour::Green, &ends[1])?;
         let service = service.name.clone();
         let faces = [blue, green];
-        Some(Colours { faces, service, upstream, switch, drain, alone: None, watched: Vec::new() })
+        Some(Colours { faces, service, upstream, switch, drain, alone: None, watched: Vec::new(), rests: false })
     }
 }
 

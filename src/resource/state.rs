@@ -25,6 +25,21 @@ pub struct State {
     pub packages: BTreeSet<String>,
 }
 
+impl State {
+    /// Has its own units neither run nor start at boot; whether there are any. What is started by others, or not at all,
+    /// is not to be stopped either.
+    pub(super) fn stop_own(&mut self) -> bool {
+        let own = |unit: &str| self.paths.keys().any(|path| path.file_name() == Some(unit));
+        let units: Vec<String> = self.units.keys().filter(|unit| own(unit)).cloned().collect();
+        for unit in &units {
+            if let Some(state) = self.units.get_mut(unit) {
+                *state = UnitState { enabled: state.enabled.and(Some(false)), active: state.active.and(Some(false)) };
+            }
+        }
+        !units.is_empty()
+    }
+}
+
 /// A file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathState {

@@ -42,5 +42,6 @@ mod scale;
 mod secrets;
 mod systems;
 mod terminal;
+mod watched;
 mod waves;
 mod words;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::kit::{Host, Repo, finish, shared};
+use crate::kit::stop::{How, Stop};
+use crate::kit::{Host, Repo, finish, free_pair, shared};
 
 /// A service that takes a tenth of a second for each request, and forgets those it has when it is stopped.
 const APP: &str = r#"
@@ -259,14 +260,64 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
     // A host that is not well stays out.
     fleet.repo.apply_with(&["--host", "lab-1"]);
     assert_eq!(fleet.file(), file);
+    // It stays so where the others go on and its proxy's file changes.
+    fleet.repo.write("hosts/repo.kdl", "repo \"g06-pool\" { rollout { on-failure \"continue\" } }\n");
+    fleet.version("four", "nowhere");
+    let path = fleet.repo.path().join("stacks/lb/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    std::fs::write(&path, text.replace("\"3s\"", "\"4s\"")).expect("written");
     let reject = |how: &str| fleet.hosts[1].sh(&format!("iptables {how} INPUT -p tcp --dport 7243 ! -i lo -j REJECT"));
     reject("-I");
-    let ran = fleet.repo.run(&["apply", "--yes", "--json", "--host", "lab-2"]);
+    let ran = fleet.repo.run(&["apply", "--yes", "--json"]);
     reject("-D");
-    let why = ran.json()["hosts"][0]["error"]["what"].as_str().unwrap_or_default().to_string();
-    assert!(why.starts_with("lab-2 stays out of pool app on lab-1: nothing answers at "), "{}", ran.out);
+    let why = |host: usize| ran.json()["hosts"][host]["error"]["what"].as_str().unwrap_or_default().to_string();
+    assert!(why(1).starts_with("lab-2 stays out of pool app on lab-1: nothing answers at "), "{}", ran.out);
+    assert!(why(0).starts_with("lab-1 was not begun: lab-2 stays out of its pool app, and /etc/nginx/"), "{}", ran.out);
     assert_eq!(fleet.file().matches(" down;").count(), 1);
     fleet.repo.apply();
-    assert_eq!(fleet.file(), file);
     fleet.repo.is_settled();
+    // What is not known of a proxy that is not asked is said.
+    std::fs::write(&path, text.replace("\"3s\"", "\"{{ 3 if facts else 4 }}s\"")).expect("written");
+    fleet.version("five", "nowhere");
+    let plan = fleet.repo.plan_with(&["--host", "lab-2"]);
+    let warnings = plan.0["problems"].to_string();
+    assert!(warnings.contains("its servers are not taken out of its pools on lab-1"), "{warnings}");
+    assert!(!fleet.repo.plan().0["problems"].to_string().contains("not taken out"));
+}
+
+#[test]
+fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
+    let [proxy, server] = free_pair();
+    let repo = Repo::new("g13-half", &[&proxy, &server]);
+    let stack = |version: &str| {
+        repo.stack(
+            "app",
+            &format!(
+                r#"unit "ID-app" {{ exec "/usr/bin/python3" "-m" "http.server" "7244"; listen 7244; env VERSION="{version}" }}"#
+            ),
+        );
+    };
+    stack("one");
+    repo.write(
+        "stacks/lb/stack.kdl",
+        format!(
+            r#"stack "lb" {{ on "{}"; site "g13-half.test" {{ proxy "/" to="pool:app"; pool "app" drain="1s" {{ server tag="lab" port=7244 }} }} }}"#,
+            proxy.name
+        ),
+    );
+    repo.apply();
+    let file = || proxy.sh("cat /etc/nginx/sites-available/g13-half.test.conf");
+    let before = file();
+    stack("two");
+    let plan = repo.run(&["plan"]).out;
+    assert!(plan.contains("they go on whatever fails"), "nobody has asked for a rollout: {plan}");
+    let stop = Stop::on(&proxy);
+    stop.at(1, "tell_nginx*", How::Kill);
+    let ran = repo.run(&["apply", "--yes", "--json", "--host", &server.name]);
+    let (_, place) = stop.release();
+    let why = ran.json()["hosts"][0]["error"]["what"].as_str().unwrap_or_default().to_string();
+    assert!(why.contains("it could not be taken out: our program could not run on"), "{place}: {}", ran.out);
+    assert_eq!((ran.outcome("unit:g13-half-app"), file()), ("blocked".into(), before));
+    repo.apply();
+    repo.is_settled();
 }

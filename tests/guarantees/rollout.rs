@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::kit::seesaw::{each, points};
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, Repo, any, finish, free};
+use crate::kit::{Host, Repo, any, finish, free, free_pair};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -227,6 +227,12 @@ fn what_never_gets_healthy_never_takes_a_request() {
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1"]);
     service.version("v1");
     service.is_settled();
+    // Nor is it begun where it would listen at the place of the other.
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    std::fs::write(path, text.replace("ports 7711 7712", "ports 7712 7711")).expect("written");
+    let why = service.repo.plan().refusal("unit:sick");
+    assert_eq!(why, "green is to listen at 127.0.0.1:7711, where blue does now");
 }
 
 #[test]
@@ -251,6 +257,35 @@ fn what_is_open_lives_until_it_ends_or_the_drain_does() {
     let long = finish(long, LONG);
     assert!(long.out.ends_with("closed\n") && long.out.contains("v1 30\n"), "{long:?}");
     assert_eq!(service.answer(), "v2");
+    service.is_settled();
+}
+
+#[test]
+fn what_is_to_rest_does_so_in_both_places() {
+    let host = any();
+    let service = Service::new(&host, "rests", 7795, "1s");
+    service.version("v1");
+    service.repo.apply();
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let say = |state: &str| {
+        let text = std::fs::read_to_string(&path).expect("the stack");
+        std::fs::write(&path, text.replacen("on \"all\"", &format!("on \"all\"\nstate \"{state}\""), 1))
+            .expect("written");
+    };
+    say("stopped");
+    assert!(service.repo.plan().effects().contains("stop rests-blue.service"));
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file ");
+    service.is_settled();
+    // A new version waits there until it is wanted again.
+    service.version("v2");
+    say("stopped");
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file ");
+    service.is_settled();
+    service.version("v2");
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "blue file enabled runs ".into()));
     service.is_settled();
 }
 
@@ -293,6 +328,83 @@ fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
     let answers = load.end();
     counted("ends that die", &answers);
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3"]);
+}
+
+#[test]
+fn what_the_rollout_of_a_dead_run_has_kept_is_brought_to_its_end_by_the_next_run() {
+    let hosts = free_pair();
+    let repo = Repo::new("keeps", &[&hosts[0], &hosts[1]]);
+    repo.write(
+        "hosts/repo.kdl",
+        format!(
+            "repo \"keeps\" {{ rollout {{ canary \"{}\"; pause \"60s\"; on-failure \"revert\" }} }}\n",
+            hosts[0].name
+        ),
+    );
+    repo.write("stacks/one/server.py", SERVER);
+    let service = Service { host: &hosts[0], repo, port: 7780, drain: "1s" };
+    service.version("v1");
+    service.repo.apply_with(&["--pause", "0s"]);
+    service.version("v2");
+    let mut run = service.repo.begin(&["apply", "--yes", "--json"]);
+    hosts[0].until("ls /var/lib/reconcile/keeps/run/*/kept");
+    run.kill().expect("it can be killed");
+    finish(run, LONG);
+    assert_eq!(service.places(), "blue file enabled runs green file enabled runs ");
+    // The next plan shows what is still to go, and that is what happens.
+    assert!(service.repo.plan().effects().iter().any(|effect| effect.contains("retire")));
+    service.repo.apply_with(&["--pause", "0s"]);
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "green file enabled runs ".into()));
+    service.is_settled();
+    // What does not go, once the rollout is over, is said.
+    service.version("v3");
+    hosts[0].sh(
+        "cat >/usr/local/bin/keeps <<'TEXT'\n#!/bin/sh\ncase \"$*\" in *disable*keeps-*) exit 1 ;; esac\nexec /usr/bin/systemctl \"$@\"\nTEXT
+        chmod 755 /usr/local/bin/keeps; mv /usr/local/bin/keeps /usr/local/bin/systemctl",
+    );
+    let ran = service.repo.run(&["apply", "--yes", "--json", "--pause", "0s"]);
+    hosts[0].sh("rm /usr/local/bin/systemctl");
+    let what = ran.json()["hosts"].to_string();
+    assert!(what.contains("what served until then stays: run") && ran.code == 3, "{}", ran.out);
+    service.repo.apply();
+    service.is_settled();
+}
+
+#[test]
+fn what_a_service_reads_may_be_of_another_stack() {
+    let host = any();
+    let service = Service::new(&host, "reads", 7790, "1s");
+    let conf = |text: &str| service.repo.stack("zone", &format!("file \"/srv/ID/conf\" content=\"{text}\""));
+    service.version("v1");
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    let text = text.replace("health http", "restart-on \"/srv/reads/conf\"\nhealth http");
+    std::fs::write(
+        &path,
+        text.replace(
+            "/usr/bin/python3",
+            "/bin/sh -c 'cp /srv/reads/conf /srv/reads/runs-with; exec /usr/bin/python3 \\\"$0\\\" \\\"$@\\\"'",
+        ),
+    )
+    .expect("written");
+    conf("one");
+    service.repo.apply();
+    let runs_with = || host.sh("cat /srv/reads/runs-with");
+    assert_eq!(runs_with(), "one");
+    conf("two");
+    assert!(service.repo.plan_with(&["--stack", "one"]).is_empty());
+    service.repo.apply();
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("two", "green file enabled runs "));
+    service.is_settled();
+    // By itself the file asks for a turn that the next run takes.
+    conf("three");
+    service.repo.apply_with(&["--stack", "zone"]);
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("two", "green file enabled runs "));
+    let plan = service.repo.plan();
+    assert_eq!(plan.change("unit:reads")["cause"], "owed", "{:#}", plan.0["hosts"]);
+    service.repo.apply();
+    assert_eq!((runs_with().as_str(), service.places().as_str()), ("three", "blue file enabled runs "));
+    service.is_settled();
 }
 
 #[test]
@@ -454,6 +566,14 @@ fn services_of_compose_take_turns_as_those_of_systemd_do() {
     let answers = load.end();
     counted("services of Compose", &answers);
     assert_eq!(answers.keys().collect::<Vec<_>>(), ["v1", "v2", "v3", "v5"]);
+    // It rests with all of its project.
+    let path = service.repo.path().join("stacks/one/stack.kdl");
+    let text = std::fs::read_to_string(&path).expect("the stack");
+    std::fs::write(path, text.replace("file \"compose.yaml\"", "file \"compose.yaml\"\nrunning #false"))
+        .expect("written");
+    service.repo.apply();
+    assert_eq!(names(), "");
+    service.repo.is_settled();
     service.repo.drop_stack("one");
     service.repo.apply_all_the_same();
     assert_eq!(names(), "");

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Read by bash in front of a host program, while a test wants to stop it (see stop.rs). Counts the simple commands of
-# `apply` that match a pattern, in all its subshells, and does at one of them what the test asks for.
+# `apply` and `drain` that match a pattern, in all its subshells, and does at one of them what the test asks for.
 # The folder holds: on, the pattern; at, the number; how, kill or hold; count and where, how far it came.
 hook=/run/reconcile-hook
 hook_counts=''
@@ -8,7 +8,7 @@ read -r hook_on <$hook/on
 read -r hook_at <$hook/at
 read -r hook_how <$hook/how
 hook_command() {
-  [ "$1" != apply ] || hook_counts=yes
+  case $1 in apply | drain) hook_counts=yes ;; esac
   [ -n "$hook_counts" ] || return 0
   # shellcheck disable=SC2254 # a pattern
   case $1 in $hook_on) ;; *) return 0 ;; esac

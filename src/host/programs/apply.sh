@@ -342,7 +342,7 @@ backwards_order() {
 # The end of a run: its transactions stay as they are now, and nothing is kept any more.
 clean_up() {
   if [ -f "$run_dir/order" ]; then mv -f -- "$run_dir/order" "$run_dir/over" && sync "$run_dir" || return 1; fi
-  part
+  [ "$parts" = no ] || part
   # The list of stages was there first. It goes last, and only once all in it is gone: the next run finishes what was
   # cut off. It is read without a process that could be killed by itself.
   stages=''
@@ -409,7 +409,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' parts=yes
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;

@@ -40,7 +40,8 @@ mark() {
       ' server '*' down;'*) ;;
       ' server '*) others=$((others + 1)) ;;
     esac
-    printf '%s\n' "$line"
+    # Room may come back in between: a line that is lost is not to be missed.
+    printf '%s\n' "$line" || return 1
   done <"$3" >"$new" && printf '%s' "$line" >>"$new"
 }
 

@@ -62,6 +62,8 @@ settle_debts() {
   elif [ "$ledger_sum" = none ]; then
     rm -f -- "$ledger"
   fi || return 1
+  # What comes before all else was the whole way: nothing had been written down yet but by others.
+  [ "$undo" = undo ] || return 0
   for step in $(cat "$dir/steps"); do
     case $step in
       owe"$tab"*)
@@ -166,9 +168,10 @@ forget() {
   if [ -f "$run_dir/kept" ]; then clean_up; fi
 }
 
-# The same for all runs. Those of this one are still to be made.
+# The same for all runs, before another one begins. Its plan was made with what was still to go then: that is claimed, so
+# it is for that plan, or the next one. The stages of this run are still to be made.
 forget_all() {
-  ours=$stages
+  ours=$stages parts=no
   set +f
   for kept in "$state/$repo"/run/*/kept; do
     set -f
@@ -177,5 +180,5 @@ forget_all() {
     clean_up
   done
   set -f
-  stages=$ours
+  stages=$ours parts=yes
 }
