@@ -10,7 +10,7 @@ use crate::adopt::{self, Candidate, LeftOut, Sorted, Trial};
 use crate::base::error::{Error, Kind, Result};
 use crate::base::id::{HostName, StackName};
 use crate::cli::apply::{bounds, carry_out};
-use crate::cli::args::{Adopt, Apply, Waves};
+use crate::cli::args::{Adopt, Apply, Common, Waves};
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, count};
 use crate::cli::plan::Planning;
 use crate::cli::wire::{Bounds, Parts};
@@ -63,6 +63,10 @@ pub fn run(call: &Call, options: &Adopt) -> Result<u8> {
                 .show(Page::new().line("not taken over yet. This does it, and changes nothing else:").line(&next));
             return Ok(0);
         }
+        // The plan, and the history, say what another command has to choose for the same.
+        let (hosts, stacks) = (vec![work.host.to_string()], vec![work.stack.to_string()]);
+        let common = Common { hosts, stacks, tags: Vec::new(), ..call.common.clone() };
+        let call = &Call { common: &common, ..*call };
         let repository = wire::open(call.common, Secrets::Placeholder)?;
         let planning = Planning::of(call, repository, work.parts(), bounds(&apply)).await?;
         carry_out(call, &apply, planning, options.yes).await
@@ -87,7 +91,9 @@ impl Work {
         let folder = directory.join("stacks").join(stack.as_str());
         if folder.exists() {
             let error = Error::new(Kind::Usage, format!("{folder} is there already, and nothing in it is overwritten"));
-            return Err(error.hint("give the stack another name: --stack NAME"));
+            let hint = "for what is not in it yet, give the new stack another name: --stack NAME; what it describes is taken \
+                over by `reconcile apply` with --adopt, as `reconcile plan` says";
+            return Err(error.hint(hint));
         }
         Ok(Work { directory: directory.clone(), tree, host, stack })
     }

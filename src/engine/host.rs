@@ -229,7 +229,7 @@ fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
         return None;
     }
     let error = Error::new(Kind::Refused, held.join("; "));
-    Some(error.hint(format!("to do it all the same: reconcile apply --override {digest:.12}")))
+    Some(error.hint(format!("to do it all the same: the same command with --override {digest:.12}")))
 }
 
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {

@@ -33,6 +33,9 @@ fn nginx(status: i32, output: &str) -> Option<Refusal> {
         let fault = output.lines().find(|line| line.contains("[emerg]") || line.contains("[crit]"));
         let fault = fault.or(output.lines().last()).unwrap_or("it said nothing");
         let fault = fault.split_once("] ").map_or(fault, |(_, fault)| fault);
+        // Its process and thread are other ones each time: with them, the same plan would have another digest.
+        let is_process = |word: &str| word.chars().all(|c| c.is_ascii_digit() || c == '#');
+        let fault = fault.split_once(": ").filter(|(word, _)| is_process(word)).map_or(fault, |(_, fault)| fault);
         let why = format!("`nginx -t` on the host refuses the configuration as it would be: {fault}");
         Refusal { why, hint: "mend the site; nothing has been switched".into() }
     })

@@ -82,7 +82,7 @@ fn what_cannot_take_turns_is_told_where_it_stands() {
 
 const COMPOSE: &str = "compose \"shop\" {
     file \"compose.yaml\"
-    when \"web.conf\" changes=\"reload\"
+    when \"conf.d\" changes=\"reload\"
     rollout \"blue-green\" service=\"web\" { ports 8081 8082; health http=\"/up\"; }
 }
 site \"shop.test\" { proxy \"/\" to=\"compose:shop/web\"; }";
@@ -91,7 +91,7 @@ const FILE: &str = "services:
   web:
     image: shop/web:1
     networks: [front, back]
-    volumes: ['./web.conf:/web.conf:ro', './other.conf:/other.conf:ro']
+    volumes: ['./conf.d:/conf.d:ro', './other.conf:/other.conf:ro']
     ports: ['8080:80']
   db:
     image: shop/db:1
@@ -100,7 +100,7 @@ networks: { front: {}, back: {} }
 ";
 
 fn compose(file: &str) -> crate::resource::tests::Outcome {
-    lower_with(COMPOSE, &[("compose.yaml", file), ("web.conf", "a"), ("other.conf", "b")])
+    lower_with(COMPOSE, &[("compose.yaml", file), ("conf.d/web.conf", "a"), ("other.conf", "b")])
 }
 
 #[test]
