@@ -7,8 +7,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use crate::adopt::{self, Candidate, LeftOut, Sorted, Trial};
+use crate::base::diagnostic::did_you_mean;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::{HostName, StackName};
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::cli::apply::{bounds, carry_out};
 use crate::cli::args::{Adopt, Apply, Common, Waves};
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, count};
@@ -112,6 +113,15 @@ impl Work {
         let live = wire::go_live(call.common, repository()?, self.parts(), Bounds::default())?;
         let found = adopt::look(&live.setup, &self.host).await?;
         let mut sorted = adopt::sort(&found, &known(&live.setup.config, &self.host, &found.seen));
+        if let Some(id) = options.only.iter().find(|id| !is_found(&sorted, id)) {
+            let error = Error::new(Kind::Usage, format!("{} has nothing called `{id}` to take over", self.host));
+            let names: Vec<String> = adopt::ids(&sorted.candidates).iter().map(ToString::to_string).collect();
+            return Err(match did_you_mean(&id.to_string(), names.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None if names.is_empty() => error,
+                None => error.hint(format!("there is: {}", names.join(", "))),
+            });
+        }
         if !options.only.is_empty() {
             sorted.candidates.retain(|candidate| options.only.contains(&candidate.id));
             let is_meant = |each: &LeftOut| options.only.iter().any(|id| id.to_string() == each.what);
@@ -180,6 +190,12 @@ impl Work {
         }
         page
     }
+}
+
+/// Whether something of this name was found on the host, also if it is left out.
+fn is_found(sorted: &Sorted, id: &ResourceId) -> bool {
+    let is_left_out = |out: &LeftOut| out.what == id.to_string();
+    sorted.candidates.iter().any(|candidate| candidate.id == *id) || sorted.left_out.iter().any(is_left_out)
 }
 
 /// Paths and projects that are described or owned already, each with who says so.

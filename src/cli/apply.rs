@@ -38,7 +38,7 @@ pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
     let agreed = options.yes || named(options).is_some();
     let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
     if !agreed && !somebody {
-        let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
+        let error = Error::new(Kind::Usage, "this changes hosts, and there is nobody to ask");
         return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
     }
     Ok(agreed)

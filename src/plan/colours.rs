@@ -52,7 +52,7 @@ impl Chooser<'_> {
         claim: Option<&Claim>,
     ) -> (Colour, Option<Handover>) {
         let now = self.active(colours, claim);
-        if resource.state.project.as_ref().is_some_and(|project| !project.running) {
+        if colours.is_stopped() || resource.state.project.as_ref().is_some_and(|project| !project.running) {
             return (now.unwrap_or(Colour::Blue), None);
         }
         let Some(now) = now else {

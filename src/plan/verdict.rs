@@ -78,3 +78,19 @@ fn names_unit(line: &str, name: &str) -> bool {
 fn is_only_missing(line: &str) -> bool {
     line.contains("is not executable") || line.contains("No such file or directory")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g01_what_nginx_says_is_the_same_each_time() {
+        let said = |process: &str| {
+            format!("nginx: [emerg] {process}unknown directive \"x\" in /etc/nginx/a.conf:3\nnginx: failed")
+        };
+        let why = |process| nginx(1, &said(process)).expect("it is refused").why;
+        assert_eq!(why("3023#3023: "), why("3078#3078: "));
+        assert_eq!(why("3023#3023: "), why(""));
+        assert!(why("").ends_with(": unknown directive \"x\" in /etc/nginx/a.conf:3"), "{}", why(""));
+    }
+}

@@ -106,6 +106,20 @@ impl Colours {
         self.face(colour).state.units.keys().filter(|unit| !other.state.units.contains_key(*unit))
     }
 
+    /// Has it run in neither place.
+    pub fn stop(&mut self) {
+        for face in &mut self.faces {
+            face.state.stop_own_units();
+            face.checks.clear();
+        }
+    }
+
+    /// Whether it is to run in neither place.
+    pub fn is_stopped(&self) -> bool {
+        let units = &self.face(Colour::Blue).state.units;
+        self.units(Colour::Blue).any(|unit| units[unit].active == Some(false))
+    }
+
     /// The services of its Compose project that are its own, in either place or while it had only one.
     pub fn has_service(&self, name: &str) -> bool {
         self.alone.as_deref() == Some(name) || self.faces.iter().any(|face| face.services.contains_key(name))

@@ -175,7 +175,11 @@ impl Compose {
             let (own, others) =
                 resource.reactions.into_iter().partition(|reaction| of_service(reaction, &turning.service));
             resource.reactions = others;
-            resource.colours = Some(Box::new(turning.colours(on, &name, &runs, own)?));
+            let mut colours = turning.colours(on, &name, &runs, own)?;
+            if !self.running {
+                colours.stop();
+            }
+            resource.colours = Some(Box::new(colours));
         }
         resource.state.project = Some(Project {
             name,

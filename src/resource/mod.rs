@@ -59,7 +59,7 @@ use crate::base::id::{HostName, Kind, ResourceId, StackName};
 use colours::{Colour, Colours};
 use lowering::Lowering;
 use pool::Upstream;
-use state::{State, UnitState};
+use state::State;
 
 /// Everything that one host should be.
 #[derive(Debug, Clone)]
@@ -131,19 +131,15 @@ impl Resource {
     /// The same, but it does not run: its files are there. What belongs to somebody else, such as nginx, stays as it is.
     #[must_use]
     pub fn stopped(mut self) -> Self {
-        let own = |unit: &str| self.state.paths.keys().any(|path| path.file_name() == Some(unit));
-        let units: Vec<String> = self.state.units.keys().filter(|unit| own(unit)).cloned().collect();
-        for unit in &units {
-            if let Some(state) = self.state.units.get_mut(unit) {
-                // What is started by others, or not at all, is not to be stopped either.
-                *state = UnitState { enabled: state.enabled.and(Some(false)), active: state.active.and(Some(false)) };
-            }
-        }
+        let own = self.state.stop_own_units();
         if let Some(project) = &mut self.state.project {
             project.running = false;
         }
-        if !units.is_empty() || self.state.project.is_some() {
+        if own || self.state.project.is_some() {
             self.checks.clear();
+        }
+        if let Some(colours) = &mut self.colours {
+            colours.stop();
         }
         self
     }

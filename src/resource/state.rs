@@ -25,6 +25,22 @@ pub struct State {
     pub packages: BTreeSet<String>,
 }
 
+impl State {
+    /// Has the units that are described here not run, nor start by themselves; somebody else's stay as they are. Whether
+    /// there are any.
+    pub fn stop_own_units(&mut self) -> bool {
+        let paths = &self.paths;
+        let own = |unit: &str| paths.keys().any(|path| path.file_name() == Some(unit));
+        let mut stopped = false;
+        for (_, state) in self.units.iter_mut().filter(|(unit, _)| own(unit)) {
+            // What is started by others, or not at all, is not to be stopped either.
+            *state = UnitState { enabled: state.enabled.and(Some(false)), active: state.active.and(Some(false)) };
+            stopped = true;
+        }
+        stopped
+    }
+}
+
 /// A file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathState {

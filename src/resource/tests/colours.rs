@@ -135,3 +135,22 @@ fn a_service_that_cannot_run_beside_itself_is_refused() {
         assert!(complaints.contains(what), "{after}: {complaints}");
     }
 }
+
+#[test]
+fn what_is_stopped_runs_in_neither_place() {
+    let mut unit = lower(UNIT).resources[0].clone().stopped();
+    let project = COMPOSE.replace("rollout", "running #false\n    rollout");
+    let files = [("compose.yaml", FILE), ("conf.d/web.conf", "a"), ("other.conf", "b")];
+    let mut shops = [compose(FILE).resources[0].clone().stopped(), lower_with(&project, &files).resources[0].clone()];
+    for colour in Colour::BOTH {
+        unit.wear(colour);
+        let own = unit.state.units[format!("api-{}.service", colour.word()).as_str()];
+        assert_eq!((own.enabled, own.active), (Some(false), Some(false)));
+        assert_eq!(unit.checks, []);
+        for shop in &mut shops {
+            shop.wear(colour);
+            assert!(!shop.state.project.as_ref().expect("a project").running);
+            assert_eq!(shop.checks, []);
+        }
+    }
+}
