@@ -196,7 +196,9 @@ pub fn path_changes(page: &mut Page, paths: &[PathChange], said: Option<&str>, l
         if said != Some(path.path.as_str()) {
             path_line(page, path, said.is_some());
         }
-        if let Difference::Text { before, after } = content::difference(path)
+        if let Some((before, after)) = content::turned(paths, path) {
+            diff_text(page, before, after, layout);
+        } else if let Difference::Text { before, after } = content::difference(path)
             && (layout.full || content::is_edit(path))
         {
             diff_text(page, before, after, layout);
@@ -404,6 +406,17 @@ mod tests {
         let many = planned(some(30).collect());
         assert!(shown(&many, LAYOUT).contains("web-8 and 21 more hosts · web\n"), "{}", shown(&many, LAYOUT));
         assert!(shown(&many, Layout { full: true, ..LAYOUT }).contains(", web-29 · web\n"));
+    }
+
+    #[test]
+    fn a_turn_shows_what_is_new_of_the_service() {
+        let (mut green, mut blue) =
+            (edit("/s/api-green.service", "", "Port=2\nNew=1\n"), edit("/s/api-blue.service", "Port=1\nOld=1\n", ""));
+        (green.before, blue.after) = (Seen::Absent, None);
+        let changes = vec![change("unit:api", Action::Update, Cause::Repository, vec![green, blue])];
+        let planned = planned(vec![host_plan("web-1", vec![transaction("web", changes, Vec::new())])]);
+        let text = shown(&planned, LAYOUT);
+        assert!(text.contains("-Old=1\n") && text.contains("+New=1\n"), "{text}");
     }
 
     #[test]
