@@ -381,7 +381,7 @@ fn a_stack_with_two_places_stops_where_it_is_and_runs_there_again() {
     let file = service.repo.path().join("stacks/one/stack.kdl");
     let rest = || {
         let stack = std::fs::read_to_string(&file).expect("a stack");
-        service.repo.write("stacks/one/stack.kdl", stack.replacen("{", "{\nstate \"stopped\"\n", 1));
+        service.repo.write("stacks/one/stack.kdl", stack.replacen('{', "{\nstate \"stopped\"\n", 1));
     };
     service.version("v1");
     service.repo.apply();

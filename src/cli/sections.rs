@@ -27,7 +27,7 @@ impl Section<'_> {
 }
 
 /// All stacks of all hosts. What is the same on several hosts is said once, where the first of them stands.
-pub fn sections<'a>(planned: &'a Planned, layout: Layout) -> Vec<(&'a HostPlan, Vec<Section<'a>>)> {
+pub fn sections(planned: &Planned, layout: Layout) -> Vec<(&HostPlan, Vec<Section<'_>>)> {
     let mut all: Vec<(&HostPlan, Vec<Section>)> = Vec::new();
     let mut known: BTreeMap<(&StackName, bool, String), (usize, usize)> = BTreeMap::new();
     for host in &planned.plan.hosts {
@@ -37,12 +37,11 @@ pub fn sections<'a>(planned: &'a Planned, layout: Layout) -> Vec<(&'a HostPlan, 
             transaction_text(&mut text, transaction, host, layout);
             let place = (all.len(), own.len());
             let (at, number) = *known.entry((&transaction.stack, host.offline, text.as_str().into())).or_insert(place);
-            match all.get_mut(at) {
-                Some((_, sections)) => sections[number].hosts.push(host.host.as_str()),
-                None => {
-                    let (hosts, stack) = (vec![host.host.as_str()], &transaction.stack);
-                    own.push(Section { hosts, stack, offline: host.offline, text });
-                }
+            if let Some((_, sections)) = all.get_mut(at) {
+                sections[number].hosts.push(host.host.as_str());
+            } else {
+                let (hosts, stack) = (vec![host.host.as_str()], &transaction.stack);
+                own.push(Section { hosts, stack, offline: host.offline, text });
             }
         }
         all.push((host, own));
