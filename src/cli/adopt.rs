@@ -113,7 +113,9 @@ impl Work {
         let live = wire::go_live(call.common, repository()?, self.parts(), Bounds::default())?;
         let found = adopt::look(&live.setup, &self.host).await?;
         let mut sorted = adopt::sort(&found, &known(&live.setup.config, &self.host, &found.seen));
-        if let Some(id) = options.only.iter().find(|id| !is_found(&sorted, id)) {
+        let described = render(&live.setup.config, &self.host, None).desired.resources;
+        let is_known = |id: &&ResourceId| is_found(&sorted, id) || described.iter().any(|resource| resource.id == **id);
+        if let Some(id) = options.only.iter().find(|id| !is_known(id)) {
             let error = Error::new(Kind::Usage, format!("{} has nothing called `{id}` to take over", self.host));
             let names: Vec<String> = adopt::ids(&sorted.candidates).iter().map(ToString::to_string).collect();
             return Err(match did_you_mean(&id.to_string(), names.iter().map(String::as_str)) {
