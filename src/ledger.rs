@@ -113,6 +113,8 @@ pub struct ProjectClaim {
     pub profiles: Vec<String>,
     /// Each service, with the hash of the configuration it was last started with (empty where it is not known).
     pub services: BTreeMap<String, String>,
+    /// It is not to run.
+    pub stopped: bool,
     /// The images that were pulled for it, as `NAME@DIGEST`: what runs, then what ran before, the latest first.
     pub images: Vec<String>,
 }
@@ -130,6 +132,7 @@ impl Claim {
                 .keys()
                 .map(|service| (service.clone(), hashes.get(service).cloned().unwrap_or_default()))
                 .collect(),
+            stopped: !project.running,
             images: project.pins.iter().map(Pin::image).collect(),
         });
         Claim {
@@ -156,6 +159,14 @@ impl Claim {
             }
             (project, other) => *project = project.take().or_else(|| other.clone()),
         }
+    }
+}
+
+impl ProjectClaim {
+    /// Whether the same is to run, and of the same files, whatever hashes and images that came to.
+    pub fn is_described_as(&self, other: &ProjectClaim) -> bool {
+        let services = self.services.keys().eq(other.services.keys());
+        services && (&self.files, &self.profiles, self.stopped) == (&other.files, &other.profiles, other.stopped)
     }
 }
 
@@ -224,6 +235,7 @@ impl Claim {
                     files: Vec::new(),
                     profiles: Vec::new(),
                     services: BTreeMap::new(),
+                    stopped: false,
                     images: Vec::new(),
                 });
             }
@@ -234,6 +246,7 @@ impl Claim {
                     project.services.insert(name.into(), hash.trim_start_matches('-').into());
                 }
             }
+            ["stopped"] => self.project.iter_mut().for_each(|project| project.stopped = true),
             ["image", name] => self.project.iter_mut().for_each(|project| project.images.push(name.into())),
             ["package", name] => self.packages.push(name.into()),
             _ => {}
@@ -267,6 +280,9 @@ impl Claim {
             for (service, hash) in &project.services {
                 let hash = if hash.is_empty() { "-" } else { hash };
                 let _ = writeln!(text, "service\t{service}\t{hash}");
+            }
+            if project.stopped {
+                text.push_str("stopped\n");
             }
             for image in &project.images {
                 let _ = writeln!(text, "image\t{image}");

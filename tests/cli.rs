@@ -108,6 +108,35 @@ fn g01_apply_does_what_the_plan_said_and_then_nothing() {
 }
 
 #[test]
+fn nothing_is_taken_over_by_a_name_that_is_not_there() {
+    let there = repository();
+    write(there.path(), ".sandbox/etc/motd", "by hand\n");
+    let ran = run(there.path(), &["apply", "--yes", "--adopt", "file:/etc/mtd"]);
+    assert!(code(&ran) == 1 && text(&ran).contains("did you mean --adopt file:/etc/motd?"), "{}", text(&ran));
+    let refused = run(there.path(), &["plan"]);
+    assert!(text(&refused).contains("reconcile plan --adopt file:/etc/motd\n"), "{}", text(&refused));
+    assert_eq!(code(&run(there.path(), &["apply", "--yes", "--adopt", "file:/etc/motd"])), 0);
+    // By now it is ours, and the name is right all the same.
+    assert_eq!(code(&run(there.path(), &["apply", "--yes", "--adopt", "file:/etc/motd"])), 0);
+    let held = run(there.path(), &["hold", "web", "--stack", "web"]);
+    assert!(code(&held) == 1 && text(&held).contains("by its name alone"), "{}", text(&held));
+}
+
+#[test]
+fn what_comes_after_something_refused_is_planned_and_reported_as_blocked() {
+    let there = repository();
+    write(there.path(), ".sandbox/etc/motd", "by hand\n");
+    let after = "stack \"later\" {\n on \"box\"\n after \"web\"\n file \"/etc/later\" content=\"x\"\n}\n";
+    write(there.path(), "stacks/later/stack.kdl", after);
+    let plan = json(&run(there.path(), &["plan", "--json"]));
+    assert_eq!(plan["summary"]["changes"]["blocked"], 2, "{plan}");
+    let ran = json(&run(there.path(), &["apply", "--yes", "--json"]));
+    assert_eq!(ran["summary"]["blocked"], 3, "{ran}");
+    assert_eq!(ran["hosts"][0]["outcomes"]["file:/etc/later"], "blocked");
+    assert!(!there.path().join(".sandbox/etc/later").exists());
+}
+
+#[test]
 fn apply_without_anybody_to_ask_asks_for_a_decision() {
     let repository = repository();
     let output = run(repository.path(), &["apply"]);

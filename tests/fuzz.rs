@@ -262,16 +262,16 @@ fn claim() -> impl Strategy<Value = Claim> {
         path().prop_map(|path| Written::Link(path.into_string())),
     ];
     let services = btree_map(name(), "[0-9a-f]{0,8}", 0..3);
-    let project = (name(), path(), vec(path(), 0..3), vec(name(), 0..3), services, vec(name(), 0..3)).prop_map(
-        |(name, directory, files, profiles, services, images)| ProjectClaim {
+    let project = (name(), path(), vec(path(), 0..3), vec(name(), 0..3), services, any::<bool>(), vec(name(), 0..3))
+        .prop_map(|(name, directory, files, profiles, services, stopped, images)| ProjectClaim {
             name,
             directory,
             files,
             profiles,
             services,
+            stopped,
             images,
-        },
-    );
+        });
     let units = btree_map(name(), (truth(), truth()), 0..3).prop_map(|units| {
         units.into_iter().map(|(name, (enabled, active))| (name, UnitState { enabled, active })).collect()
     });

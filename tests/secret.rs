@@ -301,7 +301,10 @@ fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     place.write("repo/secrets/recipients", format!("# Ann\n{public}"));
     let check = place.run("check", b"");
     assert!(check.code == 0 && check.err.contains("other recipients than those listed"), "{}", check.err);
+    assert_eq!(check.err.matches("`stacks/web/secrets.yaml` is encrypted for other").count(), 1, "{}", check.err);
     let key_file = || fs::read(place.path("repo/stacks/web/key.age")).unwrap();
+    // Nothing uses it yet.
+    fs::copy(place.path("repo/stacks/web/secrets.yaml"), place.path("repo/stacks/web/later.yaml")).unwrap();
     let (before, key_before) = (place.read("repo/stacks/web/secrets.yaml"), key_file());
     // One of them cannot be read: none is written.
     place.write(
@@ -317,8 +320,11 @@ fn rekey_is_for_the_present_recipients_and_for_all_files_or_none() {
     assert_eq!(again.err, "", "the recipients fit");
     let old = place.run("secret view stacks/web/key.age", b"");
     assert!(old.code == 1 && old.err.contains("an ssh-ed25519 key"), "{}", old.err);
-    let new = place.must(&format!("view stacks/web/secrets.yaml db --identity {}", key.display()), b"");
-    assert_eq!(new.out, "hush-db");
+    for file in ["secrets.yaml", "later.yaml"] {
+        let new = place.must(&format!("view stacks/web/{file} db --identity {}", key.display()), b"");
+        assert_eq!(new.out, "hush-db");
+    }
+    fs::remove_file(place.path("repo/stacks/web/later.yaml")).unwrap();
     let stray: Vec<_> =
         fs::read_dir(place.path("repo/stacks/web")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(stray.len(), 3, "{stray:?}");

@@ -7,10 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use crate::adopt::{self, Candidate, LeftOut, Sorted, Trial};
+use crate::base::diagnostic::did_you_mean;
 use crate::base::error::{Error, Kind, Result};
-use crate::base::id::{HostName, StackName};
+use crate::base::id::{HostName, ResourceId, StackName};
 use crate::cli::apply::{bounds, carry_out};
-use crate::cli::args::{Adopt, Apply, Waves};
+use crate::cli::args::{Adopt, Apply, Common, Waves};
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, count};
 use crate::cli::plan::Planning;
 use crate::cli::wire::{Bounds, Parts};
@@ -63,6 +64,10 @@ pub fn run(call: &Call, options: &Adopt) -> Result<u8> {
                 .show(Page::new().line("not taken over yet. This does it, and changes nothing else:").line(&next));
             return Ok(0);
         }
+        // The plan, and the history, say what another command has to choose for the same.
+        let (hosts, stacks) = (vec![work.host.to_string()], vec![work.stack.to_string()]);
+        let common = Common { hosts, stacks, tags: Vec::new(), ..call.common.clone() };
+        let call = &Call { common: &common, ..*call };
         let repository = wire::open(call.common, Secrets::Placeholder)?;
         let planning = Planning::of(call, repository, work.parts(), bounds(&apply)).await?;
         carry_out(call, &apply, planning, options.yes).await
@@ -87,7 +92,9 @@ impl Work {
         let folder = directory.join("stacks").join(stack.as_str());
         if folder.exists() {
             let error = Error::new(Kind::Usage, format!("{folder} is there already, and nothing in it is overwritten"));
-            return Err(error.hint("give the stack another name: --stack NAME"));
+            let hint = "for what is not in it yet, give the new stack another name: --stack NAME; what it describes is taken \
+                over by `reconcile apply` with --adopt, as `reconcile plan` says";
+            return Err(error.hint(hint));
         }
         Ok(Work { directory: directory.clone(), tree, host, stack })
     }
@@ -106,6 +113,17 @@ impl Work {
         let live = wire::go_live(call.common, repository()?, self.parts(), Bounds::default())?;
         let found = adopt::look(&live.setup, &self.host).await?;
         let mut sorted = adopt::sort(&found, &known(&live.setup.config, &self.host, &found.seen));
+        let described = render(&live.setup.config, &self.host, None).desired.resources;
+        let is_known = |id: &&ResourceId| is_found(&sorted, id) || described.iter().any(|resource| resource.id == **id);
+        if let Some(id) = options.only.iter().find(|id| !is_known(id)) {
+            let error = Error::new(Kind::Usage, format!("{} has nothing called `{id}` to take over", self.host));
+            let names: Vec<String> = adopt::ids(&sorted.candidates).iter().map(ToString::to_string).collect();
+            return Err(match did_you_mean(&id.to_string(), names.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None if names.is_empty() => error,
+                None => error.hint(format!("there is: {}", names.join(", "))),
+            });
+        }
         if !options.only.is_empty() {
             sorted.candidates.retain(|candidate| options.only.contains(&candidate.id));
             let is_meant = |each: &LeftOut| options.only.iter().any(|id| id.to_string() == each.what);
@@ -174,6 +192,12 @@ impl Work {
         }
         page
     }
+}
+
+/// Whether something of this name was found on the host, also if it is left out.
+fn is_found(sorted: &Sorted, id: &ResourceId) -> bool {
+    let is_left_out = |out: &LeftOut| out.what == id.to_string();
+    sorted.candidates.iter().any(|candidate| candidate.id == *id) || sorted.left_out.iter().any(is_left_out)
 }
 
 /// Paths and projects that are described or owned already, each with who says so.

@@ -12,7 +12,7 @@ use crate::cli::page::Page;
 use crate::cli::plan::Planning;
 use crate::cli::plan_text::{Layout, plan_text};
 use crate::cli::recording::Recording;
-use crate::cli::report::{report_json, report_text};
+use crate::cli::report::{Ended, report_json, report_text};
 use crate::cli::wire::Bounds;
 use crate::cli::{Call, wire};
 use crate::engine;
@@ -38,7 +38,7 @@ pub fn is_agreed(call: &Call, options: &Apply) -> Result<bool> {
     let agreed = options.yes || named(options).is_some();
     let somebody = ask::is_somebody_there(call.common.no_input) && !call.common.json;
     if !agreed && !somebody {
-        let error = Error::new(Kind::Usage, "apply changes hosts, and there is nobody to ask");
+        let error = Error::new(Kind::Usage, "this changes hosts, and there is nobody to ask");
         return Err(error.hint("give --expect DIGEST with the digest of a plan, or --yes for whatever is planned"));
     }
     Ok(agreed)
@@ -84,13 +84,14 @@ pub async fn carry_out(call: &Call<'_>, options: &Apply, planning: Planning, agr
     let recording = Recording::begin(call, &planning, &run);
     let report = engine::apply(&setup, planning.planned, &run, &lease()).await;
     recording.end(&setup, &report);
-    let elapsed = looked + start.elapsed();
+    let code = planning.live.interrupt.code().filter(|_| report.is_interrupted()).unwrap_or(report.exit_code());
+    let ended = Ended { report: &report, code, run: &run, elapsed: looked + start.elapsed() };
     if call.common.json {
-        call.screen.show_json(&report_json(&report, &planning.origin, &run, &digest, elapsed));
+        call.screen.show_json(&report_json(&ended, &planning.origin, &digest));
     } else if !quiet {
-        call.screen.show(&report_text(&report, &told, &run, elapsed));
+        call.screen.show(&report_text(&ended, &told));
     }
-    Ok(report.exit_code())
+    Ok(code)
 }
 
 /// Whether the plan is the one that was agreed to. What is already as wanted is no surprise.

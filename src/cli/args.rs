@@ -37,6 +37,7 @@ pub struct Args {
 
 /// What every subcommand understands.
 #[derive(Debug, Clone, Group)]
+#[command(next_help_heading = "Options of every command")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag of the command line.
 pub struct Common {
     /// The repository: a directory or URL, at a revision if wanted. Without it: where one stands, or the nearest

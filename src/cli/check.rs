@@ -43,7 +43,7 @@ pub fn run(call: &Call) -> Result<u8> {
     }
     page.end();
     if waiting > 0 {
-        page.line(&format!("{} ask for facts of hosts: only a plan shows them", count(waiting, "place")));
+        page.line(&format!("{} waiting for facts of hosts: only a plan shows them", count(waiting, "place")));
     }
     if !repository.config.sealed.is_empty() {
         let files = count(repository.config.sealed.len(), "file");

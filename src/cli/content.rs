@@ -124,6 +124,18 @@ pub fn is_edit(change: &PathChange) -> bool {
     matches!(change.before, Seen::Present(_)) && change.after.is_some()
 }
 
+/// How the file of a service differs from that of the place it leaves: `api-green.service` from `api-blue.service`.
+pub fn turned<'a>(all: &'a [PathChange], change: &'a PathChange) -> Option<(&'a str, &'a str)> {
+    let name = change.path.as_str();
+    let swap = |from: &str, to: &str| name.contains(from).then(|| name.replacen(from, to, 1));
+    let former = swap("-blue.", "-green.").or_else(|| swap("-green.", "-blue."))?;
+    let former = all.iter().find(|other| other.path == former && other.after.is_none())?;
+    match (difference(former), difference(change)) {
+        (Difference::Text { before, .. }, Difference::Text { before: "", after }) => Some((before, after)),
+        _ => None,
+    }
+}
+
 /// The content a path is to have.
 pub fn content_after(change: &PathChange) -> Option<&Content> {
     match &change.after {

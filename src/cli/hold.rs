@@ -35,6 +35,10 @@ pub fn release(call: &Call, options: &args::Release) -> Result<u8> {
 
 fn record(call: &Call, stack: &str, hold: Option<&Hold>, lock_wait: u32) -> Result<u8> {
     let command = if hold.is_some() { "hold" } else { "release" };
+    if !call.common.stacks.is_empty() {
+        let error = Error::new(Kind::Usage, format!("`{command}` takes one stack, by its name alone"));
+        return Err(error.hint("leave --stack out; call it again for another one"));
+    }
     let results = wire::block_on(async {
         let repository = wire::open(call.common, Secrets::Placeholder)?;
         let common = call.common;

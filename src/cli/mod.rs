@@ -29,6 +29,7 @@ pub mod report;
 mod rollback;
 mod screen;
 mod secret;
+mod sections;
 mod status;
 mod wire;
 pub mod words;

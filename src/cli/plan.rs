@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::base::diagnostic::Problems;
-use crate::base::error::Result;
+use crate::base::diagnostic::{Problems, did_you_mean};
+use crate::base::error::{Error, Kind, Result};
+use crate::base::id::ResourceId;
 use crate::cli::args::Plan;
 use crate::cli::failure::problems_value;
 use crate::cli::origin::Origin;
@@ -48,6 +49,7 @@ impl Planning {
         }
         let setup: Arc<Setup> = live.setup.clone();
         let planned = engine::plan(&setup).await;
+        known(&setup, &planned)?;
         Ok(Planning { origin, warnings, live, planned })
     }
 
@@ -64,6 +66,20 @@ impl Planning {
         self.planned.failures.iter().for_each(|(_, error)| problems.extend(error.problems.clone()));
         call.screen.say_problems(&problems);
     }
+}
+
+/// What is to be taken over must be there to be taken over: a slip of the pen is not passed over. On hosts that could not
+/// be planned, anything may be.
+fn known(setup: &Setup, planned: &Planned) -> Result<()> {
+    let all = || planned.ready.values().flat_map(|ready| ready.resources.keys());
+    let strange = |id: &&ResourceId| !all().any(|other| other == *id);
+    let Some(id) = setup.adopt.iter().find(strange).filter(|_| planned.failures.is_empty()) else { return Ok(()) };
+    let error = Error::new(Kind::Usage, format!("nothing on the chosen hosts is called `{id}`"));
+    let names: Vec<String> = all().map(ToString::to_string).collect();
+    Err(match did_you_mean(&id.to_string(), names.iter().map(String::as_str)) {
+        Some(near) => error.hint(format!("did you mean --adopt {near}?")),
+        None => error.hint("--adopt takes the kind and the name that stand in the plan, such as file:/etc/motd"),
+    })
 }
 
 /// What of the command line another plan needs to be the same.

@@ -5,6 +5,7 @@ use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, EFFECT, PLAIN, Page, REMOVE, count, width};
+use crate::cli::sections::{Section, sections};
 use crate::cli::words::{self, Pull, Totals};
 use crate::engine::Planned;
 use crate::host::observation::Seen;
@@ -37,8 +38,8 @@ pub fn plan_text(origin: &Origin, planned: &Planned, layout: Layout) -> Page {
     }
     page.put(BOLD, &origin.words());
     page.put(DIM, &format!(" · {}", numbers(planned))).end();
-    for host in &planned.plan.hosts {
-        host_text(&mut page, host, layout);
+    for (host, sections) in sections(planned, layout) {
+        host_text(&mut page, host, &sections, layout);
     }
     failures(&mut page, &planned.failures);
     notes(&mut page, planned);
@@ -61,16 +62,16 @@ fn numbers(planned: &Planned) -> String {
     format!("{hosts} · {resources} · {}", words::seconds(planned.elapsed))
 }
 
-fn host_text(page: &mut Page, host: &HostPlan, layout: Layout) {
+fn host_text(page: &mut Page, host: &HostPlan, sections: &[Section], layout: Layout) {
     for run in &host.unfinished {
         page.end().put(BOLD, host.host.as_str()).end();
         page.space(2).put(CHANGE, "!").put(PLAIN, &format!(" run {run} broke off here: "));
         page.put(PLAIN, "what it left half done is brought back first").end();
     }
-    for transaction in &host.transactions {
-        page.end().put(BOLD, &format!("{} · {}", host.host, transaction.stack));
-        page.put(DIM, if host.offline { " (offline: nothing is activated)" } else { "" }).end();
-        transaction_text(page, transaction, host, layout);
+    for section in sections {
+        page.end().put(BOLD, &section.title(layout.full));
+        page.put(DIM, if section.offline { " (offline: nothing is activated)" } else { "" }).end();
+        page.add(&section.text);
     }
     hazards(page, host);
 }
@@ -86,7 +87,8 @@ fn hazards(page: &mut Page, host: &HostPlan) {
     }
 }
 
-fn transaction_text(page: &mut Page, transaction: &Transaction, host: &HostPlan, layout: Layout) {
+/// What is to be done in one transaction, or why it is not.
+pub fn transaction_text(page: &mut Page, transaction: &Transaction, host: &HostPlan, layout: Layout) {
     change_text(page, transaction, layout);
     consequences(page, transaction, host);
 }
@@ -194,7 +196,9 @@ pub fn path_changes(page: &mut Page, paths: &[PathChange], said: Option<&str>, l
         if said != Some(path.path.as_str()) {
             path_line(page, path, said.is_some());
         }
-        if let Difference::Text { before, after } = content::difference(path)
+        if let Some((before, after)) = content::turned(paths, path) {
+            diff_text(page, before, after, layout);
+        } else if let Difference::Text { before, after } = content::difference(path)
             && (layout.full || content::is_edit(path))
         {
             diff_text(page, before, after, layout);
@@ -239,11 +243,7 @@ fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
         return;
     }
     if !host.carried_out().any(|done| done.stack == transaction.stack) {
-        let why = match host.extent {
-            Extent::Stack => "nothing of this stack is done on this host while something of it is refused",
-            Extent::Host => "nothing is done on this host while something of it is refused",
-        };
-        page.space(2).put(REMOVE, why).end();
+        page.space(2).put(REMOVE, &left_undone(transaction, host)).end();
         return;
     }
     if !transaction.needs.is_empty() {
@@ -260,6 +260,21 @@ fn consequences(page: &mut Page, transaction: &Transaction, host: &HostPlan) {
         page.space(2).put(DIM, label).put(PLAIN, &words::check(check));
         page.put(DIM, &format!("  for {} {}", id.kind, id.name)).end();
     }
+}
+
+/// Why nothing of a transaction is carried out.
+fn left_undone(transaction: &Transaction, host: &HostPlan) -> String {
+    if host.extent == Extent::Host {
+        return "nothing is done on this host while something of it is refused".into();
+    }
+    if transaction.refusal().is_some() {
+        return "nothing of this stack is done on this host while something of it is refused".into();
+    }
+    let is_done = |stack: &StackName| host.carried_out().any(|done| done.stack == *stack);
+    let planned = host.transactions.iter().map(|other| &other.stack);
+    let undone: Vec<&str> =
+        planned.filter(|stack| transaction.needs.contains(*stack) && !is_done(stack)).map(StackName::as_str).collect();
+    format!("blocked: it comes after {}, of which something is refused on this host", undone.join(", "))
 }
 
 /// The hosts that could not be planned.
@@ -280,16 +295,23 @@ pub fn failure(error: &Error) -> String {
     }
 }
 
-/// What the reader should know of each host.
+/// What the reader should know of each host; the same of several is said once. That a stack is held stands with it.
 pub fn notes(page: &mut Page, planned: &Planned) {
-    let noted: Vec<&HostPlan> = planned.plan.hosts.iter().filter(|host| !host.notes.is_empty()).collect();
-    if !noted.is_empty() {
+    let mut notes: Vec<(&str, Vec<&str>)> = Vec::new();
+    for host in &planned.plan.hosts {
+        let held: Vec<&String> = host.transactions.iter().filter_map(|each| each.held.as_ref()).collect();
+        for note in host.notes.iter().filter(|note| !held.iter().any(|held| note.ends_with(held.as_str()))) {
+            match notes.iter_mut().find(|(known, _)| known == note) {
+                Some((_, hosts)) => hosts.push(host.host.as_str()),
+                None => notes.push((note, vec![host.host.as_str()])),
+            }
+        }
+    }
+    if !notes.is_empty() {
         page.end();
     }
-    for host in noted {
-        for note in &host.notes {
-            page.put(DIM, &format!("note: {}: ", host.host)).put(PLAIN, note).end();
-        }
+    for (note, hosts) in notes {
+        page.put(DIM, &format!("note: {}: ", words::hosts(&hosts, false))).put(PLAIN, note).end();
     }
 }
 
@@ -320,6 +342,9 @@ fn summary(page: &mut Page, planned: &Planned, command: &str) {
         return;
     }
     page.put(BOLD, &Totals::of(&planned.plan).words()).end();
+    if let Some(command) = words::adopt_hint(&planned.plan, command) {
+        page.put(DIM, "what it would be to take over what is there: ").put(PLAIN, &command).end();
+    }
     let digest = words::short_digest(&planned.plan);
     if let Some(command) = words::override_hint(&planned.plan, command) {
         page.put(DIM, &format!("plan {digest} · with what is refused for a host: ")).put(PLAIN, &command).end();
@@ -363,6 +388,53 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_effects_on_lines_of_their_own() {
         assert_snapshot!(shown(&fixtures::everything(), Layout { width: 60, full: false }));
+    }
+
+    #[test]
+    fn what_is_the_same_on_several_hosts_is_said_once() {
+        let host = |name: &str, text: &str| {
+            let changes = vec![change("file:x", Action::Update, Cause::Repository, vec![edit("/x", "a\n", text)])];
+            let mut host = host_plan(name, vec![transaction("web", changes, Vec::new())]);
+            host.notes.push("the same note".into());
+            host
+        };
+        let some = |number: usize| (0..number).map(|n| host(&format!("web-{n}"), if n == 1 { "c\n" } else { "b\n" }));
+        let text = shown(&planned(some(3).collect()), LAYOUT);
+        assert_eq!(text.matches("· web\n").count(), 2, "{text}");
+        assert!(text.contains("\nweb-0, web-2 · web\n") && text.contains("\nweb-1 · web\n"), "{text}");
+        assert!(text.contains("note: web-0, web-1, web-2: the same note\n"), "{text}");
+        let many = planned(some(30).collect());
+        assert!(shown(&many, LAYOUT).contains("web-8 and 21 more hosts · web\n"), "{}", shown(&many, LAYOUT));
+        assert!(shown(&many, Layout { full: true, ..LAYOUT }).contains(", web-29 · web\n"));
+    }
+
+    #[test]
+    fn a_turn_shows_what_is_new_of_the_service() {
+        let (mut green, mut blue) =
+            (edit("/s/api-green.service", "", "Port=2\nNew=1\n"), edit("/s/api-blue.service", "Port=1\nOld=1\n", ""));
+        (green.before, blue.after) = (Seen::Absent, None);
+        let changes = vec![change("unit:api", Action::Update, Cause::Repository, vec![green, blue])];
+        let planned = planned(vec![host_plan("web-1", vec![transaction("web", changes, Vec::new())])]);
+        let text = shown(&planned, LAYOUT);
+        assert!(text.contains("-Old=1\n") && text.contains("+New=1\n"), "{text}");
+    }
+
+    #[test]
+    fn what_comes_after_something_refused_is_blocked() {
+        let mut refused = change("file:x", Action::Update, Cause::Repository, vec![edit("/x", "a\n", "b\n")]);
+        refused.refused =
+            Some(crate::plan::Refusal { why: "it is there".into(), hint: "to take it over: --adopt x".into() });
+        let other = || vec![change("file:y", Action::Update, Cause::Repository, vec![edit("/y", "a\n", "b\n")])];
+        let mut after = transaction("web", other(), Vec::new());
+        after.needs = [StackName::new("base").unwrap()].into();
+        let mut last = transaction("last", other(), Vec::new());
+        last.needs = [StackName::new("web").unwrap()].into();
+        let free = transaction("free", other(), Vec::new());
+        let host = host_plan("web-1", vec![transaction("base", vec![refused], Vec::new()), after, last, free]);
+        let text = shown(&planned(vec![host]), LAYOUT);
+        assert!(text.contains("blocked: it comes after base, of which something is refused on this host"), "{text}");
+        assert!(text.contains("0 to add, 1 to change, 0 to remove, 1 refused, 2 blocked\n"), "{text}");
+        assert!(text.contains("reconcile plan --adopt file:x\n"), "{text}");
     }
 
     #[test]

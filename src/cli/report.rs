@@ -12,25 +12,45 @@ use crate::cli::plan_text::failure;
 use crate::cli::words::seconds;
 use crate::engine::report::{HostReport, Outcome, Report, StackFailure};
 
+/// A run that is over.
+pub struct Ended<'a> {
+    /// How everything ended.
+    pub report: &'a Report,
+    /// The exit code.
+    pub code: u8,
+    /// Its id.
+    pub run: &'a str,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
 /// A report as text. The errors of the hosts among `told` have been shown with the plan already.
-pub fn report_text(report: &Report, told: &[HostName], run: &str, elapsed: Duration) -> Page {
+pub fn report_text(ended: &Ended<'_>, told: &[HostName]) -> Page {
+    let Ended { report, run, .. } = ended;
     let mut page = Page::new();
     for host in &report.hosts {
         host_text(&mut page, host, !told.contains(&host.host));
     }
     page.end();
-    let good = report.hosts.iter().filter(|host| host.is_good()).count();
-    let hosts = count(report.hosts.len(), "host");
-    let verdict = match report.exit_code() {
-        0 => format!("done on {hosts}"),
-        1 => format!("failed on {hosts}"),
-        4 => format!("rolled back on {hosts}"),
-        _ => format!("done on {good} of {hosts}"),
-    };
-    page.put(if report.exit_code() == 0 { ADD } else { REMOVE }, &verdict);
+    page.put(if ended.code == 0 { ADD } else { REMOVE }, &verdict(report, ended.code));
     page.put(PLAIN, &format!(" · {}", counts(|outcome| total(report, outcome))));
-    page.put(DIM, &format!(" · {} · run {run}", seconds(elapsed))).end();
+    page.put(DIM, &format!(" · {} · run {run}", seconds(ended.elapsed))).end();
     page
+}
+
+/// `done on 2 of 3 hosts`.
+fn verdict(report: &Report, code: u8) -> String {
+    let all = report.hosts.len();
+    let of = |is: &dyn Fn(&HostReport) -> bool| {
+        let some = report.hosts.iter().filter(|host| is(host)).count();
+        if some == all { count(all, "host") } else { format!("{some} of {}", count(all, "host")) }
+    };
+    match code {
+        0 | 3 => format!("done on {}", of(&HostReport::is_good)),
+        1 => format!("failed on {}", of(&|host| !host.is_good() && !host.is_not_begun())),
+        4 => format!("rolled back on {}", of(&HostReport::is_brought_back)),
+        _ => format!("stopped: done on {}", of(&HostReport::is_good)),
+    }
 }
 
 fn total(report: &Report, outcome: Outcome) -> usize {
@@ -83,25 +103,27 @@ pub fn colour(outcome: Outcome) -> anstyle::Style {
 fn stack_failure(page: &mut Page, failed: &StackFailure) {
     page.space(2).put(REMOVE, &format!("✗ {} {}: ", failed.stack, failed.outcome.as_str()));
     page.put(PLAIN, &failed.what).end();
-    for line in &failed.output {
-        page.space(6).put(DIM, "│ ").put(PLAIN, line).end();
+    for same in failed.output.chunk_by(|line, next| line == next) {
+        page.space(6).put(DIM, "│ ").put(PLAIN, &same[0]);
+        page.put(DIM, &if same.len() > 1 { format!("  ({} times)", same.len()) } else { String::new() }).end();
     }
 }
 
 /// A report as JSON.
-pub fn report_json(report: &Report, origin: &Origin, run: &str, digest: &str, elapsed: Duration) -> Value {
+pub fn report_json(ended: &Ended<'_>, origin: &Origin, digest: &str) -> Value {
+    let report = ended.report;
     let summary: serde_json::Map<String, Value> =
         Outcome::ALL.into_iter().map(|outcome| (outcome.as_str().into(), json!(total(report, outcome)))).collect();
     json!({
         "version": 1,
         "command": if origin.before.is_some() { "rollback" } else { "apply" },
         "source": origin,
-        "run": run,
+        "run": ended.run,
         "plan": digest,
         "hosts": report.hosts.iter().map(host_value).collect::<Vec<_>>(),
         "summary": summary,
-        "exit_code": report.exit_code(),
-        "seconds": elapsed.as_secs_f64(),
+        "exit_code": ended.code,
+        "seconds": ended.elapsed.as_secs_f64(),
     })
 }
 
@@ -140,7 +162,7 @@ mod tests {
             stack: StackName::new("web").unwrap(),
             outcome: Outcome::RolledBack,
             what: "restart go-api".into(),
-            output: vec!["panic: \u{1b}[31mno such port".into(), "exit 2".into()],
+            output: ["panic: \u{1b}[31mno such port", "try again", "try again", "exit 2"].map(String::from).into(),
         });
         let mut third = host("web-3", &[("unit:go-api", Outcome::Unreachable)]);
         third.error = Some(Error::new(Kind::Unreachable, "no route to host").hint("is it switched on?"));
@@ -150,12 +172,30 @@ mod tests {
 
     #[test]
     fn a_report_as_text() {
-        insta::assert_snapshot!(report_text(&some(), &[], "119", Duration::from_millis(2100)).plain());
+        let report = some();
+        let ended = |code| Ended { report: &report, code, run: "119", elapsed: Duration::from_millis(2100) };
+        insta::assert_snapshot!(report_text(&ended(report.exit_code()), &[]).plain());
+        let stopped = report_text(&ended(130), &[]).plain();
+        assert!(stopped.contains("\nstopped: done on 1 of 3 hosts · "), "{stopped}");
+    }
+
+    #[test]
+    fn hosts_whose_turn_did_not_come_are_not_said_to_have_gone_back() {
+        let mut report = some();
+        report.hosts.remove(0);
+        report.hosts[1].error = Some(Error::new(Kind::Stopped, "not begun"));
+        report.hosts[1].outcomes.values_mut().for_each(|outcome| *outcome = Outcome::Skipped);
+        assert_eq!(report.exit_code(), 4);
+        assert_eq!(verdict(&report, 4), "rolled back on 1 of 2 hosts");
+        assert_eq!(verdict(&report, 1), "failed on 1 of 2 hosts");
     }
 
     #[test]
     fn a_report_as_json() {
-        let json = report_json(&some(), &fixtures::origin(), "119", "7c1d0e", Duration::from_millis(2500));
+        let report = some();
+        let ended =
+            Ended { report: &report, code: report.exit_code(), run: "119", elapsed: Duration::from_millis(2500) };
+        let json = report_json(&ended, &fixtures::origin(), "7c1d0e");
         insta::assert_json_snapshot!(json);
     }
 }

@@ -75,11 +75,12 @@ impl Standing {
 pub fn run(call: &Call) -> Result<u8> {
     let planning = wire::block_on(Planning::begin(call, Bounds::default()))?;
     let stacks = stacks_of(&planning.live.setup);
+    let stopped = stopped(&planning.live.setup);
     if call.common.json {
-        call.screen.show_json(&status_json(&planning, &stacks));
+        call.screen.show_json(&status_json(&planning, &stacks, &stopped));
     } else {
         planning.say_problems(call);
-        call.screen.show(&status_text(&planning.origin, &planning.planned, &stacks));
+        call.screen.show(&status_text(&planning.origin, &planning.planned, &stacks, &stopped));
     }
     Ok(plan::exit_code(&planning.planned, false))
 }
@@ -95,6 +96,11 @@ fn stacks_of(setup: &Setup) -> BTreeMap<HostName, BTreeSet<StackName>> {
     all
 }
 
+/// The stacks that are not to run.
+fn stopped(setup: &Setup) -> BTreeSet<StackName> {
+    setup.config.stacks.values().filter(|stack| stack.stopped).map(|stack| stack.name.clone()).collect()
+}
+
 /// How every stack stands on a host; those no longer described are known by what is left of them.
 fn standings(host: &HostPlan, stacks: Option<&BTreeSet<StackName>>) -> BTreeMap<StackName, Standing> {
     let described = stacks.into_iter().flatten().map(|stack| (stack.clone(), Standing::default()));
@@ -103,7 +109,12 @@ fn standings(host: &HostPlan, stacks: Option<&BTreeSet<StackName>>) -> BTreeMap<
     standings
 }
 
-fn status_text(origin: &Origin, planned: &Planned, stacks: &BTreeMap<HostName, BTreeSet<StackName>>) -> Page {
+fn status_text(
+    origin: &Origin,
+    planned: &Planned,
+    stacks: &BTreeMap<HostName, BTreeSet<StackName>>,
+    stopped: &BTreeSet<StackName>,
+) -> Page {
     let mut page = Page::new();
     page.put(BOLD, &origin.words()).end();
     for host in &planned.plan.hosts {
@@ -117,7 +128,8 @@ fn status_text(origin: &Origin, planned: &Planned, stacks: &BTreeMap<HostName, B
         let standings = standings(host, stacks.get(&host.host));
         let widest = standings.keys().map(|stack| width(stack.as_str())).max().unwrap_or(0);
         for (stack, standing) in &standings {
-            page.space(2).put(PLAIN, &format!("{stack:<widest$}  ")).put(standing.style(), &standing.words()).end();
+            page.space(2).put(PLAIN, &format!("{stack:<widest$}  ")).put(standing.style(), &standing.words());
+            page.put(DIM, if stopped.contains(stack) { ", stopped" } else { "" }).end();
         }
         for note in &host.notes {
             page.space(2).put(DIM, &format!("note: {note}")).end();
@@ -127,7 +139,11 @@ fn status_text(origin: &Origin, planned: &Planned, stacks: &BTreeMap<HostName, B
     page
 }
 
-fn status_json(planning: &Planning, stacks: &BTreeMap<HostName, BTreeSet<StackName>>) -> Value {
+fn status_json(
+    planning: &Planning,
+    stacks: &BTreeMap<HostName, BTreeSet<StackName>>,
+    stopped: &BTreeSet<StackName>,
+) -> Value {
     let Planned { plan, .. } = &planning.planned;
     let host = |host: &HostPlan| {
         let standings = standings(host, stacks.get(&host.host));
@@ -140,6 +156,7 @@ fn status_json(planning: &Planning, stacks: &BTreeMap<HostName, BTreeSet<StackNa
             "notes": host.notes,
             "stacks": standings.iter().map(|(name, standing)| json!({
                 "stack": name,
+                "stopped": stopped.contains(name),
                 "as_wanted": *standing == Standing::default(),
                 "not_as_wanted": standing,
             })).collect::<Vec<_>>(),
@@ -163,7 +180,8 @@ mod tests {
     fn hosts_and_stacks_stand_as_the_plan_says() {
         let names = ["web", "quiet"].map(|name| StackName::new(name).unwrap());
         let stacks = BTreeMap::from([(fixtures::host("web-1"), BTreeSet::from(names))]);
-        let text = status_text(&fixtures::origin(), &fixtures::everything(), &stacks).plain();
+        let stopped = BTreeSet::from([StackName::new("quiet").unwrap()]);
+        let text = status_text(&fixtures::origin(), &fixtures::everything(), &stacks, &stopped).plain();
         insta::assert_snapshot!(text);
     }
 }

@@ -1,6 +1,6 @@
 //! The words and signs that the plan uses in every form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anstyle::Style;
 use crate::base::error::{self, Error};
 use crate::base::id::{HostName, Kind, ResourceId};
 use crate::cli::content;
+use crate::cli::origin::quoted;
 use crate::cli::page::{ADD, CHANGE, EFFECT, OWED, PLAIN, REMOVE, count};
 use crate::engine::Planned;
 use crate::load::OnFailure;
@@ -133,6 +134,28 @@ pub fn hazard(hazard: &Hazard) -> String {
 pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
     let held = plan.hosts.iter().any(|host| host.held(true).next().is_some());
     held.then(|| format!("reconcile {command} --override {}", short_digest(plan)))
+}
+
+/// How a person sees what it would be to take over all that is in the way of a plan; nothing where nothing is.
+pub fn adopt_hint(plan: &Plan, command: &str) -> Option<String> {
+    let chosen = command.strip_prefix("apply")?;
+    let refused = plan.hosts.iter().flat_map(HostPlan::changes).filter(|change| {
+        change.refused.as_ref().is_some_and(|refusal| refusal.hint.starts_with("to take it over: --adopt"))
+    });
+    let ids: BTreeSet<&ResourceId> = refused.map(|change| &change.id).collect();
+    let adopts: String = ids.iter().map(|id| format!(" --adopt {}", quoted(&id.to_string()))).collect();
+    (!ids.is_empty()).then(|| format!("reconcile plan{chosen}{adopts}"))
+}
+
+/// So many hosts are named of which the same is said; of more the first.
+const MOST_HOSTS: usize = 8;
+
+/// `web-1, web-2, web-3`; of very many the first.
+pub fn hosts(hosts: &[&str], full: bool) -> String {
+    if full || hosts.len() <= MOST_HOSTS {
+        return hosts.join(", ");
+    }
+    format!("{} and {} more hosts", hosts[..MOST_HOSTS].join(", "), hosts.len() - MOST_HOSTS)
 }
 
 /// What goes on between and after waves of hosts.

@@ -27,6 +27,9 @@ use crate::plan::{HostPlan, Transaction};
 use crate::render::{Rendering, render};
 use crate::resource::{Desired, Resource};
 
+/// Why a stack is blocked that is well itself.
+const OTHERS: &str = "a stack it comes after did not go well";
+
 /// A host that is planned and ready to be changed.
 pub struct Ready {
     /// What is to be done.
@@ -237,7 +240,7 @@ fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
         return None;
     }
     let error = Error::new(Kind::Refused, held.join("; "));
-    Some(error.hint(format!("to do it all the same: reconcile apply --override {digest:.12}")))
+    Some(error.hint(format!("to do it all the same: the same command with --override {digest:.12}")))
 }
 
 async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report: &mut HostReport) -> Result<()> {
@@ -278,7 +281,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let others = match ready.plan.extent {
         _ if heard.answer.unconfirmed => "the host was not reached again in time",
         Extent::Host => "another stack of the host did not go well",
-        Extent::Stack => "a stack it comes after did not go well",
+        Extent::Stack => OTHERS,
     };
     for transaction in ready.plan.carried_out() {
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
@@ -299,14 +302,18 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
         fill(report, plan, Outcome::Blocked);
     }
     for transaction in plan.transactions.iter().filter(|transaction| transaction.held.is_none()) {
-        let Some((change, refusal)) = transaction.refusal() else { continue };
+        let why = match transaction.refusal() {
+            Some((change, refusal)) => (format!("{}: {}", change.id, refusal.why), vec![refusal.hint.clone()]),
+            None if plan.carried_out().any(|done| done.stack == transaction.stack) => continue,
+            None => (OTHERS.into(), Vec::new()),
+        };
         let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
         report.outcomes.extend(ids);
         report.failures.push(StackFailure {
             stack: transaction.stack.clone(),
             outcome: Outcome::Blocked,
-            what: format!("{}: {}", change.id, refusal.why),
-            output: vec![refusal.hint.clone()],
+            what: why.0,
+            output: why.1,
         });
     }
 }

@@ -137,6 +137,12 @@ impl HostReport {
 }
 
 impl Report {
+    /// Whether something was not begun because the person wanted to stop.
+    pub fn is_interrupted(&self) -> bool {
+        let interrupted = |error: &Error| error.kind == Kind::Interrupted;
+        self.hosts.iter().any(|host| host.error.as_ref().is_some_and(interrupted))
+    }
+
     /// The exit code of a run: 0 for success, 1 for failure, 3 where some hosts are done and some are not, 4 where none
     /// is, and all that went wrong was brought back.
     pub fn exit_code(&self) -> u8 {

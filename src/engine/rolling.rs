@@ -60,8 +60,7 @@ impl Rolling<'_> {
         for (number, hosts) in (1..).zip(self.waves.each.clone()) {
             let ready: Vec<Ready> = hosts.iter().filter_map(|host| ready.remove(host)).collect();
             if let Some((what, hint)) = self.stopped() {
-                let error = || Error::new(Kind::Stopped, &what).hint(&hint);
-                self.report.hosts.extend(ready.iter().map(|ready| host::not_begun(ready, Outcome::Skipped, error())));
+                self.skip(ready.iter(), || Error::new(Kind::Stopped, &what).hint(&hint));
                 continue;
             }
             let wave = (all > 1).then_some((number, all));
@@ -74,6 +73,9 @@ impl Rolling<'_> {
 
     /// Carries out the plans of some hosts side by side, while they are out of their pools.
     async fn wave(&mut self, wave: Option<(usize, usize)>, mut ready: Vec<Ready>) {
+        if self.interrupted() {
+            return self.skip(ready.iter(), interrupted);
+        }
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
         let mut refused = self.drain(&hosts).await;
         ready.retain(|ready| match refused.remove(&ready.plan.host).or_else(|| self.proxies.blocks(ready)) {
@@ -83,8 +85,23 @@ impl Rolling<'_> {
             }
             None => true,
         });
-        self.work(wave, ready).await;
+        // Nobody waits for those that are out of their pools by now.
+        if self.interrupted() {
+            self.skip(ready.iter(), interrupted);
+        } else {
+            self.work(wave, ready).await;
+        }
         self.fill_those_that_are_well(&hosts).await;
+    }
+
+    /// Whether the person wants to stop.
+    fn interrupted(&self) -> bool {
+        *self.setup.interrupted.borrow()
+    }
+
+    /// Hosts that are not begun: what would have changed there is skipped.
+    fn skip<'r>(&mut self, ready: impl Iterator<Item = &'r Ready>, why: impl Fn() -> Error) {
+        self.report.hosts.extend(ready.map(|ready| host::not_begun(ready, Outcome::Skipped, why())));
     }
 
     async fn work(&mut self, wave: Option<(usize, usize)>, ready: Vec<Ready>) {
@@ -92,6 +109,7 @@ impl Rolling<'_> {
         let ready: BTreeMap<HostName, Ready> = hosts.iter().cloned().zip(ready).collect();
         let ready = Arc::new(tokio::sync::Mutex::new(ready));
         let (run, who, digest) = (self.run.clone(), self.who.clone(), self.digest);
+        let waiting = ready.clone();
         let results = on_all_hosts(self.setup, "apply", wave, hosts, move |setup, host| {
             let (ready, run, who) = (ready.clone(), run.clone(), who.clone());
             async move {
@@ -108,7 +126,10 @@ impl Rolling<'_> {
                     }
                     report
                 }
-                Err(error) => host::not_reached(self.setup, &host, error),
+                Err(error) => match waiting.lock().await.remove(&host) {
+                    Some(ready) => host::not_begun(&ready, Outcome::Skipped, error),
+                    None => host::not_reached(self.setup, &host, error),
+                },
             };
             self.report.hosts.push(report);
         }
@@ -125,11 +146,7 @@ impl Rolling<'_> {
     /// Why no further wave begins, and what to do about it.
     fn stopped(&self) -> Option<(String, String)> {
         let failed = self.too_many()?;
-        let threshold = self.waves.rollout.as_ref()?.on_failure.threshold()?;
-        let what = format!(
-            "not begun: the rollout stops once {threshold} failed, went back or could not be reached, and that is so \
-             of {failed}"
-        );
+        let what = format!("not begun: the rollout has stopped, because it did not go well on {failed}");
         let run = &self.run;
         let hint = if self.setup.goes_back() {
             "see to that and apply again; what this run did on others is brought back".into()
@@ -163,6 +180,10 @@ impl Setup {
     pub(super) fn goes_back(&self) -> bool {
         self.rollout.as_ref().is_some_and(|rollout| matches!(rollout.on_failure, OnFailure::Revert { .. }))
     }
+}
+
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "not begun: the run was interrupted")
 }
 
 /// Waits between two waves, unless the person wants to stop.

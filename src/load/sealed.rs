@@ -90,6 +90,7 @@ pub(super) fn named(reading: &Reading<'_>, folder: &Utf8Path, name: &Text) -> Ve
             return Vec::new();
         }
     };
+    let mut is_for_all = true;
     let read = values.into_iter().map(|(secret, value, line)| {
         let at = place(&shown_source, line, secret);
         if !header::is_age(value.as_bytes()) {
@@ -97,7 +98,8 @@ pub(super) fn named(reading: &Reading<'_>, folder: &Utf8Path, name: &Text) -> Ve
             reading.report(problem.at(&at, "here").hint(LEAKED));
             return (secret.to_string(), None, at);
         }
-        warn_of_recipients(reading, &path, &at, value.as_bytes());
+        // One word for the file is enough.
+        is_for_all = is_for_all && warn_of_recipients(reading, &path, &at, value.as_bytes());
         let opened = open(reading, value.as_bytes(), &path, &at);
         let opened = opened.and_then(|bytes| text(reading, bytes, &at));
         (secret.to_string(), opened, at)
@@ -218,9 +220,9 @@ fn report(reading: &Reading<'_>, path: &Utf8Path, locked: &Locked, at: &Span) {
     reading.report(problem.at(at, "needed here").hint(locked.hint()));
 }
 
-/// Warns of something that is encrypted for others than the recipients that are listed.
-fn warn_of_recipients(reading: &Reading<'_>, path: &Utf8Path, at: &Span, sealed: &[u8]) {
-    let Some(recipients) = recipients(reading) else { return };
+/// Warns of something that is encrypted for others than the recipients that are listed. Whether it is for them.
+fn warn_of_recipients(reading: &Reading<'_>, path: &Utf8Path, at: &Span, sealed: &[u8]) -> bool {
+    let Some(recipients) = recipients(reading) else { return true };
     let stanzas = header::dearmored(sealed).and_then(|bytes| header::stanzas(&bytes));
     if let Ok(stanzas) = stanzas
         && !recipients.fit(&stanzas)
@@ -234,7 +236,9 @@ fn warn_of_recipients(reading: &Reading<'_>, path: &Utf8Path, at: &Span, sealed:
         let hint =
             format!("`reconcile secret rekey` encrypts everything for the {} of `{RECIPIENTS}`", recipients.count());
         reading.report(Problem::warning(what).at(at, "").hint(hint));
+        return false;
     }
+    true
 }
 
 /// The recipients that are listed. What is wrong with the list is reported, as often as it is asked for: the same problem

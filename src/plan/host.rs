@@ -179,8 +179,10 @@ impl<'a> Planner<'a> {
         let salt = &self.ownership.salt;
         let now = Claim::on(&resource.state, &BTreeMap::new(), salt);
         let written = |path: &Utf8Path| claim.paths.get(path);
+        let project = now.project.as_ref().zip(claim.project.as_ref());
         let repository = now.paths.iter().any(|(path, wanted)| written(path).is_none_or(|was| was != wanted))
             || now.units != claim.units
+            || project.is_some_and(|(now, was)| !now.is_described_as(was))
             || paths.iter().any(|change| change.after.is_none());
         let drift = paths.iter().any(|change| {
             written(&change.path).is_some_and(|was| !is_as_written(was, &change.before, self.with_owner(), salt))

@@ -199,13 +199,18 @@ impl HostPlan {
         !self.unfinished.is_empty() || self.carried_out().next().is_some()
     }
 
-    /// The transactions that are to be carried out: those that are not held back and of which nothing is refused, or none
-    /// at all where everything on the host happens together and something is refused.
+    /// The transactions that are to be carried out: those that are not held back, of which nothing is refused, and that
+    /// come after none that is; or none at all where everything on the host happens together and something is refused.
     pub fn carried_out(&self) -> impl Iterator<Item = &Transaction> {
-        let refused = |transaction: &&Transaction| transaction.refusal().is_some();
-        let free = || self.transactions.iter().filter(|transaction| transaction.held.is_none());
-        let none = self.extent == Extent::Host && free().any(|transaction| refused(&transaction));
-        free().filter(move |transaction| !none && !refused(transaction))
+        let mut refused: BTreeSet<&StackName> = BTreeSet::new();
+        let free: Vec<&Transaction> = self.transactions.iter().filter(|each| each.held.is_none()).collect();
+        for each in &free {
+            if each.refusal().is_some() || each.needs.iter().any(|need| refused.contains(need)) {
+                refused.insert(&each.stack);
+            }
+        }
+        let none = self.extent == Extent::Host && !refused.is_empty();
+        free.into_iter().filter(move |each| !none && !refused.contains(&each.stack))
     }
 
     /// The hazards that only an override lifts; `confirmed` says that the host goes back by itself if it is not reached

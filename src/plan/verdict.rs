@@ -33,6 +33,9 @@ fn nginx(status: i32, output: &str) -> Option<Refusal> {
         let fault = output.lines().find(|line| line.contains("[emerg]") || line.contains("[crit]"));
         let fault = fault.or(output.lines().last()).unwrap_or("it said nothing");
         let fault = fault.split_once("] ").map_or(fault, |(_, fault)| fault);
+        // Its process and thread are other ones each time: with them, the same plan would have another digest.
+        let is_process = |word: &str| word.chars().all(|c| c.is_ascii_digit() || c == '#');
+        let fault = fault.split_once(": ").filter(|(word, _)| is_process(word)).map_or(fault, |(_, fault)| fault);
         let why = format!("`nginx -t` on the host refuses the configuration as it would be: {fault}");
         Refusal { why, hint: "mend the site; nothing has been switched".into() }
     })
@@ -74,4 +77,20 @@ fn names_unit(line: &str, name: &str) -> bool {
 /// Programs may be deployed by others, after their unit.
 fn is_only_missing(line: &str) -> bool {
     line.contains("is not executable") || line.contains("No such file or directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g01_what_nginx_says_is_the_same_each_time() {
+        let said = |process: &str| {
+            format!("nginx: [emerg] {process}unknown directive \"x\" in /etc/nginx/a.conf:3\nnginx: failed")
+        };
+        let why = |process| nginx(1, &said(process)).expect("it is refused").why;
+        assert_eq!(why("3023#3023: "), why("3078#3078: "));
+        assert_eq!(why("3023#3023: "), why(""));
+        assert!(why("").ends_with(": unknown directive \"x\" in /etc/nginx/a.conf:3"), "{}", why(""));
+    }
 }

@@ -239,6 +239,15 @@ impl Change {
                 on.report(problem.hint("say which one is meant: `service=\"web\"`"));
                 return None;
             }
+            let stale = |(path, service): &&(Utf8PathBuf, String)| services[service].mounts.contains(path);
+            if let (Deed::Signal(_), Some((_, service))) = (&deed, chosen.iter().find(stale)) {
+                let what = format!("`{service}` mounts this file alone, and would read it as it was");
+                let problem = Problem::error(what).at(&change.changes.span, "no signal changes that");
+                on.report(problem.hint(
+                    "a container keeps the very file it was started with: mount the folder that it is in, or say `restart`",
+                ));
+                return None;
+            }
             deeds.extend(chosen.into_iter().map(|key| (key, deed.clone())));
         }
         let mut reactions: Vec<Reaction> = Vec::new();

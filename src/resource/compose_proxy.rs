@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use camino::Utf8PathBuf;
+
 use crate::base::diagnostic::{Problem, Span, did_you_mean};
 use crate::resource::compose_file::{Named, Networks, Service};
 use crate::resource::compose_whole::Whole;
@@ -12,9 +14,10 @@ use crate::resource::nginx::{self, Directive};
 /// nginx would not even start.
 pub fn check(whole: &Whole, active: &[&Service], project: &str, on: &Lowering<'_>, origin: &Span) {
     for service in active {
-        let files = service.mounts.items.iter().filter_map(Named::path);
-        for path in files.filter(|path| path.extension() == Some("conf") && on.files.contains_key(path)) {
-            let Some(source) = on.source(&path, origin) else { continue };
+        let mounted = service.mounts.items.iter().filter_map(Named::path);
+        let files: Vec<&Utf8PathBuf> = mounted.flat_map(|path| files_at(on, path)).collect();
+        for path in files.into_iter().filter(|path| path.extension() == Some("conf")) {
+            let Some(source) = on.source(path, origin) else { continue };
             let Ok(directives) = nginx::parse(&source.text) else { continue };
             let mut targets = Targets::default();
             targets.collect(&directives);
@@ -25,6 +28,13 @@ pub fn check(whole: &Whole, active: &[&Service], project: &str, on: &Lowering<'_
             }
         }
     }
+}
+
+/// A file that is mounted, or all files of a folder that is.
+fn files_at<'a>(on: &Lowering<'a>, path: Utf8PathBuf) -> impl Iterator<Item = &'a Utf8PathBuf> {
+    let from = on.files.range(path.clone()..).map(|(file, _)| file);
+    let until = path.clone();
+    from.take_while(move |file| file.as_str().starts_with(until.as_str())).filter(move |file| file.starts_with(&path))
 }
 
 fn judge(whole: &Whole, from: &Service, project: &str, on: &Lowering<'_>, name: &str, span: &Span) {

@@ -53,7 +53,11 @@ pub fn lower(on: &Lowering<'_>, text: &Text) -> Option<Utf8PathBuf> {
     check(&value)
         .map_err(|why| {
             let problem = Problem::error(why).at(&text.span, "this path");
-            on.report(problem.hint("give an absolute path such as \"/etc/app.conf\""));
+            on.report(if FILES.contains(&value.as_str()) {
+                problem.hint("leave it to the programs that write it; for sudo there is /etc/sudoers.d")
+            } else {
+                problem.hint("give an absolute path such as \"/etc/app.conf\"")
+            });
         })
         .ok()
 }

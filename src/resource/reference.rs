@@ -30,7 +30,12 @@ pub fn resolve(on: &Lowering<'_>, text: &Text) -> Option<Hop> {
     }
     let Ok(id) = word.parse::<ResourceId>() else {
         let problem = Problem::error(format!("`{word}` is neither a URL nor a resource")).at(&text.span, "here");
-        on.report(problem.hint("write `unit:name`, `compose:project/service`, `site:name` or `http://127.0.0.1:8080`"));
+        let is_address = word.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        on.report(problem.hint(if is_address {
+            format!("write `http://{word}`")
+        } else {
+            "write `unit:name`, `compose:project/service`, `site:name`, `pool:name` or `http://127.0.0.1:8080`".into()
+        }));
         return None;
     };
     let Some((host, port)) = on.endpoint(&id) else {

@@ -1,6 +1,8 @@
 //! What the values of systemd's directives may be, as far as a mistake in them would go unnoticed: systemd passes over a
 //! line that it does not understand, and the service runs without its limit.
 
+use crate::base::diagnostic::did_you_mean;
+
 /// What a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -93,10 +95,18 @@ impl Form {
             Form::Word(["no", ..]) => match value {
                 "unless-stopped" => Some("always".into()),
                 "never" | "none" => Some("no".into()),
-                _ => None,
+                _ => self.word_near(value),
             },
+            Form::Word(_) => self.word_near(value),
             _ => None,
         }
+    }
+}
+
+impl Form {
+    fn word_near(self, value: &str) -> Option<String> {
+        let Form::Word(words) = self else { return None };
+        did_you_mean(value, words.iter().copied()).map(str::to_string)
     }
 }
 

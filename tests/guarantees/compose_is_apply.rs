@@ -178,7 +178,12 @@ fn g01_each_container_of_a_project_gets_what_the_plan_says() {
         table.compose(&is);
     };
     let conf = |text: &str| table.repo.write("stacks/table/one.conf", text);
-    edit("", "");
+    let folder = |text: &str| table.repo.write("stacks/table/conf/a.conf", text);
+    let sees = |path: &str, text: &str| {
+        assert_eq!(table.host.sh(&format!("docker exec g01-compose-one-1 cat {path}")), text);
+    };
+    folder("one\n");
+    edit("\"data:/data\"]", "\"./conf:/conf:ro\", \"data:/data\"]");
     conf("one\n");
     table.repo.write("stacks/table/one.env", "A=1\n");
     table.stack("");
@@ -199,10 +204,12 @@ fn g01_each_container_of_a_project_gets_what_the_plan_says() {
     table.go("a variable that no service uses", &[]);
     conf("two\n");
     table.go("a file that is mounted", &["restart one"]);
-    table.stack("env X=\"1\"\nwhen \"one.conf\" changes=\"reload\"");
-    conf("three\n");
+    sees("/one.conf", "two\n");
+    table.stack("env X=\"1\"\nwhen \"conf\" changes=\"reload\"");
+    folder("three\n");
     table.go("a file and a variable that go together", &["signal one"]);
     table.host.until("docker exec g01-compose-one-1 grep -q hup /data/hup");
+    sees("/conf/a.conf", "three\n");
     table.stack("env X=\"1\"\nwhen \"one.conf\" changes=\"none\"");
     conf("four\n");
     table.go("a file that is only replaced", &[]);

@@ -35,7 +35,7 @@ fn g14_ctrl_c_ends_the_stack_in_hand_and_begins_no_other() {
     let host = any();
     let repo = slow("g14-once", &host);
     let ran = interrupt(&repo, &host, "g14-once", 1);
-    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.code, 130, "{ran:?}");
     let outcomes = ["unit:g14-once-a", "file:/srv/g14-once/first", "file:/srv/g14-once/second"];
     assert_eq!(outcomes.map(|id| ran.outcome(id)), ["applied", "applied", "skipped"], "{}", ran.out);
     assert!(ran.err.contains("stopping"), "{}", ran.err);

@@ -278,7 +278,7 @@ fn g07_a_container_that_does_not_come_up_gives_way_to_the_former() {
         (
             "unhealthy",
             service("exec sleep 1000000", unhealthy),
-            &["api is unhealthy", "health check, exit 1: not ‹secret›"],
+            &["api is unhealthy", "its health check said last:", "exit 1: not ‹secret›"],
         ),
         // Compose may give up first, at a moment when it runs.
         ("another waits for its health", service("echo $$TOKEN; sleep 0.2; exit 5", &(slow.to_string() + waits)), &[]),

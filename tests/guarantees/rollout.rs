@@ -484,6 +484,45 @@ fn a_plain_service_becomes_one_of_two_and_goes_back() {
 }
 
 #[test]
+fn a_stack_with_two_places_stops_where_it_is_and_runs_there_again() {
+    let host = shared("lab-1");
+    let service = Service::new(&host, "rests", 7780, "1s");
+    let file = service.repo.path().join("stacks/one/stack.kdl");
+    let rest = || {
+        let stack = std::fs::read_to_string(&file).expect("a stack");
+        service.repo.write("stacks/one/stack.kdl", stack.replacen('{', "{\nstate \"stopped\"\n", 1));
+    };
+    service.version("v1");
+    service.repo.apply();
+    // What changes meanwhile takes no turn.
+    service.version("v2");
+    rest();
+    service.repo.apply();
+    assert_eq!(service.places(), "blue file ");
+    service.is_settled();
+    service.version("v2");
+    service.repo.apply();
+    assert_eq!((service.answer(), service.places()), ("v2".into(), "blue file enabled runs ".into()));
+    service.is_settled();
+    service.repo.drop_stack("one");
+    service.repo.apply_all_the_same();
+    service.repo.write("stacks/one/server.py", SERVER);
+    service.composed("c1", "1");
+    service.repo.apply();
+    assert_eq!(service.answer(), "c1");
+    rest();
+    let stopped = service.repo.plan();
+    assert_eq!(stopped.0["hosts"][0]["stacks"][0]["changes"][0]["cause"], "repository", "{:#}", stopped.0["hosts"]);
+    service.repo.apply();
+    assert_eq!(service.containers().len(), 0);
+    service.is_settled();
+    service.composed("c1", "1");
+    service.repo.apply();
+    assert_eq!(service.answer(), "c1");
+    service.is_settled();
+}
+
+#[test]
 fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
     let host = free();
     let service = Service::new(&host, "everywhere", 7760, "1s");

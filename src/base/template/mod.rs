@@ -191,7 +191,9 @@ impl Templates {
             let problem = Problem::error(format!("there is no template `{name}`")).at(origin, "used here");
             return Err(Box::new(match did_you_mean(name, self.names()) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                None => problem.hint("templates are files below `templates/`, named relative to it"),
+                None => {
+                    problem.hint("templates are files of the stack's folder or of `templates/`, named relative to it")
+                }
             }));
         };
         let job = Job { source, origin: Some(origin), context: names::flatten(context), scope, secret };

@@ -100,7 +100,10 @@ impl Found<'_> {
     fn no_secret<'p>(&self, first: &'p str, rest: impl Iterator<Item = &'p str>) -> (String, Option<String>) {
         let Some(mut here) = self.scope.secrets.get(first) else {
             let known = self.scope.secrets.keys().map(String::as_str);
-            return (format!("there is no secret called `{first}`"), suggestion(first, known));
+            let none =
+                "a stack has those that it names: `secrets \"secrets.yaml\"` or `secret \"NAME\" env=\"VARIABLE\"`";
+            let hint = suggestion(first, known).or_else(|| self.scope.secrets.is_empty().then(|| none.into()));
+            return (format!("there is no secret called `{first}`"), hint);
         };
         let mut path = first.to_string();
         for part in rest {

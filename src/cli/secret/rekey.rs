@@ -10,15 +10,18 @@ use crate::base::error::{Error, Result};
 use crate::cli::page::{Page, count};
 use crate::cli::secret::repository::{Form, Repository, opened, with_identities};
 use crate::cli::{Call, wire};
+use crate::load::sealed::is_sops;
 use crate::load::{Sealed, Secrets};
+use crate::sealed::header::is_age;
+use crate::sealed::named::is_sealed;
 use crate::sealed::{Identities, RECIPIENTS, Recipients};
+use crate::source;
 
 /// Runs the command.
 pub(super) fn run(call: &Call) -> Result<u8> {
     let repository = Repository::open(call)?;
     let recipients = repository.recipients()?;
-    // Every file that something of the repository names.
-    let files = wire::open(call.common, Secrets::Placeholder)?.config.sealed;
+    let files = files(call)?;
     let (ours, of_sops): (BTreeMap<_, _>, BTreeMap<_, _>) =
         files.into_iter().partition(|(_, form)| *form != Sealed::Sops);
     let mut prepared = Vec::new();
@@ -42,6 +45,34 @@ pub(super) fn run(call: &Call) -> Result<u8> {
     page.line("whoever is no recipient any more can still read earlier commits: change the secrets themselves, too");
     call.screen.show(&page);
     Ok(0)
+}
+
+/// Every file that something of the repository names, and all others of its folders with secrets: nothing may use
+/// them yet.
+fn files(call: &Call) -> Result<BTreeMap<Utf8PathBuf, Sealed>> {
+    let spec = wire::spec(call.common)?;
+    let tree = source::open(&spec, &source::default_cache())?;
+    let mut files = wire::load_tree(call.common, &tree, &spec.place, Secrets::Placeholder)?.config.sealed;
+    let own =
+        |path: &Utf8Path| ["hosts", "stacks", "secrets", "templates"].iter().any(|folder| path.starts_with(folder));
+    for (path, bytes) in tree.files.iter().filter(|(path, _)| own(path)) {
+        if let Some(form) = form(path, bytes) {
+            files.entry(path.clone()).or_insert(form);
+        }
+    }
+    Ok(files)
+}
+
+/// In which form a file has secrets in it, if it has any.
+fn form(path: &Utf8Path, bytes: &[u8]) -> Option<Sealed> {
+    if is_age(bytes) {
+        return Some(Sealed::Single);
+    }
+    let text = std::str::from_utf8(bytes).ok().filter(|_| matches!(path.extension(), Some("yaml" | "yml" | "json")))?;
+    if is_sops(text) {
+        return Some(Sealed::Sops);
+    }
+    is_sealed(text).then_some(Sealed::Named)
 }
 
 fn anew(

@@ -12,7 +12,11 @@ check() {
   shift 2
   until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
     # 2: it will not get better by waiting. Nor if what was seen to run does so no more.
-    if [ $? = 2 ] || [ "$(now)" -ge "$limit" ]; then return 1; fi
+    if [ $? = 2 ]; then return 1; fi
+    if [ "$(now)" -ge "$limit" ]; then
+      case $kind in http | tcp | command) tell_watched >>"$run_dir/output" 2>&1 ;; esac
+      return 1
+    fi
     if units_lost >"$run_dir/lost" 2>&1 || containers_lost >"$run_dir/lost" 2>&1; then
       mv -f "$run_dir/lost" "$run_dir/output"
       return 1
@@ -35,7 +39,10 @@ check_http() {
 check_tcp() {
   if have bash; then
     # shellcheck disable=SC2016 # expanded by bash
-    timeout -s KILL 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2"
+    if refused=$(timeout -s KILL 5 bash -c 'exec 3<>"/dev/tcp/$1/$2"' - "$1" "$2" 2>&1); then return 0; fi
+    refused=${refused##*: }
+    printf 'no connection to %s:%s: %s\n' "$1" "$2" "${refused:-no answer in 5 s}"
+    return 1
   elif have nc; then
     nc -w 5 "$1" "$2"
   else
@@ -108,6 +115,18 @@ tell_units() {
     # shellcheck disable=SC2086
     printf '%s: %s\n' "$unit" "$(printf '%s ' $state_of)"
     have journalctl && timeout -k 5 10 journalctl --quiet --no-pager --output=cat --lines=15 --unit="$unit" 2>&1
+  done
+}
+
+# What units said that run, and yet do not answer as they should; of many the first.
+tell_watched() {
+  told=0
+  for unit in $watched; do
+    [ "$told" -lt 3 ] || break
+    told=$((told + 1))
+    have journalctl || break
+    printf '%s said last:\n' "$unit"
+    timeout -k 5 10 journalctl --quiet --no-pager --output=cat --lines=8 --unit="$unit"
   done
 }
 

@@ -126,8 +126,9 @@ tell_containers() {
     told=$((told + 1))
     docker inspect --format '{{.Name}} said last:' -- "$id" | cut -c 2-
     timeout -k 5 20 docker logs --tail 15 -- "$id" 2>&1
-    docker inspect --format '{{with index .State "Health"}}{{range .Log}}health check, exit {{.ExitCode}}: {{.Output}}{{"\n"}}{{end}}{{end}}' -- "$id" |
-      grep . | tail -n 2
+    said=$(docker inspect --format '{{with index .State "Health"}}{{range .Log}}exit {{.ExitCode}}: {{.Output}}{{"\n"}}{{end}}{{end}}' -- "$id" |
+      grep . | tail -n 2)
+    [ -z "$said" ] || printf 'its health check said last:\n%s\n' "$said"
   done
 }
 

@@ -82,7 +82,7 @@ fn what_cannot_take_turns_is_told_where_it_stands() {
 
 const COMPOSE: &str = "compose \"shop\" {
     file \"compose.yaml\"
-    when \"web.conf\" changes=\"reload\"
+    when \"conf.d\" changes=\"reload\"
     rollout \"blue-green\" service=\"web\" { ports 8081 8082; health http=\"/up\"; }
 }
 site \"shop.test\" { proxy \"/\" to=\"compose:shop/web\"; }";
@@ -91,7 +91,7 @@ const FILE: &str = "services:
   web:
     image: shop/web:1
     networks: [front, back]
-    volumes: ['./web.conf:/web.conf:ro', './other.conf:/other.conf:ro']
+    volumes: ['./conf.d:/conf.d:ro', './other.conf:/other.conf:ro']
     ports: ['8080:80']
   db:
     image: shop/db:1
@@ -100,7 +100,7 @@ networks: { front: {}, back: {} }
 ";
 
 fn compose(file: &str) -> crate::resource::tests::Outcome {
-    lower_with(COMPOSE, &[("compose.yaml", file), ("web.conf", "a"), ("other.conf", "b")])
+    lower_with(COMPOSE, &[("compose.yaml", file), ("conf.d/web.conf", "a"), ("other.conf", "b")])
 }
 
 #[test]
@@ -133,5 +133,24 @@ fn a_service_that_cannot_run_beside_itself_is_refused() {
     for (before, after, what) in cases {
         let complaints = compose(&FILE.replacen(before, after, 1)).complaints();
         assert!(complaints.contains(what), "{after}: {complaints}");
+    }
+}
+
+#[test]
+fn what_is_stopped_runs_in_neither_place() {
+    let mut unit = lower(UNIT).resources[0].clone().stopped();
+    let project = COMPOSE.replace("rollout", "running #false\n    rollout");
+    let files = [("compose.yaml", FILE), ("conf.d/web.conf", "a"), ("other.conf", "b")];
+    let mut shops = [compose(FILE).resources[0].clone().stopped(), lower_with(&project, &files).resources[0].clone()];
+    for colour in Colour::BOTH {
+        unit.wear(colour);
+        let own = unit.state.units[format!("api-{}.service", colour.word()).as_str()];
+        assert_eq!((own.enabled, own.active), (Some(false), Some(false)));
+        assert_eq!(unit.checks, []);
+        for shop in &mut shops {
+            shop.wear(colour);
+            assert!(!shop.state.project.as_ref().expect("a project").running);
+            assert_eq!(shop.checks, []);
+        }
     }
 }

@@ -99,7 +99,7 @@ fn reactions_environment_and_profiles() {
     directory "/opt/app"
     env TOKEN="{{ secret.db }}" ADMIN="9100"
     profiles "debug"
-    when "nginx.conf" changes="reload" service="nginx"
+    when "nginx.conf" changes="recreate" service="nginx"
     when "extra.conf" changes="none"
     health tcp=8080
 }"#,
@@ -108,8 +108,28 @@ fn reactions_environment_and_profiles() {
     insta::assert_snapshot!("project_with_options", summary(&outcome));
     assert!(outcome.text("/opt/app/.env").contains("TOKEN='hunter2 50%'\nADMIN=9100\n"));
     assert_eq!(outcome.one().checks[0].probe, Probe::Tcp { host: "127.0.0.1".into(), port: 8080 });
-    let reload = &outcome.one().reactions[0].action;
-    assert!(matches!(reload, Action::Container { signal: Some(signal), .. } if signal == "HUP"));
+    assert!(matches!(&outcome.one().reactions[0].action, Action::Recreate { service, .. } if service == "nginx"));
+}
+
+#[test]
+fn no_signal_has_a_container_read_a_file_that_it_mounts_alone() {
+    let files = [
+        (
+            "compose.yaml",
+            "services: {web: {image: a, volumes: ['./a.conf:/a.conf', './conf:/conf']}, other: {image: b}}\n",
+        ),
+        ("a.conf", "a"),
+        ("conf/b.conf", "b"),
+    ];
+    let with = |when: &str| lower_with(&format!("compose \"app\" {{ file \"compose.yaml\"\n{when}\n}}"), &files);
+    for changes in ["reload", "signal:USR1"] {
+        let outcome = with(&format!("when \"a.conf\" changes=\"{changes}\""));
+        assert!(outcome.problems[0].message.contains("mounts this file alone"), "{:?}", outcome.problems);
+        let outcome = with(&format!("when \"conf\" changes=\"{changes}\""));
+        assert!(matches!(&outcome.one().reactions[1].action, Action::Container { signal: Some(_), .. }));
+        // Whoever does not mount it may be told of it all the same.
+        assert_eq!(with(&format!("when \"a.conf\" changes=\"{changes}\" service=\"other\"")).problems.len(), 0);
+    }
 }
 
 #[test]

@@ -75,8 +75,8 @@ fn every_example_of_the_reference_is_valid() {
         ("app.conf.j2", ""),
         ("worker@.service", "[Service]\nExecStart=/bin/true\n"),
         ("legacy.conf", "server { listen 8000; }"),
-        ("compose.yaml", "services: {nginx: {image: nginx, volumes: ['./nginx.conf:/n']}, web: {image: web}}"),
-        ("nginx.conf", ""),
+        ("compose.yaml", "services: {nginx: {image: nginx, volumes: ['./conf.d:/n']}, web: {image: web}}"),
+        ("conf.d/shop.conf", ""),
     ];
     // Blocks that begin with a part of a node are no stacks.
     let whole = blocks.by_ref().filter(|block| Spec::NODES.iter().any(|node| block.starts_with(&format!("{node} "))));
