@@ -1,5 +1,7 @@
 //! A plan as text, as people want to read it and paste it.
 
+use std::sync::Arc;
+
 use crate::base::error::Error;
 use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};
@@ -282,7 +284,7 @@ pub fn failure(error: &Error) -> String {
 
 /// What the reader should know of each host.
 pub fn notes(page: &mut Page, planned: &Planned) {
-    let noted: Vec<&HostPlan> = planned.plan.hosts.iter().filter(|host| !host.notes.is_empty()).collect();
+    let noted: Vec<&Arc<HostPlan>> = planned.plan.hosts.iter().filter(|host| !host.notes.is_empty()).collect();
     if !noted.is_empty() {
         page.end();
     }

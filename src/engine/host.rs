@@ -1,6 +1,7 @@
 //! The stages for one host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, Word, payload, told};
@@ -30,7 +31,7 @@ use crate::resource::{Desired, Resource};
 /// A host that is planned and ready to be changed.
 pub struct Ready {
     /// What is to be done.
-    pub plan: HostPlan,
+    pub plan: Arc<HostPlan>,
     /// All resources that take part, each with its stack.
     pub resources: BTreeMap<ResourceId, StackName>,
     /// The images that are followed.
@@ -99,7 +100,8 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         choose(&mut desired, &session.seen, repo, session.is_offline());
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
-    let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
+    let plan = Arc::new(crate::plan::host::plan(&desired, &session.seen, &policy));
+    session.seen.forget_what_is_planned();
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
     let mut images = Images::new();
     for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {

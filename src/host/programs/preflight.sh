@@ -140,7 +140,7 @@ fill_from_stages() {
 preflight_in_namespace() {
   if ! have unshare || ! have tar || ! have timeout; then
     printf 'cannot this host lacks unshare, tar or timeout\n'
-  elif [ "${uid:=$(id -u)}" != 0 ]; then
+  elif find_uid && [ "$uid" != 0 ]; then
     printf 'cannot only root can have a private mount namespace\n'
   elif ! unshare -m true 2>/dev/null; then
     printf 'cannot this host allows no private mount namespace\n'
