@@ -48,9 +48,12 @@ pub struct Ready {
 pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
     let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
-    let rendering = render(&setup.config, host, None);
-    // Registries are asked while the connection is made.
     let pool = setup.pool.as_deref();
+    let rendering = match pool {
+        Some(pool) => pool.rendering(&setup.config, host),
+        None => render(&setup.config, host, None),
+    };
+    // Registries are asked while the connection is made.
     let (mut session, ()) = tokio::try_join!(
         Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), pool),
         async {

@@ -28,7 +28,7 @@ impl Planner {
         let (config, _) = loaded.expect("the repository is sound");
         let hosts = config.hosts.keys().cloned().collect();
         let setup = Setup {
-            config,
+            config: Arc::new(config),
             base: Some(directory.to_owned()),
             hosts,
             stacks: None,
