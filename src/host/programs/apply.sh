@@ -414,7 +414,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' nginx_pid=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
