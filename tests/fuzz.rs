@@ -197,18 +197,17 @@ fn said(seen: &Observation) -> String {
             Seen::Present(_) => {}
         }
     }
-    for (path, PathSeen { raw_type, mode, ids: (uid, gid), owner, size, .. }) in present() {
+    for (path, PathSeen { raw_type, mode, ids: (uid, gid), owner, size, thing }) in present() {
         let (raw, Owner { user, group }) = (raw_type | mode, owner);
-        text.push_str(&format!("s {raw:x} {uid} {gid} {size} {user} {group} {path}\n"));
+        let end = if let Thing::Link(target) = thing { format!(" -> {target}") } else { String::new() };
+        text.push_str(&format!("s {raw:x} {uid} {gid} {size} {user}:{group} {path}\nn {path}{end}\n"));
     }
+    text.push_str("[digests]\n");
     for (path, seen) in present() {
         if let Thing::File(Some(digest)) = &seen.thing {
             let mark = if path.as_str().contains('\\') { "\\" } else { "" };
-            text.push_str(&format!("d {mark}{digest}  {}\n", path.as_str().replace('\\', "\\\\")));
+            text.push_str(&format!("{mark}{digest}  {}\n", path.as_str().replace('\\', "\\\\")));
         }
-    }
-    for (path, target) in present().filter_map(|(path, seen)| Some((path, seen.link_target()?))) {
-        text.push_str(&format!("n {path} -> {target}\n"));
     }
     text.push_str("[contents]\n");
     for (path, bytes) in &seen.contents {

@@ -179,9 +179,10 @@ fn add_transaction(
         ("preflight", preflight),
         ("staged", staged),
         ("ledger", format!("{ledger}\n{seen}\n")),
-        ("ledger.before", transaction.ledger_before.clone()),
-        ("ledger.after", transaction.ledger_after.clone()),
     ] {
+        archive.file(&own.join(name), 0o600, text.as_bytes());
+    }
+    for (name, text) in [("ledger.before", &transaction.ledger_before), ("ledger.after", &transaction.ledger_after)] {
         archive.file(&own.join(name), 0o600, text.as_bytes());
     }
 }

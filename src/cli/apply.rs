@@ -17,7 +17,6 @@ use crate::cli::wire::Bounds;
 use crate::cli::{Call, wire};
 use crate::engine;
 use crate::engine::Planned;
-use crate::plan::HostPlan;
 
 /// Runs the command.
 pub fn run(call: &Call, options: &Apply) -> Result<u8> {
@@ -108,7 +107,7 @@ fn as_expected(planned: &Planned, expected: &str) -> Result<()> {
 /// Whether anything would be carried out.
 fn is_anything_to_do(planned: &Planned, confirmed: bool) -> bool {
     let free = planned.plan.hosts.iter().filter(|host| host.held(confirmed).next().is_none());
-    free.into_iter().any(HostPlan::has_work)
+    free.into_iter().any(|host| host.has_work())
 }
 
 /// A name for this run that no other has, and that sorts by time.

@@ -1,5 +1,7 @@
 //! `reconcile drift`: what differs on the hosts from what was last written there.
 
+use std::sync::Arc;
+
 use crate::base::error::Result;
 use crate::cli::args::Drift;
 use crate::cli::page::{BOLD, DIM, Page, count};
@@ -30,7 +32,7 @@ pub fn run(call: &Call, options: &Drift) -> Result<u8> {
 
 /// Leaves of a plan only what somebody, or a run that broke off, did on the hosts.
 fn only_drift(planned: &mut Planned) {
-    for host in &mut planned.plan.hosts {
+    for host in planned.plan.hosts.iter_mut().map(Arc::make_mut) {
         host.hazards.clear();
         for transaction in &mut host.transactions {
             transaction.changes.retain(|change| matches!(change.cause, Cause::Drift | Cause::Both | Cause::Owed));
@@ -76,7 +78,7 @@ mod tests {
     fn only_what_happened_on_hosts_is_drift() {
         let mut planned = fixtures::everything();
         only_drift(&mut planned);
-        let changes = planned.plan.hosts.iter().flat_map(crate::plan::HostPlan::changes);
+        let changes = planned.plan.hosts.iter().flat_map(|host| host.changes());
         let names: Vec<&str> = changes.map(|change| change.id.name.as_str()).collect();
         assert_eq!(names, ["/etc/app/mode", "go-api", "worker", "stopped"]);
     }

@@ -115,8 +115,8 @@ pub fn transaction(stack: &str, changes: Vec<Change>, effects: Vec<Effect>) -> T
         effects,
         checks: Vec::new(),
         ledger_seen: None,
-        ledger_before: String::new(),
-        ledger_after: String::new(),
+        ledger_before: "".into(),
+        ledger_after: "".into(),
     }
 }
 
@@ -136,7 +136,11 @@ pub fn host_plan(name: &str, transactions: Vec<Transaction>) -> HostPlan {
 
 pub fn planned(hosts: Vec<HostPlan>) -> Planned {
     Planned {
-        plan: Plan { repo: RepoId::new("infra").unwrap(), hosts, waves: Waves::default() },
+        plan: Plan {
+            repo: RepoId::new("infra").unwrap(),
+            hosts: hosts.into_iter().map(Arc::new).collect(),
+            waves: Waves::default(),
+        },
         problems: Problems::default(),
         failures: Vec::new(),
         resources: 61,

@@ -127,7 +127,7 @@ fn is_held(host: &HostPlan) -> bool {
 /// 0, or 2 where changes are to be told; 1 where no host could be planned or something was refused, 3 where some hosts
 /// could not be planned.
 pub fn exit_code(planned: &Planned, changes: bool) -> u8 {
-    let refuses = |host: &HostPlan| host.changes().any(|change| change.refused.is_some()) || is_held(host);
+    let refuses = |host: &Arc<HostPlan>| host.changes().any(|change| change.refused.is_some()) || is_held(host);
     if planned.failures.is_empty() && planned.plan.hosts.iter().any(refuses) {
         return 1;
     }

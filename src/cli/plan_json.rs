@@ -19,7 +19,7 @@ pub fn plan_json(command: &str, origin: &Origin, planned: &Planned) -> Value {
         "version": 1,
         "command": command,
         "source": origin,
-        "hosts": planned.plan.hosts.iter().map(host).collect::<Vec<_>>(),
+        "hosts": planned.plan.hosts.iter().map(|each| host(each)).collect::<Vec<_>>(),
         "failures": failures(planned),
         "rollout": planned.plan.waves.rollout,
         "waves": planned.plan.waves.each,

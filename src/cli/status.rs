@@ -1,6 +1,7 @@
 //! `reconcile status`: where each host and stack stands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -145,7 +146,7 @@ fn status_json(
     stopped: &BTreeSet<StackName>,
 ) -> Value {
     let Planned { plan, .. } = &planning.planned;
-    let host = |host: &HostPlan| {
+    let host = |host: &Arc<HostPlan>| {
         let standings = standings(host, stacks.get(&host.host));
         json!({
             "host": host.host,

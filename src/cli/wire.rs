@@ -148,7 +148,7 @@ pub fn go_live(common: &Common, repository: Repository, chosen: Parts, bounds: B
     let setup = Setup {
         rollout: rollout(&repository.config, &bounds.waves)?,
         base: repository.directory,
-        config: repository.config,
+        config: Arc::new(repository.config),
         hosts: chosen.hosts,
         stacks: chosen.stacks,
         recover: bounds.recover,

@@ -286,7 +286,7 @@ impl Totals {
 
     /// The totals of a whole plan.
     pub fn of(plan: &Plan) -> Self {
-        plan.hosts.iter().map(Totals::of_host).fold(Totals::default(), Totals::plus)
+        plan.hosts.iter().map(|host| Totals::of_host(host)).fold(Totals::default(), Totals::plus)
     }
 
     /// The totals of one host.

@@ -1,6 +1,7 @@
 //! The stages for one host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::apply::answer::{Course, Ending};
 use crate::apply::{Run, Word, payload, told};
@@ -33,7 +34,7 @@ const OTHERS: &str = "a stack it comes after did not go well";
 /// A host that is planned and ready to be changed.
 pub struct Ready {
     /// What is to be done.
-    pub plan: HostPlan,
+    pub plan: Arc<HostPlan>,
     /// All resources that take part, each with its stack.
     pub resources: BTreeMap<ResourceId, StackName>,
     /// The images that are followed.
@@ -50,9 +51,12 @@ pub struct Ready {
 pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
     let described = &setup.config.hosts[host];
     let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
-    let rendering = render(&setup.config, host, None);
-    // Registries are asked while the connection is made.
     let pool = setup.pool.as_deref();
+    let rendering = match pool {
+        Some(pool) => pool.rendering(&setup.config, host),
+        None => render(&setup.config, host, None),
+    };
+    // Registries are asked while the connection is made.
     let (mut session, ()) = tokio::try_join!(
         Session::open(host, &described.target, setup.base.as_ref(), setup.prompt.clone(), pool),
         async {
@@ -102,7 +106,8 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         choose(&mut desired, &session.seen, &policy);
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
-    let plan = crate::plan::host::plan(&desired, &session.seen, &policy);
+    let plan = Arc::new(crate::plan::host::plan(&desired, &session.seen, &policy));
+    session.seen.forget_what_is_planned();
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
     let mut images = Images::new();
     for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {

@@ -37,7 +37,7 @@ pub use rolling::apply;
 /// What a run works on, and within which bounds.
 pub struct Setup {
     /// The repository, loaded.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// The directory that relative root directories of local hosts start from, where the repository is one.
     pub base: Option<Utf8PathBuf>,
     /// The hosts that take part.
@@ -63,7 +63,7 @@ pub struct Setup {
     pub sink: Arc<dyn Sink>,
     /// Who is asked for passphrases.
     pub prompt: Arc<dyn Prompt>,
-    /// Keeps connections from one plan to the next; `None` for a program that plans once.
+    /// Keeps connections, and what was rendered, from one plan to the next; `None` for a program that plans once.
     pub pool: Option<Arc<Pool>>,
     /// Becomes true when the person wants to stop: no host is begun after that, and no transaction on those that were.
     pub interrupted: watch::Receiver<bool>,

@@ -1,13 +1,15 @@
-//! Connections that are kept from one plan to the next, for a program that stays.
+//! What is kept from one plan to the next, for a program that stays: connections, and what was rendered.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::base::error::Result;
 use crate::base::id::HostName;
 use crate::engine::session::{CONNECT, is_alive};
 use crate::host::transport::{Connection, Prompt, Target};
+use crate::load::Config;
+use crate::render::{Rendering, render};
 
 /// A connection that has been silent for longer is asked for a sign of life before it is used.
 const TRUSTED: Duration = Duration::from_secs(20);
@@ -16,6 +18,14 @@ const TRUSTED: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Pool {
     kept: Mutex<BTreeMap<HostName, Kept>>,
+    rendered: Mutex<Rendered>,
+}
+
+/// What the hosts of one config should be.
+#[derive(Default)]
+struct Rendered {
+    config: Weak<Config>,
+    hosts: BTreeMap<HostName, Rendering>,
 }
 
 struct Kept {
@@ -47,6 +57,17 @@ impl Pool {
         Some(connection)
     }
 
+    /// What a host should be, without its facts: rendered once, for as long as the config is the same.
+    pub fn rendering(&self, config: &Arc<Config>, host: &HostName) -> Rendering {
+        let kept = || self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept().of(config).get(host) {
+            return known.clone();
+        }
+        let rendering = render(config, host, None);
+        kept().of(config).insert(host.clone(), rendering.clone());
+        rendering
+    }
+
     /// Forgets the connections to hosts that are not among `hosts`. They end once nobody uses them any more.
     pub fn keep_only(&self, hosts: &[HostName]) {
         self.lock().retain(|host, _| hosts.contains(host));
@@ -54,5 +75,15 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostName, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rendered {
+    /// Those of this config; what is known of another one is forgotten.
+    fn of(&mut self, config: &Arc<Config>) -> &mut BTreeMap<HostName, Rendering> {
+        if !std::ptr::eq(self.config.as_ptr(), Arc::as_ptr(config)) {
+            *self = Rendered { config: Arc::downgrade(config), hosts: BTreeMap::new() };
+        }
+        &mut self.hosts
     }
 }

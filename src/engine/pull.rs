@@ -27,7 +27,13 @@ pub type Images = BTreeMap<StackName, Vec<Image>>;
 
 /// Makes room, and pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
 /// plan, and so is what comes after it: nothing of them is done.
-pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut HostPlan, report: &mut HostReport) {
+pub async fn pull(
+    setup: &Setup,
+    session: &Session,
+    images: &Images,
+    plan: &mut Arc<HostPlan>,
+    report: &mut HostReport,
+) {
     let wanted: BTreeSet<(StackName, Deed)> = plan
         .carried_out()
         .flat_map(|transaction| {
@@ -43,7 +49,9 @@ pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut 
         Err(error) => {
             let all = wanted.into_iter().map(|(stack, _)| stack).collect::<BTreeSet<_>>();
             let what = error.to_string();
-            return all.into_iter().for_each(|stack| leave_out(plan, report, &stack, &what, error.hint.as_deref()));
+            return all
+                .into_iter()
+                .for_each(|stack| leave_out(Arc::make_mut(plan), report, &stack, &what, error.hint.as_deref()));
         }
     };
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
@@ -67,7 +75,7 @@ pub async fn pull(setup: &Setup, session: &Session, images: &Images, plan: &mut 
     }
     let pulled: Vec<(StackName, Result<()>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
     for (stack, error) in pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))) {
-        leave_out(plan, report, &stack, &error.to_string(), error.hint.as_deref());
+        leave_out(Arc::make_mut(plan), report, &stack, &error.to_string(), error.hint.as_deref());
     }
 }
 

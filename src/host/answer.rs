@@ -32,9 +32,10 @@ pub fn parse(output: &[u8]) -> Result<Observation> {
     Ok(reader.answer)
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "basics",
     "paths",
+    "digests",
     "contents",
     "ledgers",
     "left",
@@ -50,9 +51,8 @@ const SECTIONS: [&str; 12] = [
 #[derive(Default)]
 struct AnswerReader {
     answer: Observation,
-    /// Paths that are links, and how many targets have come so far.
-    links: Vec<Utf8PathBuf>,
-    targets: usize,
+    /// The path that `stat` spoke of last.
+    last: Utf8PathBuf,
     content: Option<(Utf8PathBuf, String)>,
     ledger: Option<(String, String)>,
     unit: BTreeMap<String, String>,
@@ -64,6 +64,7 @@ impl AnswerReader {
         match section {
             "basics" => self.basics(line),
             "paths" => self.path(line),
+            "digests" => self.digest(line),
             "contents" => self.content(line),
             "ledgers" => self.ledger(line),
             "left" => self.left(line),
@@ -97,12 +98,9 @@ impl AnswerReader {
             "x" => self.saw(rest.into(), Seen::Unknown("we may not look into the directory above it".into())),
             "s" => {
                 let Some((path, seen)) = PathSeen::read(rest) else { return };
-                if matches!(seen.thing, Thing::Link(_)) {
-                    self.links.push(path.clone());
-                }
+                self.last.clone_from(&path);
                 self.saw(path, Seen::Present(seen));
             }
-            "d" => self.digest(rest),
             "n" => self.target(rest),
             _ => {}
         }
@@ -122,14 +120,15 @@ impl AnswerReader {
         }
     }
 
-    /// A line `PATH -> TARGET`, with quotes around both where busybox wrote it.
+    /// `PATH -> TARGET` of the last path if it is a link, with quotes around both where busybox wrote it.
     fn target(&mut self, line: &str) {
-        let Some(path) = self.links.get(self.targets) else { return };
-        self.targets += 1;
+        let path = &self.last;
         let plain = line.strip_prefix(&format!("{path} -> "));
         let quoted = line.strip_prefix(&format!("'{path}' -> '")).and_then(|rest| rest.strip_suffix('\''));
-        if let (Some(target), Some(Seen::Present(seen))) = (plain.or(quoted), self.answer.paths.get_mut(path)) {
-            seen.thing = Thing::Link(target.to_string());
+        if let (Some(target), Some(Seen::Present(seen))) = (plain.or(quoted), self.answer.paths.get_mut(path))
+            && let Thing::Link(known) = &mut seen.thing
+        {
+            *known = target.to_string();
         }
     }
 
@@ -266,7 +265,7 @@ impl AnswerReader {
     }
 }
 
-/// A line of `stat -c '%f %u %g %s %U %G %n'`.
+/// A fact: its name, and what it is.
 fn fact(facts: &mut Facts, line: &str) {
     let (key, value) = line.split_once(' ').unwrap_or((line, ""));
     let version = |text: &str| {

@@ -51,22 +51,24 @@ pub enum Thing {
 }
 
 impl PathSeen {
-    /// Reads a line of `stat`: the path, and what is there.
+    /// Reads a line of `stat -c '%f %u %g %s %U:%G %n'`: the path, and what is there.
     pub(super) fn read(line: &str) -> Option<(Utf8PathBuf, PathSeen)> {
-        let mut fields = line.splitn(7, ' ');
+        // The names of users and groups may hold spaces, but no slash, with which each path begins.
+        let (rest, path) = line.split_at(line.find(" /")? + 1);
+        let mut fields = rest.trim_end().splitn(5, ' ');
         let mut next = || fields.next();
         let raw = u32::from_str_radix(next()?, 16).ok()?;
         let ids = (next()?.parse().ok()?, next()?.parse().ok()?);
         let size = next()?.parse().ok()?;
-        let owner = Owner { user: next()?.into(), group: next()?.into() };
-        let path = next()?.into();
+        let (user, group) = next()?.split_once(':')?;
+        let owner = Owner { user: user.into(), group: group.into() };
         let thing = match raw & 0xf000 {
             0x8000 => Thing::File(None),
             0x4000 => Thing::Directory,
             0xa000 => Thing::Link(String::new()),
             _ => Thing::Other,
         };
-        Some((path, PathSeen { thing, raw_type: raw & 0xf000, mode: raw & 0o7777, ids, owner, size }))
+        Some((path.into(), PathSeen { thing, raw_type: raw & 0xf000, mode: raw & 0o7777, ids, owner, size }))
     }
 
     /// The line that `stat -c '%f %u %g %n'` prints of it while it stays as it is.
@@ -103,6 +105,14 @@ impl Observation {
         self.images = later.images.or(self.images.take());
         self.facts = later.facts.or(self.facts.take());
         self.verdicts = later.verdicts;
+    }
+
+    /// Drops what only planning needs: of many hosts it is much.
+    pub fn forget_what_is_planned(&mut self) {
+        self.contents = BTreeMap::new();
+        self.ledgers = BTreeMap::new();
+        self.images = None;
+        self.verdicts = Verdicts::default();
     }
 }
 

@@ -53,11 +53,13 @@ impl Program {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply"),
+            Program::Apply => {
+                (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply; unlock")
+            }
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
-            Program::Hold => (&[COMMON, APPLY, HOLD], "hold"),
-            Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain"),
+            Program::Hold => (&[COMMON, APPLY, HOLD], "hold; unlock"),
+            Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain; unlock"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

@@ -1,6 +1,7 @@
 //! The plan for one host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -327,6 +328,9 @@ impl<'a> Planner<'a> {
             self.order.iter().enumerate().map(|(position, resource)| (&resource.id, position)).collect();
         let ledger_text = self.seen.ledgers.get(&format!("{}/ledger/{stack}", self.policy.repo));
         let (ledger_before, ledger_after) = self.ledgers(&stack, &changes, &wishes.hashes);
+        let ledger_before: Arc<str> = ledger_before.to_text().into();
+        // Mostly it is the same text.
+        let ledger_after = Some(ledger_after.to_text()).filter(|after| **after != *ledger_before);
         let effects = wishes.into_effects(&position, needs_of);
         checks.extend(self.checks_of_touched(&effects, &changes));
         checks.extend(containers::checks(&effects, &self.desired.resources));
@@ -337,8 +341,8 @@ impl<'a> Planner<'a> {
             checks,
             ledger_seen: ledger_text.map(|text| Digest::of(text.as_bytes())),
             held: None,
-            ledger_before: ledger_before.to_text(),
-            ledger_after: ledger_after.to_text(),
+            ledger_after: ledger_after.map_or_else(|| ledger_before.clone(), Arc::from),
+            ledger_before,
             stack,
             needs,
             changes,

@@ -22,6 +22,7 @@ pub mod waves;
 pub(crate) mod wishes;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
@@ -81,9 +82,9 @@ pub struct Transaction {
     /// The stack's ledger as it was seen; `None` where it has none yet.
     pub ledger_seen: Option<Digest>,
     /// The ledger with all claims that this transaction may need, as text, which takes far less room than the claims do.
-    pub ledger_before: String,
+    pub ledger_before: Arc<str>,
     /// The ledger once it has gone well.
-    pub ledger_after: String,
+    pub ledger_after: Arc<str>,
 }
 
 /// A unit that has to be restarted or reloaded because of a file of another stack. It is written down before the file is
@@ -183,7 +184,7 @@ pub struct Plan {
     /// The repository's id.
     pub repo: RepoId,
     /// One plan for each host that could be planned.
-    pub hosts: Vec<HostPlan>,
+    pub hosts: Vec<Arc<HostPlan>>,
     /// In which order they are carried out.
     pub waves: Waves,
 }
@@ -240,7 +241,7 @@ impl Transaction {
 impl Plan {
     /// Whether nothing is to be done anywhere.
     pub fn is_empty(&self) -> bool {
-        self.hosts.iter().all(HostPlan::is_empty)
+        self.hosts.iter().all(|host| host.is_empty())
     }
 
     /// The plan's digest: the same for two plans that would do the same to the same state, and for no others.

@@ -24,6 +24,12 @@ async fn g15_a_second_plan_needs_no_second_connection() {
     // What is kept hides no drift.
     host.sh("echo x >/srv/g15-kept/x; systemctl stop g15-kept-a");
     assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);
+    // Nor does it hide that the repository says something else now.
+    let pool = planner.setup.pool.clone().expect("a pool");
+    repo.stack("two", "file \"/srv/ID/y\" content=\"1\"");
+    assert_eq!(Planner::with(repo.path(), pool).plan().await.plan.hosts[0].changes().count(), 3);
+    assert_eq!(accepted(&host, &cursor), 1, "one connection for all plans");
+    assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);
     // A connection that has ended is opened again.
     host.sh("kill $(pgrep -f 'sshd-session: root')");
     host.until("! pgrep -f 'sshd-session: root'");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use camino::Utf8Path;
 use reconcile::base::event::Silent;
+use reconcile::engine::pool::Pool;
 use reconcile::engine::{self, Planned, Setup};
 use reconcile::host::transport::Nobody;
 use reconcile::load::{self, Secrets};
@@ -19,6 +20,11 @@ pub struct Planner {
 
 impl Planner {
     pub fn new(directory: &Utf8Path) -> Planner {
+        Planner::with(directory, Arc::default())
+    }
+
+    /// With what another one has kept.
+    pub fn with(directory: &Utf8Path, pool: Arc<Pool>) -> Planner {
         let spec = Spec { place: Place::Directory(directory.to_owned()), revision: None };
         let tree = source::open(&spec, &source::default_cache()).expect("the repository opens");
         let nothing = |_: &str| None;
@@ -28,7 +34,7 @@ impl Planner {
         let (config, _) = loaded.expect("the repository is sound");
         let hosts = config.hosts.keys().cloned().collect();
         let setup = Setup {
-            config,
+            config: Arc::new(config),
             base: Some(directory.to_owned()),
             hosts,
             stacks: None,
@@ -41,7 +47,7 @@ impl Planner {
             confirm: 0,
             sink: Arc::new(Silent),
             prompt: Arc::new(Nobody),
-            pool: Some(Arc::default()),
+            pool: Some(pool),
             interrupted: watch::channel(false).1,
         };
         Planner { setup: Arc::new(setup) }

@@ -52,6 +52,7 @@ show_output() {
 }
 
 lock() {
+  locked=''
   if ! [ -d "$state/$repo/run" ] || ! [ -d "$state/$repo/ledger" ] || ! [ -d "$state/$repo/owed" ]; then
     mkdir -p "$state/$repo/run" "$state/$repo/ledger" "$state/$repo/owed" || return 1
     chmod 700 "$state" "$state/$repo" || return 1
@@ -66,9 +67,13 @@ lock() {
     say "locked $(cat "$state/$repo/lease" 2>/dev/null)"
     return 1
   fi
+  locked=yes
   printf '%s\n' "$who" >"$state/$repo/lease"
   printf '%s (repository %s)\n' "$who" "$repo" >"$state/lease"
 }
+
+# The lock itself goes with this process. Who looks at this host need not ask for it where nobody holds the lease.
+unlock() { [ -z "$locked" ] || true >"$state/$repo/lease"; }
 
 # ---- the switch
 
@@ -409,7 +414,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' parts=yes
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' parts=yes nginx_pid=''
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;

@@ -169,11 +169,14 @@ all_active() {
   done
 }
 
-# The processes of nginx that serve requests, one on a line; none where the kernel does not say.
+# The processes of nginx that serve requests, one on a line; none where the kernel does not say. Their parent outlives
+# a reload, so systemd is asked for it once.
 workers() {
-  pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
+  if [ -z "$nginx_pid" ] || ! [ -d "/proc/$nginx_pid" ]; then
+    nginx_pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
+  fi
   children=''
-  if IFS= read -r children <"/proc/$pid/task/$pid/children" || [ -n "$children" ]; then
+  if IFS= read -r children <"/proc/$nginx_pid/task/$nginx_pid/children" || [ -n "$children" ]; then
     IFS=' '
     # shellcheck disable=SC2086
     printf '%s\n' $children

@@ -9,9 +9,16 @@ export LC_ALL=C QUOTING_STYLE=literal PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"
 set -f
 nl='
 '
-tab=$(printf '\t')
+tab='	'
 IFS=$nl
 uid=''
+
+# Who we are. /proc tells it without a process.
+find_uid() {
+  line=''
+  while IFS=$tab read -r line _ uid _; do [ "$line" != Uid: ] || break; done 2>/dev/null </proc/self/status
+  case $line$uid in Uid:[0-9]*) ;; *) uid=$(id -u) ;; esac
+}
 
 # Whether a hold whose file has this line still counts: until when comes first. What cannot be read counts.
 in_force() {

@@ -123,7 +123,7 @@ drain() {
   lock || return 0
   trap '' HUP PIPE INT TERM
   run_dir=$state/$repo/drain dir=$state/$repo/drain changed='' kept=0 told='' answer='' answers='' number=0
-  watched='' guarded=''
+  watched='' guarded='' nginx_pid=''
   rm -rf -- "$run_dir" && mkdir -- "$run_dir" "$run_dir/owed" && true >"$run_dir/output" || return 0
   for server in $servers; do
     number=$((number + 1)) answer=failed

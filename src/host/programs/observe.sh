@@ -20,47 +20,53 @@
 
 # What costs nothing to find out.
 basics() {
-  uid=$(id -u)
-  printf '[basics]\nuid %s\n' "$uid"
+  find_uid
+  found="uid $uid"
   if [ -r /proc/sys/kernel/random/boot_id ]; then
-    IFS= read -r boot </proc/sys/kernel/random/boot_id && printf 'boot %s\n' "$boot"
+    IFS= read -r boot </proc/sys/kernel/random/boot_id && found="$found${nl}boot $boot"
   fi
-  [ ! -d /run/systemd/system ] || printf 'systemd\n'
+  [ ! -d /run/systemd/system ] || found="$found${nl}systemd"
   for tool in nginx docker unshare flock curl wget bash apt-get systemd-analyze tar timeout; do
-    ! have "$tool" || printf 'tool %s\n' "$tool"
+    ! have "$tool" || found="$found${nl}tool $tool"
   done
+  printf '[basics]\n%s\n' "$found"
 }
 
-# Every path is exactly one of: absent (a), unknown (x), or present with a line of stat (s). Regular files add their
-# digest (d), links their target (n), in the order of their `s` lines.
+# Every path is exactly one of: absent (a), unknown (x), or present with a line of stat (s), and after that its target
+# (n) where it is a link. The digests of regular files are a section of their own.
 look_at_paths() {
-  exec 3>&1
-  present=$(
-    for path in $1; do
-      if [ -e "$path" ] || [ -L "$path" ]; then
-        printf '%s\n' "$path"
-      elif reachable "$path"; then
-        printf 'a %s\n' "$path" >&3
-      else
-        printf 'x %s\n' "$path" >&3
-      fi
-    done
-  )
-  exec 3>&-
-  [ -n "$present" ] || return 0
   # shellcheck disable=SC2086 # one argument for each line: IFS is a newline and globbing is off
-  stats=$(stat -c '%f %u %g %s %U %G %n' -- $present 2>/dev/null)
-  regular=$(for line in $stats; do case $line in 8???\ *) printf '%s\n' "${line#* * * * * * }" ;; esac done)
-  links=$(for line in $stats; do case $line in a???\ *) printf '%s\n' "${line#* * * * * * }" ;; esac done)
-  for line in $stats; do printf 's %s\n' "$line"; done
-  # shellcheck disable=SC2086
+  set -- $1
+  stats=$(stat -c "s %f %u %g %s %U:%G %n${nl}n %N" -- "$@" 2>/dev/null)
+  count=0 regular=''
+  for line in $stats; do
+    case $line in
+      's 8'???\ *) count=$((count + 1)) regular=$regular/${line#* /}$nl ;;
+      's '*) count=$((count + 1)) ;;
+    esac
+  done
+  [ "$count" = 0 ] || printf '%s\n' "$stats"
+  [ "$count" = $# ] || look_for_absent "$@"
   if [ -n "$regular" ]; then
-    for line in $(sha256sum -- $regular 2>/dev/null); do printf 'd %s\n' "$line"; done
+    printf '[digests]\n'
+    # shellcheck disable=SC2086
+    sha256sum -- $regular 2>/dev/null
+    printf '[paths]\n'
   fi
-  # shellcheck disable=SC2086
-  if [ -n "$links" ]; then
-    for line in $(stat -c '%N' -- $links 2>/dev/null); do printf 'n %s\n' "$line"; done
-  fi
+}
+
+look_for_absent() {
+  absent=''
+  for path; do
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      :
+    elif reachable "$path"; then
+      absent="${absent}a $path$nl"
+    else
+      absent="${absent}x $path$nl"
+    fi
+  done
+  printf '%s' "$absent"
 }
 
 # Whether the absence of a path can be believed: the nearest directory above it lets us look inside.
@@ -80,10 +86,17 @@ look_at_content() {
 
 look_at_units() {
   printf '[units]\n'
-  asked=$(for unit in $1; do if may_rest "$unit"; then pattern "$unit"; else printf '%s\n' "$unit"; fi; done)
-  shown=$(show_units "$asked") && for unit in $1; do
-    case $nl$asked$nl in *"$nl$unit$nl"*) ;; *) rests "$unit" ;; esac
+  asked='' resting=''
+  find_places
+  for unit in $1; do
+    if may_rest "$unit"; then
+      # name.servic[e]
+      asked=$asked${unit%?}[${unit#"${unit%?}"}]$nl resting=$resting$unit$nl
+    else
+      asked=$asked$unit$nl
+    fi
   done
+  shown=$(show_units "$asked") && for unit in $resting; do rests "$unit"; done
   # While systemd reads its files for somebody else, it says for a moment that it should.
   case $shown in
     *NeedDaemonReload=yes*)
@@ -94,21 +107,29 @@ look_at_units() {
   printf '%s\n' "$shown"
 }
 
-# name.servic[e]
-pattern() { printf '%s\n' "${1%?}[${1#"${1%?}"}]"; }
-
 # Whether systemd may not have a unit in memory: its only file is a plain one of /etc, or it has none, and no link
 # enables it. Asked for it by name, systemd would read its files and forget them again, 3 ms for each unit. A pattern
 # finds what is in memory only, and what is not is inactive.
 may_rest() {
   case $1 in *[!A-Za-z0-9._-]*) return 1 ;; esac
   [ ! -L "/etc/systemd/system/$1" ] || return 1
-  for place in $unit_places; do
-    if [ -e "$place/$1" ] || [ -L "$place/$1" ]; then return 1; fi
+  for place in $places; do
+    if [ -e "$place$1" ] || [ -L "$place$1" ]; then return 1; fi
   done
+}
+
+# Where such a file or link would be: where systemd finds units besides /etc/systemd/system (systemd.unit(5)), and what
+# the links of others lie in.
+find_places() {
   set +f
-  for link in /etc/systemd/system/*/"$1" /run/systemd/system/*/"$1"; do
-    [ ! -L "$link" ] || return 1
+  # Mostly one directory by two names.
+  places='' usr=/usr/lib/systemd/system/
+  ! [ /lib/systemd/system/ -ef "$usr" ] || usr=''
+  for place in /etc/systemd/system.control/ /etc/systemd/system.attached/ /run/systemd/system.control/ \
+    /run/systemd/system.attached/ /run/systemd/transient/ /run/systemd/generator/ /run/systemd/generator.early/ \
+    /run/systemd/generator.late/ /run/systemd/system/ /usr/local/lib/systemd/system/ /lib/systemd/system/ \
+    "$usr" /etc/systemd/system/*/ /run/systemd/system/*/; do
+    [ ! -d "$place" ] || places=$places$place$nl
   done
   set -f
 }
@@ -122,20 +143,6 @@ rests() {
     printf 'LoadState=not-found\n\n'
   fi
 }
-
-# Where systemd finds units, besides /etc/systemd/system: systemd.unit(5).
-unit_places="/etc/systemd/system.control
-/etc/systemd/system.attached
-/run/systemd/system.control
-/run/systemd/system.attached
-/run/systemd/transient
-/run/systemd/generator
-/run/systemd/generator.early
-/run/systemd/generator.late
-/run/systemd/system
-/usr/local/lib/systemd/system
-/usr/lib/systemd/system
-/lib/systemd/system"
 
 show_units() {
   # shellcheck disable=SC2086
@@ -192,8 +199,9 @@ look_at_ledgers() {
     cat -- "$file"
   done
   printf '[left]\n'
-  # A run whose lock is held is at work, not dead. Looking takes the lock for a moment, shared and for reading.
-  if [ -f "$state/$repo/lock" ] && have flock && ! flock -s -n 8 8<"$state/$repo/lock"; then
+  # A run whose lock is held is at work, not dead. Looking takes the lock for a moment, shared and for reading. Where the
+  # last one has said that it is over, there is nothing to look for.
+  if [ -s "$state/$repo/lease" ] && [ -f "$state/$repo/lock" ] && have flock && ! flock -s -n 8 8<"$state/$repo/lock"; then
     IFS= read -r line <"$state/$repo/lease" && printf 'busy %s\n' "$line"
   else
     for file in "$state/$repo"/run/*; do

@@ -140,16 +140,14 @@ fill_from_stages() {
 preflight_in_namespace() {
   if ! have unshare || ! have tar || ! have timeout; then
     printf 'cannot this host lacks unshare, tar or timeout\n'
-  elif [ "${uid:=$(id -u)}" != 0 ]; then
+  elif find_uid && [ "$uid" != 0 ]; then
     printf 'cannot only root can have a private mount namespace\n'
-  elif ! unshare -m true 2>/dev/null; then
-    printf 'cannot this host allows no private mount namespace\n'
   else
     export over remove verify compose nginx staged
     # shellcheck disable=SC2154 # the program's own text, from the line that started it
     unshare -m --propagation private sh -c "$program"'
-      if preflight_mount "$1"; then preflight_checks; else printf "cannot the candidate could not be mounted\n"; fi' \
-      sh "$1" 2>/dev/null
+      if preflight_mount "$1"; then preflight_checks; else printf "cannot the candidate could not be mounted\n"; fi
+      exit 0' sh "$1" 2>/dev/null || printf 'cannot this host allows no private mount namespace\n'
   fi
 }
 
