@@ -485,7 +485,7 @@ fn a_plain_service_becomes_one_of_two_and_goes_back() {
 
 #[test]
 fn a_stack_with_two_places_stops_where_it_is_and_runs_there_again() {
-    let host = shared("lab-1");
+    let host = free();
     let service = Service::new(&host, "rests", 7780, "1s");
     let file = service.repo.path().join("stacks/one/stack.kdl");
     let rest = || {
