@@ -23,7 +23,7 @@ use camino::Utf8PathBuf;
 
 use crate::base::digest::Digest;
 use crate::base::id::ResourceId;
-use crate::resource::state::{Owner, PathState, Pin, State, UnitState};
+use crate::resource::state::{Owner, PathState, State, UnitState};
 
 const HEADER: &str = "reconcile-ledger 1";
 
@@ -113,7 +113,7 @@ pub struct ProjectClaim {
     pub profiles: Vec<String>,
     /// Each service, with the hash of the configuration it was last started with (empty where it is not known).
     pub services: BTreeMap<String, String>,
-    /// The images that were pulled for it, as `NAME@DIGEST`: what runs, then what ran before, the latest first.
+    /// The images that were brought for it, as `NAME@DIGEST` or `NAME:TAG`: what runs, then what ran before, the latest first.
     pub images: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl Claim {
                 .keys()
                 .map(|service| (service.clone(), hashes.get(service).cloned().unwrap_or_default()))
                 .collect(),
-            images: project.pins.iter().map(Pin::image).collect(),
+            images: project.images().collect(),
         });
         Claim {
             paths: state.paths.iter().map(|(path, state)| (path.clone(), Written::of(state, salt))).collect(),

@@ -320,7 +320,7 @@ impl Totals {
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 16] = [
+const NOUNS: [&str; 18] = [
     "restart",
     "recreate",
     "turn",
@@ -332,6 +332,8 @@ const NOUNS: [&str; 16] = [
     "signal",
     "daemon-reload",
     "install",
+    "build",
+    "transfer",
     "pull",
     "discard",
     "enable",
@@ -342,6 +344,8 @@ const NOUNS: [&str; 16] = [
 /// What a deed counts as.
 fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
     match deed {
+        Deed::Build { .. } => vec![("build", 1)],
+        Deed::Transfer { .. } => vec![("transfer", 1)],
         Deed::Pull { .. } => vec![("pull", 1)],
         Deed::Discard { images } => vec![("discard", images.len())],
         Deed::Install { packages } => vec![("install", packages.len())],

@@ -13,6 +13,7 @@ use crate::observe::{Place, Questions};
 use crate::plan::PathChange;
 use crate::plan::compare::{Ownership, path_changes};
 use crate::plan::host::Policy;
+use crate::resource::compose_build::Built;
 use crate::resource::state::{PathState, Project, ProjectService};
 use crate::resource::{Action, Desired, Resource};
 
@@ -121,7 +122,12 @@ fn differs(project: &Project, resource: &Resource, ownership: &Ownership, seen: 
         let borrows = !runs.ties.borrows.is_empty();
         of_service.peek().is_some() && of_service.all(|container| borrows || container.hash == *recorded)
     };
-    project.running && !project.services.iter().all(as_recorded)
+    // Docker names an image by its id where its name is gone, or has become another one's.
+    let as_built = |built: &Built| {
+        let runs = own.iter().filter(|container| built.services.contains(&container.service));
+        runs.into_iter().all(|container| container.image == built.recipe.image)
+    };
+    project.running && !(project.services.iter().all(as_recorded) && project.built.iter().all(as_built))
 }
 
 impl Inspection {
@@ -149,7 +155,7 @@ impl Inspection {
                 self.candidate.units.insert(unit.clone());
             }
         }
-        self.questions.images |= resource.state.project.as_ref().is_some_and(|project| !project.pins.is_empty());
+        self.questions.images |= resource.state.project.as_ref().is_some_and(|project| project.images().next().is_some());
         self.candidate.projects.extend(resource.state.project.clone());
     }
 

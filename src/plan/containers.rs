@@ -17,7 +17,7 @@ pub(crate) struct Wanted<'a> {
     /// The hash Compose gives to each service as it should be, where it was asked.
     pub hashes: &'a BTreeMap<String, String>,
     pub files_change: bool,
-    /// The services from whose folders a file changes: their images are built anew.
+    /// The services whose images are built anew, as where a file of their folders changes.
     pub rebuilt: BTreeSet<&'a str>,
 }
 
@@ -66,6 +66,7 @@ impl<'a> Wanted<'a> {
             start: all(Fate::Start),
             unpause: all(Fate::Unpause),
             remove: remove.into_iter().cloned().collect(),
+            built: !self.project.built.is_empty(),
             pulled: all_pinned(self.project),
             before: Vec::new(),
         })
@@ -235,6 +236,7 @@ mod tests {
             running: true,
             stopped: BTreeSet::new(),
             pins: Vec::new(),
+            built: Vec::new(),
             keep: 2,
             patience: (Patience { steady: Duration::from_secs(2), restarts: 2 }, Duration::from_mins(1)),
         }

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
 use crate::ledger::Claim;
+use crate::plan::builds::replaced;
 use crate::plan::containers::{Wanted, is_up, with_followers};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::host::Planner;
@@ -58,7 +59,8 @@ impl Wishes {
         let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
         let services = project.services.iter();
         let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
-        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
+        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name);
+        let rebuilt = rebuilt.chain(replaced(project, planner.seen.images.as_ref(), &there)).collect();
         let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
         let idle = wanted.idle(&there);
         if !idle.is_empty() {

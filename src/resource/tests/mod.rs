@@ -20,7 +20,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, parse};
 use crate::base::diagnostic::{Problem, Problems, Source};
-use crate::base::id::{HostName, ResourceId, StackName};
+use crate::base::id::{HostName, RepoId, ResourceId, StackName};
 use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::resource::Resource;
@@ -54,9 +54,11 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let (host, stack) = (HostName::new("web-1").expect("valid"), StackName::new("demo").expect("valid"));
     let (nothing, no_upstreams, unread) = (BTreeMap::new(), BTreeMap::new(), std::collections::BTreeSet::new());
     let peers = peers();
+    let repo = RepoId::new("infra").expect("valid");
     let on = || Lowering {
         host: &host,
         stack: &stack,
+        repo: &repo,
         folder,
         files: &files,
         templates: &templates,
