@@ -1,0 +1,162 @@
+//! Images that one host of the repository builds for others, with real Engines.
+#![allow(missing_docs)]
+
+mod kit;
+
+use std::collections::BTreeSet;
+
+use kit::{Host, Plan, Repo, alone, shared};
+use serde_json::Value;
+
+const COMPOSE: &str = "
+services:
+  web:
+    build: {context: web, args: {WORD: '${WORD}'}}
+    command: [sleep, '1000000']
+    stop_grace_period: 0s
+  plain:
+    image: lab/busybox:1
+    command: [sleep, '1000000']
+    stop_grace_period: 0s
+";
+
+const DOCKERFILE: &str = "FROM lab/busybox:1\nARG WORD\nENV WORD=$WORD\nCOPY . /web/\n";
+
+/// A repository with one project on two hosts, which a third one builds.
+struct Fleet {
+    repo: Repo,
+    hosts: [Host; 2],
+    builder: Host,
+}
+
+impl Fleet {
+    fn new(id: &str) -> Fleet {
+        let (hosts, builder) = ([shared("lab-1"), shared("lab-2")], alone("lab-3"));
+        let repo = Repo::new(id, &[&hosts[0], &hosts[1], &builder]);
+        for host in hosts.iter().chain([&builder]) {
+            host.sh(&format!("docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^reconcile.invalid/{id}/ \
+                | xargs -r docker image rm -f >/dev/null"));
+        }
+        let fleet = Fleet { repo, hosts, builder };
+        fleet.repo.write("stacks/app/compose.yaml", COMPOSE);
+        fleet.repo.write("stacks/app/web/Dockerfile", DOCKERFILE);
+        fleet.repo.write("stacks/app/web/.dockerignore", "notes\n");
+        fleet.repo.write("stacks/app/web/text", "one");
+        fleet.stack("env WORD=\"a\"");
+        fleet
+    }
+
+    fn stack(&self, more: &str) {
+        let id = &self.repo.id;
+        let compose = format!("compose \"{id}-app\" {{\nfile \"compose.yaml\"\nbuilder \"lab-3\"\n{more}\n}}");
+        self.repo.write("stacks/app/stack.kdl", format!("stack \"app\" {{\non \"lab-1\" \"lab-2\"\n{compose}\n}}\n"));
+    }
+
+    /// The images that were built, on a host.
+    fn images(&self, host: &Host) -> BTreeSet<String> {
+        let said = host.sh("docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'");
+        let own = said.lines().filter(|line| line.starts_with(&format!("reconcile.invalid/{}/", self.repo.id)));
+        own.map(String::from).collect()
+    }
+
+    fn container(&self, host: &Host, service: &str, format: &str) -> String {
+        host.sh(&format!("docker inspect -f '{format}' {}-app-{service}-1", self.repo.id)).trim().to_string()
+    }
+
+    fn containers(&self, service: &str) -> Vec<String> {
+        self.hosts.iter().map(|host| self.container(host, service, "{{.Id}}")).collect()
+    }
+
+    fn text(&self, host: &Host) -> String {
+        host.sh(&format!("docker exec {}-app-web-1 sh -c 'cat /web/text; echo \" $WORD\"; ls /web'", self.repo.id))
+    }
+}
+
+/// What a plan does on one host.
+fn does(plan: &Plan, host: &str) -> Vec<String> {
+    let hosts = plan.0["hosts"].as_array().expect("hosts");
+    let host = hosts.iter().find(|there| there["host"] == host).expect("the host");
+    let stacks = host["stacks"].as_array().into_iter().flatten();
+    let changes = stacks.flat_map(|stack| stack["changes"].as_array().into_iter().flatten());
+    let words = changes.flat_map(|change| change["effects"].as_array().into_iter().flatten());
+    let word = |words: &Value| {
+        // The name of an image is another one for each content.
+        let words = words.as_str().unwrap_or_default().split(' ').filter(|word| !word.contains('…'));
+        words.collect::<Vec<_>>().join(" ").split(", ").next().unwrap_or_default().to_string()
+    };
+    words.map(word).collect()
+}
+
+#[test]
+fn one_host_builds_for_all_that_run_it() {
+    let fleet = Fleet::new("bld");
+    let (repo, [one, two], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
+    let new = ["build web on lab-3", "transfer web from lab-3", "create plain"];
+    let plan = repo.plan();
+    assert_eq!(does(&plan, "lab-1"), new);
+    assert_eq!(does(&plan, "lab-2"), new);
+    assert_eq!(fleet.images(builder), BTreeSet::new(), "a plan only reads");
+    repo.apply();
+
+    // One image, which was built once, is on all of them and runs.
+    let built = fleet.images(builder);
+    assert_eq!(built.len(), 1);
+    assert_eq!((fleet.images(one), fleet.images(two)), (built.clone(), built.clone()));
+    let id = built.first().unwrap().split_once(' ').unwrap().1;
+    assert_eq!(fleet.container(one, "web", "{{.Image}}"), id);
+    assert_eq!(fleet.text(two), "one a\nDockerfile\ntext\n");
+    assert!(!one.try_sh("ls /srv/bld-app/web").0, "what it is built from stays away from those that run it");
+    assert_eq!(builder.sh("ls -A /var/lib/reconcile/bld/build"), "lock\nstatus\n");
+    repo.is_settled();
+
+    // What is no part of it changes nothing; what is, is built and replaced, and the other service goes on.
+    repo.write("stacks/app/web/notes", "x");
+    repo.is_settled();
+    let (web, plain) = (fleet.containers("web"), fleet.containers("plain"));
+    repo.write("stacks/app/web/text", "two");
+    let plan = repo.plan();
+    assert_eq!(does(&plan, "lab-2"), ["build web on lab-3", "transfer web from lab-3", "recreate web"]);
+    repo.apply_with(&["--expect", &plan.digest()]);
+    assert_eq!(fleet.text(one), "two a\nDockerfile\ntext\n");
+    assert_eq!(fleet.containers("plain"), plain);
+    assert!(fleet.containers("web").iter().all(|now| !web.contains(now)));
+    repo.is_settled();
+
+    // Removed by hand, it comes again from the builder, and what runs goes on.
+    let now = fleet.containers("web");
+    let image = fleet.container(two, "web", "{{.Config.Image}}");
+    two.sh(&format!("docker image rm -f {image} >/dev/null"));
+    let plan = repo.plan();
+    assert_eq!((does(&plan, "lab-1"), does(&plan, "lab-2")), (vec![], vec!["transfer web from lab-3".to_string()]));
+    repo.apply();
+    assert_eq!(fleet.images(two), fleet.images(builder));
+    repo.is_settled();
+    // So it does where its name has become another image's.
+    two.sh(&format!("docker tag lab/busybox:1 {image}"));
+    assert_eq!(does(&repo.plan(), "lab-2"), ["transfer web from lab-3"]);
+    repo.apply();
+    repo.is_settled();
+    assert_eq!(fleet.containers("web"), now);
+
+    // Going back builds nothing and brings nothing.
+    repo.write("stacks/app/web/text", "one");
+    assert_eq!(does(&repo.plan(), "lab-1"), ["recreate web"]);
+    builder.sh("systemctl stop docker.socket docker");
+    repo.apply();
+    assert_eq!(fleet.container(one, "web", "{{.Image}}"), id);
+    repo.is_settled();
+
+    // A builder that is down: nothing of the stack is done, and others go on.
+    let now = fleet.containers("web");
+    fleet.stack("env WORD=\"b\"");
+    repo.stack("other", "file \"/srv/ID-other\" content=\"x\"");
+    let why = repo.plan().refusal("compose:bld-app");
+    assert_eq!(why, "`web` cannot be had from its builder lab-3: Docker does not answer on lab-3");
+    let ran = repo.fail();
+    assert_eq!((ran.outcome("compose:bld-app"), ran.outcome("file:/srv/bld-other")), ("blocked".into(), "applied".into()));
+    assert_eq!(fleet.containers("web"), now);
+    builder.sh("systemctl start docker");
+    repo.apply();
+    assert_eq!(fleet.text(one), "one b\nDockerfile\ntext\n");
+    repo.is_settled();
+}
