@@ -140,6 +140,16 @@ impl Claim {
         }
     }
 
+    /// Where Compose was not asked and no file changes, services keep the hashes that they were started with.
+    pub fn keep_hashes(&mut self, was: Option<&Claim>) {
+        let was = was.and_then(|claim| claim.project.as_ref());
+        for (service, hash) in self.project.iter_mut().flat_map(|project| &mut project.services) {
+            if let Some(known) = was.and_then(|was| was.services.get(service)).filter(|_| hash.is_empty()) {
+                hash.clone_from(known);
+            }
+        }
+    }
+
     /// Adds everything of another claim on the same resource: what it was, besides what it becomes.
     pub fn add(&mut self, other: &Claim) {
         for (path, written) in &other.paths {

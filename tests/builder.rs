@@ -34,8 +34,10 @@ impl Fleet {
         let (hosts, builder) = ([shared("lab-1"), shared("lab-2")], alone("lab-3"));
         let repo = Repo::new(id, &[&hosts[0], &hosts[1], &builder]);
         for host in hosts.iter().chain([&builder]) {
-            host.sh(&format!("docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^reconcile.invalid/{id}/ \
-                | xargs -r docker image rm -f >/dev/null"));
+            host.sh(&format!(
+                "docker image ls --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^reconcile.invalid/{id}/ \
+                | xargs -r docker image rm -f >/dev/null"
+            ));
         }
         let fleet = Fleet { repo, hosts, builder };
         fleet.repo.write("stacks/app/compose.yaml", COMPOSE);
@@ -153,10 +155,70 @@ fn one_host_builds_for_all_that_run_it() {
     let why = repo.plan().refusal("compose:bld-app");
     assert_eq!(why, "`web` cannot be had from its builder lab-3: Docker does not answer on lab-3");
     let ran = repo.fail();
-    assert_eq!((ran.outcome("compose:bld-app"), ran.outcome("file:/srv/bld-other")), ("blocked".into(), "applied".into()));
+    assert_eq!(
+        (ran.outcome("compose:bld-app"), ran.outcome("file:/srv/bld-other")),
+        ("blocked".into(), "applied".into())
+    );
     assert_eq!(fleet.containers("web"), now);
     builder.sh("systemctl start docker");
     repo.apply();
     assert_eq!(fleet.text(one), "one b\nDockerfile\ntext\n");
+    repo.is_settled();
+}
+
+/// Has the builder say that it is another machine, until it is dropped.
+struct OtherMachine<'a>(&'a Host);
+
+impl<'a> OtherMachine<'a> {
+    fn new(host: &'a Host) -> Self {
+        host.sh("cat >/usr/local/bin/docker <<'END'\n#!/bin/sh\ncase \"$*\" in *OSType*) /usr/bin/docker \"$@\" | sed s/x86_64/aarch64/ ;; \
+            *) exec /usr/bin/docker \"$@\" ;; esac\nEND\nchmod 755 /usr/local/bin/docker");
+        OtherMachine(host)
+    }
+}
+
+impl Drop for OtherMachine<'_> {
+    fn drop(&mut self) {
+        _ = self.0.try_sh("rm -f /usr/local/bin/docker");
+    }
+}
+
+#[test]
+fn what_a_builder_cannot_do_changes_nothing() {
+    let fleet = Fleet::new("bldno");
+    let (repo, [one, _], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
+    let id = "compose:bldno-app";
+    {
+        let _other = OtherMachine::new(builder);
+        let ran = repo.run(&["plan"]);
+        let why = "lab-3 builds `web` for linux/arm64, and this host is linux/amd64";
+        assert!(ran.out.contains(why) && ran.err.contains("stacks/app/stack.kdl:5"), "{}\n{}", ran.out, ran.err);
+    }
+    repo.apply();
+
+    // A build that fails: both hosts stay as they are, and say why.
+    let now = fleet.containers("web");
+    repo.write("stacks/app/web/Dockerfile", format!("{DOCKERFILE}COPY nothing /nothing\n"));
+    let ran = repo.fail();
+    assert_eq!((ran.outcome_on(0, id), ran.outcome_on(1, id)), ("failed".into(), "failed".into()));
+    assert!(ran.out.contains("lab-3: the build of web failed with") && ran.out.contains("nothing"), "{}", ran.out);
+    assert_eq!(fleet.containers("web"), now);
+
+    // Of former images as many stay as are asked for, on the builder too. A base of its own is built first.
+    repo.write("stacks/app/web/Dockerfile", DOCKERFILE.replace("lab/busybox:1", "bldno/base"));
+    repo.write("stacks/app/base/Dockerfile", "FROM lab/busybox:1\nENV BASE=1\n");
+    let base = "  base: {build: base, image: bldno/base, profiles: [build]}\n";
+    repo.write("stacks/app/compose.yaml", format!("{COMPOSE}{base}"));
+    for number in 1..4 {
+        fleet.stack(&format!("images track=\"none\" keep=1\nenv WORD=\"{number}\""));
+        let plan = repo.plan();
+        let discards = plan.0.to_string().matches("reconcile.invalid/bldno/bldno-app/web").count();
+        assert!(discards > 0, "{plan:#?}", plan = plan.0);
+        repo.apply();
+    }
+    assert_eq!(fleet.text(one), "one 3\nDockerfile\ntext\n");
+    assert_eq!(fleet.container(one, "web", "{{json .Config.Env}}").matches("BASE=1").count(), 1);
+    let web = |host: &Host| fleet.images(host).iter().filter(|image| image.contains("/web:")).count();
+    assert_eq!((web(one), web(builder)), (2, 2));
     repo.is_settled();
 }

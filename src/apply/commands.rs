@@ -142,6 +142,10 @@ fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
     let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
     words.extend(["up", "-d", pull].map(String::from));
+    // What only starts is not replaced, whatever this version of Compose thinks of it.
+    if matches!(deed, Deed::ComposeUp { create, recreate, .. } if create.is_empty() && recreate.is_empty()) {
+        words.push("--no-recreate".into());
+    }
     if matches!(deed, Deed::ComposeUp { built: true, .. }) {
         words.push("--no-build".into());
     }

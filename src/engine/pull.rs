@@ -115,13 +115,7 @@ async fn pull_one(
 }
 
 /// Has an image built, or brought from where it was built.
-async fn bring(
-    setup: &Setup,
-    session: &Session,
-    engine: &Engine,
-    supply: &Supply,
-    deed: &Deed,
-) -> Result<(), Fault> {
+async fn bring(setup: &Setup, session: &Session, engine: &Engine, supply: &Supply, deed: &Deed) -> Result<(), Fault> {
     let (Deed::Build { image, .. } | Deed::Transfer { image, .. }) = deed else { return Ok(()) };
     let Some(recipe) = supply.recipes.get(image) else { return Ok(()) };
     let built = |discard: &[String]| {

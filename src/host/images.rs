@@ -96,15 +96,13 @@ mod tests {
     #[test]
     fn what_the_host_says_is_read() {
         let mut seen = ImagesSeen::default();
-        for line in
-            [
-                "platform linux/x86_64",
-                "free 1000",
-                "i [\"a@sha256:1\"]\t[\"x\",\"y\"]\t[]\tsha256:5\t10",
-                "i null\t[\"z\"]\t[\"b:1\",\"b:2\"]\tsha256:6\t20",
-                "odd",
-            ]
-        {
+        for line in [
+            "platform linux/x86_64",
+            "free 1000",
+            "i [\"a@sha256:1\"]\t[\"x\",\"y\"]\t[]\tsha256:5\t10",
+            "i null\t[\"z\"]\t[\"b:1\",\"b:2\"]\tsha256:6\t20",
+            "odd",
+        ] {
             seen.line(line);
         }
         assert_eq!((seen.platform.as_str(), seen.free), ("linux/amd64", Some(1_024_000)));

@@ -185,8 +185,17 @@ fn ailment(container: &ContainerSeen) -> Option<&'static str> {
 
 /// The hash that Compose on a host gives to each service of a candidate project; nothing where it was not asked.
 pub(crate) fn hashes_of(seen: &Observation, project: &str) -> BTreeMap<String, String> {
-    let check = format!("compose {project}");
-    let verdict = seen.verdicts.checks.iter().find(|(what, status, _)| *what == check && *status == 0);
+    said_of(seen, &format!("compose {project}"))
+}
+
+/// The hash that Compose on a host gives to each service of a project as it lies there; nothing where all containers
+/// are of this Compose.
+pub(crate) fn former_hashes_of(seen: &Observation, project: &str) -> BTreeMap<String, String> {
+    said_of(seen, &format!("former {project}"))
+}
+
+fn said_of(seen: &Observation, check: &str) -> BTreeMap<String, String> {
+    let verdict = seen.verdicts.checks.iter().find(|(what, status, _)| what == check && *status == 0);
     let lines = verdict.iter().flat_map(|(_, _, output)| output.lines());
     lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.into(), hash.into())).collect()
 }
@@ -288,6 +297,7 @@ mod tests {
                     project: "p".into(),
                     service: name.into(),
                     hash,
+                    compose: String::new(),
                     state: state.into(),
                     status: status.into(),
                     id: String::new(),

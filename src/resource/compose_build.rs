@@ -171,7 +171,8 @@ impl Spec {
             Value::Object(entries) => entries,
             Value::Array(items) => {
                 let texts = items.iter().filter_map(Value::as_str);
-                let pair = |text: &str| text.split_once('=').map_or((text.into(), Value::Null), |(a, b)| (a.into(), b.into()));
+                let pair =
+                    |text: &str| text.split_once('=').map_or((text.into(), Value::Null), |(a, b)| (a.into(), b.into()));
                 texts.map(pair).collect()
             }
             _ => Map::new(),
@@ -335,7 +336,8 @@ impl<'a> Recipes<'a> {
         let found = shipped.into_paths();
         let Some(path) = path.filter(|_| !found.is_empty()) else {
             let problem = Problem::error(format!("the repository has no folder `{written}` to build from"));
-            self.on.report(problem.at(&spec.span, "here").at(self.span, "for this builder"));
+            let problem = problem.at(&spec.span, "here").at(self.span, "for this builder");
+            self.on.report(problem.hint("commit it: a builder has nothing but files of the repository"));
             return None;
         };
         for (path, state) in found {
@@ -356,7 +358,9 @@ impl<'a> Recipes<'a> {
         let Some(Value::Object(contexts)) = build.get_mut("additional_contexts") else { return Some(()) };
         let base = service.build.as_ref().map(|named| named.base.clone()).unwrap_or_default();
         for value in contexts.values_mut() {
-            let Some(written) = value.as_str().filter(|written| !is_remote(written)).map(String::from) else { continue };
+            let Some(written) = value.as_str().filter(|written| !is_remote(written)).map(String::from) else {
+                continue;
+            };
             let folder = self.folder(join_within(&base, &written), &written, spec, files, None)?;
             *value = beside(&folder);
         }

@@ -117,13 +117,7 @@ impl<'a> Shipped<'a> {
 
     /// Adds a file, or all files of a folder; those there are already stay as they are. Returns how many it stands for.
     /// Git's modes are not known here: what begins like a script can be run, unless a mode is asked for.
-    fn add(
-        &mut self,
-        path: &Utf8Path,
-        mode: Option<u32>,
-        most: usize,
-        takes: impl Fn(&Utf8Path) -> bool,
-    ) -> usize {
+    fn add(&mut self, path: &Utf8Path, mode: Option<u32>, most: usize, takes: impl Fn(&Utf8Path) -> bool) -> usize {
         let files: Vec<_> = if let Some(bytes) = self.on.files.get(path) {
             vec![(path, bytes)]
         } else {

@@ -158,7 +158,7 @@ look_at_containers() {
   fi
   label='{{.Label "com.docker.compose'
   docker ps --all --no-trunc --filter label=com.docker.compose.project --format \
-    "c {{.ID}}$tab$label.project\"}}$tab$label.service\"}}$tab$label.config-hash\"}}$tab$label.oneoff\"}}$tab{{.State}}$tab{{.Status}}$tab{{.Image}}" \
+    "c {{.ID}}$tab$label.project\"}}$tab$label.service\"}}$tab$label.config-hash\"}}$tab$label.oneoff\"}}$tab$label.version\"}}$tab{{.State}}$tab{{.Status}}$tab{{.Image}}" \
     2>&1
 }
 

@@ -2,6 +2,7 @@
 
 mod colours;
 mod compose;
+mod compose_build;
 mod file;
 mod first_system;
 mod language;
@@ -88,7 +89,7 @@ pub fn lower(stack: &str) -> Outcome {
     lower_with(stack, &[])
 }
 
-/// Three hosts with the tag `web`.
+/// Three hosts with the tag `web`, and one to build on.
 fn peers() -> Vec<Peer> {
     let peer = |number: u8| Peer {
         name: HostName::new(format!("web-{number}")).expect("valid"),
@@ -96,7 +97,8 @@ fn peers() -> Vec<Peer> {
         tags: vec!["web".into()],
         vars: [("private".to_string(), format!("fd00::{number}").into())].into_iter().collect(),
     };
-    (1..=3).map(peer).collect()
+    let builder = Peer { name: HostName::new("builder-1").expect("valid"), tags: Vec::new(), ..peer(9) };
+    (1..=3).map(peer).chain([builder]).collect()
 }
 
 fn scope() -> Scope {
