@@ -87,13 +87,13 @@ impl Builders {
     }
 
     async fn asked(&self, setup: &Setup, host: &HostName) -> Result<Arc<Asked>, Fault> {
-        let asking = async { Ok(Arc::new(ask(setup, host).await?)) };
+        let asking = async { Ok(Arc::new(Box::pin(ask(setup, host)).await?)) };
         once(&self.asked, host).get_or_init(|| asking).await.clone()
     }
 
     /// A connection for this run: the one of the plan may be old.
     async fn session(&self, setup: &Setup, host: &HostName) -> Result<Arc<Session>, Fault> {
-        let reaching = async { Ok(Arc::new(open(setup, host).await?)) };
+        let reaching = async { Ok(Arc::new(Box::pin(open(setup, host)).await?)) };
         once(&self.reached, host).get_or_init(|| reaching).await.clone()
     }
 

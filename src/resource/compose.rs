@@ -177,7 +177,9 @@ impl Compose {
         resource.images = self.images.lower(on, &used)?;
         let mut built = built;
         if let Some(turning) = &turning {
-            built.iter_mut().for_each(|built| built.services = turning.both(&built.services));
+            for built in &mut built {
+                built.services = turning.both(&built.services);
+            }
             resource.wiring.listens.extend(turning.listens.clone());
             let runs = services.remove(&turning.service).unwrap_or_default();
             let (own, others) =

@@ -14,7 +14,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Span, did_you_mean};
 use crate::base::digest::Digest;
 use crate::base::id::HostName;
-use crate::resource::compose_file::{Context, Service};
+use crate::resource::compose_file::{Context, Named, Service};
 use crate::resource::compose_mount::Shipped;
 use crate::resource::compose_whole::Whole;
 use crate::resource::lowering::{Lowering, join_within};
@@ -257,7 +257,7 @@ impl<'a> Recipes<'a> {
         let mut files = BTreeMap::new();
         let context = spec.text("context").unwrap_or(".").to_string();
         if !is_remote(&context) {
-            let named = service.build.as_ref().and_then(|named| named.path());
+            let named = service.build.as_ref().and_then(Named::path);
             let folder = self.folder(named, &context, spec, &mut files, service.recipe().as_deref())?;
             build.insert("context".into(), beside(&folder));
             // It may lie elsewhere.

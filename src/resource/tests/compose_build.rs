@@ -124,3 +124,14 @@ fn mistakes() {
     ];
     insta::assert_snapshot!("compose_build_mistakes", all.join("\n"));
 }
+
+#[test]
+fn both_places_of_a_service_run_what_the_builder_makes() {
+    let files = [("compose.yaml", "services: {web: {build: web, ports: [\"80:80\"]}}"), ("web/Dockerfile", "FROM x")];
+    let stack = "compose \"app\" { file \"compose.yaml\"; builder \"builder-1\"
+        rollout \"blue-green\" service=\"web\" { ports 8081 8082; health http=\"/\" } }";
+    let outcome = lower_with(stack, &files);
+    assert_eq!(outcome.complaints(), "");
+    let built = &outcome.one().state.project.as_ref().expect("a project").built[0];
+    assert_eq!(built.services, ["web-blue", "web-green"]);
+}
