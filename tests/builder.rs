@@ -97,6 +97,7 @@ fn one_host_builds_for_all_that_run_it() {
     let plan = repo.plan();
     assert_eq!(does(&plan, "lab-1"), new);
     assert_eq!(does(&plan, "lab-2"), new);
+    assert_eq!(plan.0["summary"]["changes"]["effects"]["build"], 1, "for both");
     assert_eq!(fleet.images(builder), BTreeSet::new(), "a plan only reads");
     repo.apply();
 
@@ -195,6 +196,17 @@ fn what_a_builder_cannot_do_changes_nothing() {
         assert!(ran.out.contains(why) && ran.err.contains("stacks/app/stack.kdl:5"), "{}\n{}", ran.out, ran.err);
     }
     repo.apply();
+
+    // What the builder has lost as well is built again, for the host that lacks it, and replaces what ran from it.
+    let image = fleet.container(one, "web", "{{.Config.Image}}");
+    for host in [one, builder] {
+        host.sh(&format!("docker image rm -f {image} >/dev/null"));
+    }
+    let plan = repo.plan();
+    let again = ["build web on lab-3", "transfer web from lab-3", "recreate web"];
+    assert_eq!((does(&plan, "lab-1"), does(&plan, "lab-2")), (again.map(String::from).to_vec(), vec![]));
+    repo.apply();
+    repo.is_settled();
 
     // A build that fails: both hosts stay as they are, and say why.
     let now = fleet.containers("web");

@@ -1,6 +1,6 @@
 //! The words and signs that the plan uses in every form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -262,7 +262,19 @@ impl Totals {
 
     /// The totals of a whole plan.
     pub fn of(plan: &Plan) -> Self {
-        plan.hosts.iter().map(Totals::of_host).fold(Totals::default(), Totals::plus)
+        let mut totals = plan.hosts.iter().map(Totals::of_host).fold(Totals::default(), Totals::plus);
+        // An image is built once for all hosts that want it.
+        let effects = plan.hosts.iter().flat_map(HostPlan::carried_out).flat_map(|transaction| &transaction.effects);
+        let built = effects.filter_map(|effect| match &effect.deed {
+            Deed::Build { image, .. } => Some(image),
+            _ => None,
+        });
+        let mut once = BTreeSet::new();
+        let again = built.filter(|image| !once.insert(*image)).count();
+        if let Some(builds) = totals.effects.get_mut("build") {
+            *builds -= again;
+        }
+        totals
     }
 
     /// The totals of one host.
