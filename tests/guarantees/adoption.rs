@@ -1,6 +1,6 @@
 //! 9: what was set up by hand is taken over as it is.
 
-use crate::kit::{Repo, alone};
+use crate::kit::{Repo, free};
 
 const SETUP: &str = r#"
     set -e
@@ -53,7 +53,8 @@ const ONLY: [&str; 8] = [
 
 #[test]
 fn g09_what_was_set_up_by_hand_is_adopted_and_nothing_is_touched() {
-    let host = alone("lab-2");
+    let host = free();
+    let (name, adopted) = (host.name.as_str(), format!("adopted-{}", host.name));
     let sweep = "rm -f /etc/nginx/conf.d/g09-adopt*; systemctl reload nginx";
     let repo = Repo::new("g09-adopt", &[&host]);
     host.sh(sweep);
@@ -61,7 +62,7 @@ fn g09_what_was_set_up_by_hand_is_adopted_and_nothing_is_touched() {
     let before = host.sh(RUNNING);
     let only: Vec<&str> = ONLY.iter().flat_map(|id| ["--only", id]).collect();
     let ran = repo.run(
-        &[&["adopt", "lab-2", "--json", "--only", "file:/etc/nginx/conf.d/g09-adopt-global.conf"], &only[..]].concat(),
+        &[&["adopt", name, "--json", "--only", "file:/etc/nginx/conf.d/g09-adopt-global.conf"], &only[..]].concat(),
     );
     assert_eq!(ran.code, 0, "{ran:?}");
     let json = ran.json();
@@ -71,7 +72,8 @@ fn g09_what_was_set_up_by_hand_is_adopted_and_nothing_is_touched() {
         "what cannot be said as it is is left out: {json:#}"
     );
     // The bytes are the same, and secrets stay where they are.
-    let copied = |path: &str| std::fs::read_to_string(repo.path().join("stacks/adopted-lab-2").join(path)).unwrap();
+    let copied =
+        |path: &str| std::fs::read_to_string(repo.path().join(format!("stacks/{adopted}")).join(path)).unwrap();
     for (copy, path) in [
         ("systemd/g09-adopt-a.service", "/etc/systemd/system/g09-adopt-a.service"),
         ("nginx/sites-available/g09-adopt.test", "/etc/nginx/sites-available/g09-adopt.test"),
@@ -94,12 +96,12 @@ fn g09_what_was_set_up_by_hand_is_adopted_and_nothing_is_touched() {
     repo.is_settled();
     assert_eq!(host.sh(RUNNING), before, "nothing is restarted, nothing written anew");
     // What is described is not described again, and nothing is overwritten.
-    assert_eq!(repo.run(&["adopt", "lab-2"]).code, 1);
-    let again = repo.run(&[&["adopt", "lab-2", "--stack", "again", "--json"], &only[..]].concat()).json();
+    assert_eq!(repo.run(&["adopt", name]).code, 1);
+    let again = repo.run(&[&["adopt", name, "--stack", "again", "--json"], &only[..]].concat()).json();
     assert_eq!((again["written"].as_array().map(Vec::len), repo.plan().is_empty()), (Some(0), true), "{again:#}");
     // A change is from now on exactly that change.
     let changed = copied("systemd/g09-adopt-a.service").replace("77777", "77787");
-    repo.write("stacks/adopted-lab-2/systemd/g09-adopt-a.service", changed);
+    repo.write(&format!("stacks/{adopted}/systemd/g09-adopt-a.service"), changed);
     let plan = repo.plan();
     assert_eq!(plan.paths().into_iter().collect::<Vec<_>>(), ["/etc/systemd/system/g09-adopt-a.service"]);
     let effects: Vec<String> = plan.effects().into_iter().collect();
@@ -107,10 +109,10 @@ fn g09_what_was_set_up_by_hand_is_adopted_and_nothing_is_touched() {
     repo.apply();
     repo.is_settled();
     // In one go, where the person says so beforehand.
-    repo.drop_stack("adopted-lab-2");
+    repo.drop_stack(&adopted);
     host.sh("rm -r /var/lib/reconcile/g09-adopt");
     let before = host.sh(RUNNING);
-    let ran = repo.run(&[&["adopt", "lab-2", "--yes"], &only[..]].concat());
+    let ran = repo.run(&[&["adopt", name, "--yes"], &only[..]].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     repo.is_settled();
     assert_eq!(host.sh(RUNNING), before);

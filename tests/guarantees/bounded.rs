@@ -1,10 +1,10 @@
 //! 10: the blast radius is bounded.
 
-use crate::kit::{Repo, alone, shared};
+use crate::kit::{Repo, any, free};
 
 #[test]
 fn g10_the_last_of_a_host_goes_by_an_override_of_that_plan_alone() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g10-last", &[&host]);
     repo.stack("one", "file \"/srv/ID/x\" content=\"x\"\nunit \"ID-a\" exec=\"/usr/bin/sleep 9999\"");
     repo.apply();
@@ -33,7 +33,7 @@ fn g10_the_last_of_a_host_goes_by_an_override_of_that_plan_alone() {
 
 #[test]
 fn g10_the_way_in_is_changed_under_guard_and_removed_by_an_override() {
-    let host = alone("lab-2");
+    let host = free();
     let repo = Repo::new("g10-way", &[&host]);
     let file = "/etc/ssh/sshd_config.d/g10-way.conf";
     host.sh(&format!("rm -f {file}"));

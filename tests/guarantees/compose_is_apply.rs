@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::kit::{Host, Repo, alone};
+use crate::kit::{Host, Repo, free};
 
 /// A container as the engine lists it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +170,7 @@ volumes:
 
 #[test]
 fn g01_each_container_of_a_project_gets_what_the_plan_says() {
-    let table = Table::new(alone("lab-2"), "g01-compose");
+    let table = Table::new(free(), "g01-compose");
     let mut is = COMPOSE.to_string();
     let mut edit = |from: &str, to: &str| {
         assert!(is.contains(from), "{from}");
@@ -225,7 +225,7 @@ fn g01_each_container_of_a_project_gets_what_the_plan_says() {
 
 #[test]
 fn g01_what_was_done_to_containers_by_hand_is_undone_and_no_more() {
-    let table = Table::new(alone("lab-2"), "g01-byhand");
+    let table = Table::new(free(), "g01-byhand");
     table.compose(COMPOSE);
     table.repo.write("stacks/table/one.conf", "one\n");
     table.repo.write("stacks/table/one.env", "A=1\n");
@@ -301,7 +301,7 @@ const CHAIN: &str = r#"services:
 
 #[test]
 fn g01_services_that_need_each_other_get_what_the_plan_says() {
-    let table = Table::new(alone("lab-2"), "g01-chain");
+    let table = Table::new(free(), "g01-chain");
     let change = |service: &str, value: &str| {
         let (before, after) = CHAIN.split_once(&format!("  {service}:\n")).expect("a service");
         let after = after.replacen("V: \"1\"", &format!("V: \"{value}\""), 1);

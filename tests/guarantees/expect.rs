@@ -1,10 +1,10 @@
 //! 1, further: `apply --expect`.
 
-use crate::kit::{Repo, shared};
+use crate::kit::{Repo, any};
 
 #[test]
 fn g01_only_the_expected_plan_is_applied() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g01-expect", &[&host]);
     repo.stack("one", "file \"/srv/ID/x\" content=\"one\"");
     let expect = |digest: &str| repo.run(&["apply", "--json", "--expect", digest]);

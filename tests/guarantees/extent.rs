@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::crash::kill_there;
-use crate::kit::{Repo, finish, shared};
+use crate::kit::{Repo, any, finish};
 
 const ONE: &str = "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"1\"\n}\nfile \"/srv/ID/one\" content=\"1\"";
 const THREE: &str = "file \"/srv/ID/three\" content=\"1\"";
 
 #[test]
 fn g07_where_a_host_is_one_transaction_all_of_it_goes_back() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g07-whole", &[&host]);
     let (one, three) = (ONE.replace("\"1\"", "\"2\""), THREE.replace("\"1\"", "\"2\""));
     let places = "/srv/g07-whole /etc/systemd/system/g07-whole* /var/lib/reconcile/g07-whole/ledger";
@@ -52,7 +52,7 @@ fn g07_where_a_host_is_one_transaction_all_of_it_goes_back() {
 
 #[test]
 fn g06_a_run_that_died_half_way_goes_back_as_a_whole() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g06-whole", &[&host]);
     let picture = || host.picture("/srv/g06-whole /etc/systemd/system/g06-whole*", "g06-whole-a g06-whole-b");
     repo.write("hosts/repo.kdl", "repo \"g06-whole\" transaction=\"host\"\n");
@@ -74,7 +74,7 @@ fn g06_a_run_that_died_half_way_goes_back_as_a_whole() {
 
 #[test]
 fn g07_a_stack_may_be_called_like_anything_of_a_run() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g07-called", &[&host]);
     let all = ["confirmed", "extent", "new", "order", "output", "over", "run", "stack", "stages", "sums", "workers"];
     let set = |word: &str, more: &str| {

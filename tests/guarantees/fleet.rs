@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kit::{Repo, alone, shared};
+use crate::kit::{Repo, any, free, shared};
 
 pub const DEAD: &str = "host \"dead\" address=\"127.0.0.1\" port=1 user=\"root\" { host-key \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPYao/ghrjf2j4aETmYpJyep+1AiIlzaHKPdjlnY4AvX\" }\n";
 
@@ -25,7 +25,7 @@ fn g13_one_dead_host_stops_no_other() {
 
 #[test]
 fn g13_what_comes_after_a_failure_is_blocked() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g13-after", &[&host]);
     let file = |name: &str| format!("file \"/srv/ID/{name}\" content=\"{name}\"");
     repo.stack("first", &format!("{}\nunit \"ID-a\" exec=\"/bin/false\"", file("first")));
@@ -56,7 +56,7 @@ fn counted(line: &str) -> BTreeMap<String, u64> {
 
 #[test]
 fn g14_every_resource_ends_as_one_word_and_the_same_everywhere() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g14", &[&host]);
     repo.write("hosts/dead.kdl", DEAD);
     repo.stack("good", "file \"/srv/ID/good\" content=\"good\"");
@@ -93,7 +93,7 @@ fn g14_every_resource_ends_as_one_word_and_the_same_everywhere() {
 
 #[test]
 fn g15_no_change_is_one_connection_and_one_exchange_however_many_resources() {
-    let host = alone("lab-3");
+    let host = free();
     let repo = Repo::new("g15", &[&host]);
     let files = (0..300).map(|n| format!("file \"/srv/ID/{n}\" content=\"{n}\"\n")).collect::<Vec<_>>().concat();
     repo.stack("one", &format!("{files}unit \"ID-a\" exec=\"/usr/bin/sleep 9999\"\nsite \"ID.test\" {{ listen \"127.0.0.1:7301\"\nroot \"/srv/ID\" }}"));

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::kit::{Repo, alone, shared};
+use crate::kit::{Repo, any, free};
 
 /// Commits all files of a repository.
 fn commit(repo: &Repo) {
@@ -27,7 +27,7 @@ const SECOND: &str = "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"2\"\
 
 #[test]
 fn g07_a_rollback_brings_back_what_was_before_a_run() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g07-back", &[&host]);
     let places = "/srv/g07-back /etc/systemd/system/g07-back* /etc/systemd/system/*.wants/g07-back*";
     let picture = || host.picture(places, "g07-back-a g07-back-new");
@@ -59,7 +59,7 @@ fn g07_a_rollback_brings_back_what_was_before_a_run() {
 
 #[test]
 fn g14_of_a_run_that_was_killed_no_end_is_told() {
-    let host = alone("lab-1");
+    let host = free();
     let repo = Repo::new("g14-killed", &[&host]);
     repo.stack("one", FIRST);
     commit(&repo);

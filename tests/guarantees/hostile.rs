@@ -1,10 +1,10 @@
 //! Names, contents and hosts that are not as one would like them.
 
-use crate::kit::{Repo, shared};
+use crate::kit::{Repo, any};
 
 #[test]
 fn g11_odd_names_and_contents_arrive_as_they_are() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("odd", &[&host]);
     host.sh("rm -f /pwned*");
     let names = [
@@ -73,7 +73,7 @@ fn g11_odd_names_and_contents_arrive_as_they_are() {
 
 #[test]
 fn g09_what_stands_in_the_way_is_not_walked_over() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("way", &[&host]);
     host.sh("mkdir -p /srv/way/dir/full /srv/way-else; echo else >/srv/way-else/x; ln -s ../way-else/x /srv/way/link; ln -s ../way-else /srv/way/linked; echo a >/srv/way/file; mkfifo /srv/way/pipe");
     let picture = || host.picture("/srv/way /srv/way-else", "nginx");
@@ -109,7 +109,7 @@ fn g09_what_stands_in_the_way_is_not_walked_over() {
 
 #[test]
 fn g06_where_nothing_can_be_written_nothing_changes() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("full", &[&host]);
     let body =
         |content: &str| format!("file \"/srv/ID/a/x\" content=\"{content}\"\nfile \"/srv/ID/b/x\" source=\"big\"");
@@ -138,11 +138,11 @@ fn g06_where_nothing_can_be_written_nothing_changes() {
 #[test]
 fn g04_sudo_and_other_shells_are_hosts_like_any() {
     for shell in ["/bin/bash", "/bin/dash", "/bin/lab-busybox"] {
-        let host = crate::kit::alone("lab-3");
+        let host = crate::kit::free();
         host.sh("printf '#!/bin/sh\\nexec busybox sh \"$@\"\\n' >/bin/lab-busybox; chmod 755 /bin/lab-busybox; grep -q lab-busybox /etc/shells || echo /bin/lab-busybox >>/etc/shells");
         let repo = Repo::new("shell", &[&host]);
         repo.write(
-            "hosts/lab-3.kdl",
+            &format!("hosts/{}.kdl", host.name),
             host.kdl().replace("user=\"root\"", "user=\"deploy\"").replace("tags", "sudo\ntags"),
         );
         host.sh(&format!("usermod -s {shell} deploy"));

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::kit::{Host, Ran, Repo, finish, shared};
+use crate::kit::{Host, Ran, Repo, any, finish};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -32,7 +32,7 @@ fn interrupt(repo: &Repo, host: &Host, id: &str, times: usize) -> Ran {
 
 #[test]
 fn g14_ctrl_c_ends_the_stack_in_hand_and_begins_no_other() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = slow("g14-once", &host);
     let ran = interrupt(&repo, &host, "g14-once", 1);
     assert_eq!(ran.code, 1, "{ran:?}");
@@ -50,7 +50,7 @@ fn g14_ctrl_c_ends_the_stack_in_hand_and_begins_no_other() {
 
 #[test]
 fn g14_ctrl_c_twice_stops_and_the_host_goes_back() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = slow("g14-twice", &host);
     let ran = interrupt(&repo, &host, "g14-twice", 2);
     assert_eq!(ran.code, 130, "{ran:?}");
@@ -63,7 +63,7 @@ fn g14_ctrl_c_twice_stops_and_the_host_goes_back() {
 
 #[test]
 fn g12_what_another_run_keeps_from_beginning_is_skipped() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g12-held", &[&host]);
     repo.stack("one", "file \"/srv/ID/x\" content=\"1\"");
     repo.apply();

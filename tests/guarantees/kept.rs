@@ -1,6 +1,6 @@
 //! 15: what stays between two plans of one process.
 
-use crate::kit::{Host, Repo, alone};
+use crate::kit::{Host, Repo, free};
 use crate::planner::Planner;
 
 fn accepted(host: &Host, cursor: &str) -> usize {
@@ -11,7 +11,7 @@ fn accepted(host: &Host, cursor: &str) -> usize {
 
 #[tokio::test]
 async fn g15_a_second_plan_needs_no_second_connection() {
-    let host = alone("lab-3");
+    let host = free();
     let repo = Repo::new("g15-kept", &[&host]);
     repo.stack("one", "file \"/srv/ID/x\" content=\"1\"\nunit \"ID-a\" exec=\"/usr/bin/sleep 9999\"");
     repo.apply();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kit::{Host, Repo, alone};
+use crate::kit::{Host, Repo, free};
 
 /// Where the examples put something. Nothing else may be different there in the end.
 const PLACES: &str = "/etc /srv /usr/local /var/backups /var/www";
@@ -29,7 +29,6 @@ const STAND_INS: &str = r#"
         dpkg-deb -b /tmp/package /tmp/package.deb && dpkg -i /tmp/package.deb && systemctl daemon-reload && systemctl start "$1"
     } >/dev/null
     image() { # NAME: one that answers on port 80, and ends when it is told to
-        docker image inspect "$1" >/dev/null 2>&1 && return
         from=$(docker create lab/busybox:1)
         docker commit --change 'STOPSIGNAL SIGKILL' --change 'CMD ["httpd", "-f", "-p", "80"]' "$from" "$1"
         docker rm "$from"
@@ -49,7 +48,7 @@ struct Example {
 }
 
 fn laws(example: &Example) {
-    let host = alone("lab-1");
+    let host = free();
     let repo = Repo::of(example.place, example.host, &host, example.more);
     for stack in example.elsewhere {
         repo.drop_stack(stack);

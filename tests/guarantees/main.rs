@@ -5,9 +5,14 @@
 mod kit;
 #[path = "../shared/planner.rs"]
 mod planner;
+#[path = "../registry/mod.rs"]
+mod registry;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 mod adoption;
 mod bounded;
+mod compose;
 mod compose_is_apply;
 mod crash;
 mod expect;
@@ -16,11 +21,14 @@ mod fleet;
 mod full;
 mod going_back;
 mod hostile;
+mod images;
 mod interrupt;
 mod kept;
 mod laws;
+mod lifecycle;
 mod matrix;
 mod older;
+mod overengineered;
 mod ownership;
 mod plan_is_apply;
 mod pool;
@@ -29,7 +37,10 @@ mod races;
 mod reading;
 mod revert;
 mod rollback;
+mod rollout;
 mod scale;
 mod secrets;
+mod systems;
+mod terminal;
 mod waves;
 mod words;

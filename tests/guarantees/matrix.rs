@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::kit::seesaw::{Seesaw, each, points};
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, alone, finish, lab};
+use crate::kit::{Host, finish, free, lab};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -39,19 +39,19 @@ fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
 
 #[test]
 fn g06_the_host_program_is_killed_at_each_command() {
-    let host = alone("lab-2");
+    let host = free();
     kill_at_each(&host, "g06-kill", "0", 6);
 }
 
 #[test]
 fn g06_the_host_program_is_killed_at_each_command_of_a_confirmed_run() {
-    let host = alone("lab-3");
+    let host = free();
     kill_at_each(&host, "g06-confirmed", "10", 4);
 }
 
 #[test]
 fn g06_a_way_back_that_is_killed_is_gone_again() {
-    let host = alone("lab-2");
+    let host = free();
     let mut saw = Seesaw::new(&host, "g06-twice", "");
     let stop = Stop::on(&host);
     let kill = |saw: &Seesaw, pattern: &str| {
@@ -130,18 +130,18 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
 
 #[test]
 fn g06_the_control_side_is_killed_at_each_step() {
-    let host = alone("lab-1");
+    let host = free();
     at_each_step(&host, "g06-control", Fault::ControlSideDies, 4);
 }
 
 #[test]
 fn g08_the_link_breaks_at_each_step() {
-    let host = alone("lab-1");
+    let host = free();
     at_each_step(&host, "g08-link", Fault::LinkBreaks, 3);
 }
 
 #[test]
 fn g06_the_power_goes_at_each_step() {
-    let host = alone("lab-1");
+    let host = free();
     at_each_step(&host, "g06-power", Fault::PowerGoes, 3);
 }

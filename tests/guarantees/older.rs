@@ -1,6 +1,6 @@
 //! 4, with everything at once, on Debian 13 and on Debian 12: older systemd, nginx and Docker do as well.
 
-use crate::kit::{Host, Repo, alone};
+use crate::kit::{Host, Repo, alone, free};
 
 const COMPOSE: &str = r#"services:
   web:
@@ -62,7 +62,7 @@ fn serves(host: &Host, value: &str) {
 
 #[test]
 fn g04_everything_at_once() {
-    everything_at_once(&alone("lab-2"));
+    everything_at_once(&free());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! 9: only owned things change.
 
-use crate::kit::{Repo, shared};
+use crate::kit::{Repo, any};
 
 #[test]
 fn g09_what_is_not_ours_is_refused_until_it_is_adopted() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g09-foreign", &[&host]);
     host.sh(
         "mkdir -p /srv/g09-foreign/dir; chmod 700 /srv/g09-foreign/dir; echo mine >/srv/g09-foreign/x; ln -s nowhere /srv/g09-foreign/link
@@ -36,7 +36,7 @@ fn g09_what_is_not_ours_is_refused_until_it_is_adopted() {
 
 #[test]
 fn g09_what_another_repository_owns_is_refused() {
-    let host = shared("lab-1");
+    let host = any();
     let (ours, theirs) = (Repo::new("g09-ours", &[&host]), Repo::new("g09-theirs", &[&host]));
     theirs.stack("one", "file \"/srv/ID/x\" content=\"theirs\"\nunit \"ID-a\" exec=\"/usr/bin/sleep 9999\"");
     theirs.apply();
@@ -57,7 +57,7 @@ fn g09_what_another_repository_owns_is_refused() {
 
 #[test]
 fn g09_without_its_ledger_nothing_is_deleted() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g09-ledger", &[&host]);
     let stay = "file \"/srv/ID/stays\" content=\"stays\"";
     let go = "file \"/srv/ID/goes\" content=\"goes\"\nunit \"ID-goes\" exec=\"/usr/bin/sleep 9999\"";
@@ -75,7 +75,7 @@ fn g09_without_its_ledger_nothing_is_deleted() {
 
 #[test]
 fn g09_what_is_edited_into_a_directory_of_ours_stays() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g09-inside", &[&host]);
     repo.stack("one", "directory \"/srv/ID\"\ndirectory \"/srv/ID/dir\"\nfile \"/srv/ID/dir/x\" content=\"x\"");
     repo.apply();

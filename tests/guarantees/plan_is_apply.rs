@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kit::{Host, Plan, Repo, alone};
+use crate::kit::{Host, Plan, Repo, free};
 
 /// How a host is before or after an apply, as far as an effect could show.
 struct Look {
@@ -132,7 +132,7 @@ impl Table {
 
 #[test]
 fn g01_a_unit_gets_what_its_directives_ask_for() {
-    let table = Table::new(alone("lab-3"), "g01-unit");
+    let table = Table::new(free(), "g01-unit");
     let other = "unit \"ID-other\" exec=\"/usr/bin/sleep 9999\"\n";
     let unit = |name: &str, settings: &str| format!("{other}unit \"ID-{name}\" {{\n{settings}\n}}");
     let all = |text: &str| text.to_string();
@@ -193,7 +193,7 @@ fn g01_a_unit_gets_what_its_directives_ask_for() {
 /// systemd reads the files of a unit that it does not have in memory when somebody asks for the unit.
 #[test]
 fn g01_a_unit_that_rests_needs_no_daemon_reload() {
-    let table = Table::new(alone("lab-3"), "g01-rests");
+    let table = Table::new(free(), "g01-rests");
     let unit =
         |seconds: u32, more: &str| format!("unit \"ID-a\" exec=\"/usr/bin/sleep {seconds}\" enabled=#false {more}");
     table.row("new", &unit(9999, "running=#false"), &[]);
@@ -215,7 +215,7 @@ fn g01_a_unit_that_rests_needs_no_daemon_reload() {
 
 #[test]
 fn g01_what_was_done_by_hand_is_undone_and_no_more() {
-    let table = Table::new(alone("lab-3"), "g01-hand");
+    let table = Table::new(free(), "g01-hand");
     let body = |more: &str| {
         format!(
             "unit \"ID-a\" {{ content \"# one\\n[Service]\\nExecStart=/usr/bin/sleep 9999\\n[Install]\\nWantedBy=multi-user.target\\n\" }}
@@ -251,7 +251,7 @@ fn g01_what_was_done_by_hand_is_undone_and_no_more() {
 
 #[test]
 fn g01_files_sites_and_timers_get_what_they_ask_for() {
-    let table = Table::new(alone("lab-2"), "g01-file");
+    let table = Table::new(free(), "g01-file");
     table.repo.write("stacks/table/a.conf", "one\n");
     let base = "unit \"ID-a\" exec=\"/usr/bin/sleep 9999\"
         unit \"ID-b\" {

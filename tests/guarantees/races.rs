@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::kit::stop::{How, Stop};
-use crate::kit::{Host, Ran, Repo, alone, finish, shared};
+use crate::kit::{Host, Ran, Repo, any, finish, free};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -55,7 +55,7 @@ fn files(host: &Host, id: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn g01_what_is_edited_after_the_plan_is_not_walked_over() {
-    let host = shared("lab-1");
+    let host = any();
     let id = "g01-edited";
     let repo = Repo::new(id, &[&host]);
     slow(&repo, "one", 0);
@@ -75,7 +75,7 @@ fn g01_what_is_edited_after_the_plan_is_not_walked_over() {
 
 #[test]
 fn g01_what_is_edited_during_an_apply_is_not_walked_over() {
-    let host = shared("lab-1");
+    let host = any();
     let id = "g01-during";
     let repo = Repo::new(id, &[&host]);
     slow(&repo, "one", 0);
@@ -109,7 +109,7 @@ fn g01_what_is_edited_during_an_apply_is_not_walked_over() {
 /// is done by its own `ExecStop`.
 #[test]
 fn g01_what_is_edited_right_before_the_switch_is_not_walked_over() {
-    let host = shared("lab-2");
+    let host = any();
     let id = "g01-window";
     let repo = Repo::new(id, &[&host]);
     let stacks = |wanted: bool| {
@@ -158,7 +158,7 @@ fn g01_what_is_edited_right_before_the_switch_is_not_walked_over() {
 
 #[test]
 fn g05_a_unit_that_is_restarted_by_hand_during_an_apply_ends_as_wanted() {
-    let host = alone("lab-1");
+    let host = free();
     let id = "g05-by-hand";
     let repo = Repo::new(id, &[&host]);
     let often = "directive \"Unit\" StartLimitIntervalSec=\"0\"";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kit::{Repo, alone, lab, shared};
+use crate::kit::{Repo, alone, any, free, lab};
 
 const COMPOSE: &str = "services:\n  one:\n    image: lab/busybox:1\n    command: [sleep, \"9999\"]\n    environment:\n      A: \"1\"\n  two:\n    image: lab/busybox:1\n    command: [sleep, \"9999\"]\n";
 
@@ -27,7 +27,7 @@ fn every_kind(value: &str) -> String {
 
 #[test]
 fn g04_the_second_run_is_empty_and_a_commit_touches_one_stack_only() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g04", &[&host]);
     repo.write("stacks/app/compose.yaml", COMPOSE);
     repo.stack("app", "compose \"ID-app\" { file \"compose.yaml\" }");
@@ -111,7 +111,7 @@ fn writes(trace: &str) -> Vec<String> {
 
 #[test]
 fn g02_a_plan_with_changes_writes_nothing() {
-    let host = alone("lab-3");
+    let host = free();
     let repo = Repo::new("g02", &[&host]);
     let app = |value: &str| {
         repo.write("stacks/app/compose.yaml", MOUNTS);

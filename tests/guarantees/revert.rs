@@ -1,6 +1,6 @@
 //! 7: validated as a whole, switched at once, brought back by itself.
 
-use crate::kit::{Repo, shared};
+use crate::kit::{Repo, any};
 
 const UNIT: &str = "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"1\"\n}";
 const FILE: &str = "file \"/srv/ID/x\" content=\"one\" mode=\"0640\" owner=\"www-data\"";
@@ -8,7 +8,7 @@ const SITE: &str = "site \"ID.test\" { listen \"127.0.0.1:7201\"\nsnippet \"loca
 
 #[test]
 fn g07_what_validators_refuse_is_never_switched() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g07-refuse", &[&host]);
     repo.stack("one", &format!("{UNIT}\n{FILE}\n{SITE}"));
     repo.apply();
@@ -34,7 +34,7 @@ fn g07_what_validators_refuse_is_never_switched() {
 
 #[test]
 fn g07_a_service_that_dies_is_brought_back_with_all_that_came_along() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g07-dies", &[&host]);
     let idle = "unit \"ID-idle\" { exec \"/usr/bin/sleep 9999\"\nenabled #false\nrunning #false\n}";
     repo.stack("one", &format!("{UNIT}\n{FILE}\n{SITE}\n{idle}\nfile \"/srv/ID/gone\" content=\"stays\""));
@@ -76,7 +76,7 @@ fn g07_a_service_that_dies_is_brought_back_with_all_that_came_along() {
 
 #[test]
 fn g07_a_file_that_kills_its_unit_is_brought_back() {
-    let host = shared("lab-2");
+    let host = any();
     let repo = Repo::new("g07-kills", &[&host]);
     let body = |content: &str, mode: &str| {
         format!(
@@ -101,7 +101,7 @@ fn g07_a_file_that_kills_its_unit_is_brought_back() {
 
 #[test]
 fn g07_a_failed_first_apply_leaves_nothing_behind() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g07-first", &[&host]);
     repo.stack(
         "one",

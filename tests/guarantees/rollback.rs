@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::kit::{Host, Picture, Repo, alone, finish, shared};
+use crate::kit::{Host, Picture, Repo, any, finish, free};
 
 /// A stack that runs, and a look at all of it.
 struct Case<'a> {
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
 
 #[test]
 fn g07_what_fails_only_when_it_is_started_goes_back() {
-    let host = shared("lab-2");
+    let host = any();
     let case = Case::new(&host, "g07-cases");
     host.sh("systemctl stop g07-taker 2>/dev/null; systemctl reset-failed g07-taker 2>/dev/null
         systemd-run -q --unit=g07-taker python3 -m http.server 7298 --bind 127.0.0.1");
@@ -108,7 +108,7 @@ fn g07_what_fails_only_when_it_is_started_goes_back() {
 
 #[test]
 fn g08_a_change_that_shuts_us_out_goes_back() {
-    let host = alone("lab-1");
+    let host = free();
     let id = "g08-cases";
     host.sh(&format!("rm -f /etc/ssh/sshd_config.d/{id}.conf; systemctl reload-or-restart ssh"));
     let case = Case::new(&host, id);
@@ -137,7 +137,7 @@ fn g08_a_change_that_shuts_us_out_goes_back() {
 
 #[test]
 fn g07_a_first_adoption_that_fails_goes_back() {
-    let host = shared("lab-1");
+    let host = any();
     let id = "g07-adopt";
     let repo = Repo::new(id, &[&host]);
     host.sh(&format!(
@@ -173,7 +173,7 @@ fn g07_a_first_adoption_that_fails_goes_back() {
 
 #[test]
 fn g07_a_way_back_that_meets_a_full_disk_is_gone_by_the_next_run() {
-    let host = shared("lab-1");
+    let host = any();
     let id = "g07-full";
     let repo = Repo::new(id, &[&host]);
     host.sh(&format!("mkdir -p /srv/{id}; mount -t tmpfs -o size=1m,nr_inodes=100 tmpfs /srv/{id}"));

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::kit::{Host, Ran, Repo, shared};
+use crate::kit::{Host, Ran, Repo, any};
 
 /// What all planted secrets have in common.
 const MARK: &str = "hush-";
@@ -109,7 +109,7 @@ impl Watched<'_> {
 
 #[test]
 fn g11_secrets_are_seen_nowhere_but_in_their_file() {
-    let host = shared("lab-1");
+    let host = any();
     let mut repo = Repo::new("g11", &[&host]);
     let temporary = tempfile::tempdir().expect("a directory for temporary files");
     let names =
@@ -249,7 +249,7 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
 
 #[test]
 fn g11_a_missing_secret_stops_a_plan_but_no_check() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = Repo::new("g11-missing", &[&host]);
     repo.stack("one", "secret \"x\" env=\"G11_NOT_SET\"\nfile \"/srv/ID/x\" content=\"{{ secret.x }}\"");
     assert_eq!(repo.run(&["check"]).code, 0);

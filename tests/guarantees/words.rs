@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::fleet::DEAD;
-use crate::kit::{Ran, Repo, alone};
+use crate::kit::{Ran, Repo, free_pair};
 
 /// The outcome of each resource, by host and id.
 type Words = BTreeMap<(String, String), String>;
@@ -73,7 +73,8 @@ fn in_history(repo: &Repo, run: &str) -> (Words, BTreeMap<String, u64>, Value) {
 
 #[test]
 fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
-    let hosts = ["lab-1", "lab-2"].map(alone);
+    let hosts = free_pair();
+    let [first_host, second_host] = [&hosts[0], &hosts[1]].map(|host| host.name.as_str());
     let id = "g14-words";
     let repo = Repo::new(id, &[&hosts[0], &hosts[1]]);
     let set = |word: &str| {
@@ -98,7 +99,10 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
     }
     assert_eq!(repo.run(&["hold", "kept"]).code, 0);
     repo.write("hosts/dead.kdl", DEAD);
-    repo.write("hosts/repo.kdl", format!("repo \"{id}\" {{ rollout {{ canary \"lab-1\"; batch 1; threshold 2 }} }}\n"));
+    repo.write(
+        "hosts/repo.kdl",
+        format!("repo \"{id}\" {{ rollout {{ canary \"{first_host}\"; batch 1; threshold 2 }} }}\n"),
+    );
     repo.stack("back", "unit \"ID-b\" exec=\"/bin/false\"");
     repo.stack("later", "after \"back\"\nfile \"/srv/ID/later\" content=\"later\"");
     set("two");
@@ -113,11 +117,11 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
         ("kept", "held", "held"),
     ];
     for (name, first, second) in expected {
-        for (host, word) in [("lab-1", first), ("lab-2", second), ("dead", "unreachable")] {
+        for (host, word) in [(first_host, first), (second_host, second), ("dead", "unreachable")] {
             assert_eq!(words[&(host.into(), format!("file:/srv/{id}/{name}"))], word, "{name} on {host}: {}", json.out);
         }
     }
-    assert_eq!(words[&("lab-1".into(), format!("unit:{id}-b"))], "rolled-back", "{}", json.out);
+    assert_eq!(words[&(first_host.into(), format!("unit:{id}-b"))], "rolled-back", "{}", json.out);
     let all: std::collections::BTreeSet<&String> = words.values().collect();
     assert_eq!(all.len(), 8, "{all:?}");
     // The same once more, told as text: only what was applied must be something else again.
@@ -147,7 +151,7 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
         assert_eq!(told, others, "{run}");
         let still =
             |host: &str| words.iter().filter(|((on, _), word)| on == host && *word == "unchanged").count() as u64;
-        for host in ["lab-1", "lab-2", "dead"] {
+        for host in [first_host, second_host, "dead"] {
             assert_eq!(unchanged.get(host).copied().unwrap_or(0), still(host), "{host}: {history:#}");
         }
         let ending = [(0, "done"), (1, "failed"), (3, "partly"), (4, "rolled-back")]
@@ -162,5 +166,5 @@ fn g14_each_outcome_is_one_word_in_text_json_history_and_exit_code() {
     for host in &hosts {
         host.sh(&format!("rm -f /srv/{id}/broken"));
     }
-    repo.run(&["release", "kept", "--host", "lab-1", "--host", "lab-2"]);
+    repo.run(&["release", "kept", "--host", first_host, "--host", second_host]);
 }

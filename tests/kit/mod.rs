@@ -4,13 +4,14 @@
 //! an earlier run left is swept away first.
 #![allow(dead_code, reason = "each test binary uses a part of the kit")]
 
+mod enter;
 pub mod example;
+mod hold;
 mod plan;
 pub mod seesaw;
 pub mod stop;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -21,6 +22,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use enter::Inside;
+use hold::Hold;
 pub use plan::Plan;
 
 // ---- the lab
@@ -48,31 +51,60 @@ pub struct Host {
     pub name: String,
     pub address: String,
     pub container: String,
-    _hold: File,
+    inside: Inside,
+    _hold: Hold,
+}
+
+/// A certain host, which other tests may use at the same time.
+pub fn shared(name: &str) -> Host {
+    Host::of(Hold::share(name))
 }
 
 /// A host that other tests may use at the same time.
-pub fn shared(name: &str) -> Host {
-    hold(name, true)
+pub fn any() -> Host {
+    Host::of(Hold::share_one(&hosts()))
 }
 
-/// A host for this test alone: for tests that count what happens on it.
+/// A certain host for this test alone.
 pub fn alone(name: &str) -> Host {
-    hold(name, false)
+    Host::of(Hold::alone(&[name.to_string()], 1).remove(0))
 }
 
-fn hold(name: &str, shared: bool) -> Host {
+/// A host for this test alone: for tests that count what happens on it, or that break it.
+pub fn free() -> Host {
+    Host::of(Hold::alone(&hosts(), 1).remove(0))
+}
+
+/// Two of them.
+pub fn free_pair() -> [Host; 2] {
+    let mut holds = Hold::alone(&hosts(), 2).into_iter().map(Host::of);
+    std::array::from_fn(|_| holds.next().expect("two were asked for"))
+}
+
+/// What the lab says of its hosts.
+fn inventory() -> Vec<Value> {
     let inventory = std::fs::read_to_string(state().join("inventory.json")).expect("the lab is up");
-    let inventory: Value = serde_json::from_str(&inventory).expect("inventory.json is JSON");
-    let entry = inventory.as_array().into_iter().flatten().find(|host| host["name"] == name);
-    let entry = entry.unwrap_or_else(|| panic!("the lab has no host {name}: run tests/run"));
-    let hold = File::create(state().join(format!("{name}.hold"))).expect("a file to lock");
-    if shared { hold.lock_shared() } else { hold.lock() }.expect("the host is free in the end");
-    let text = |field: &str| entry[field].as_str().expect("a string").to_string();
-    Host { name: name.into(), address: text("address"), container: text("container"), _hold: hold }
+    serde_json::from_str(&inventory).expect("inventory.json is a list")
+}
+
+/// The names of the hosts with everything on them, in order.
+fn hosts() -> Vec<String> {
+    let names = inventory().into_iter().filter_map(|host| Some(host["name"].as_str()?.to_string()));
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("lab-")).collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    assert!(names.len() >= 3, "the lab has too few hosts: run tests/run");
+    names
 }
 
 impl Host {
+    fn of(hold: Hold) -> Host {
+        let entry = inventory().into_iter().find(|host| host["name"] == hold.host.as_str());
+        let entry = entry.unwrap_or_else(|| panic!("the lab has no host {}: run tests/run", hold.host));
+        let text = |field: &str| entry[field].as_str().expect("a string").to_string();
+        let (name, address, container) = (hold.host.clone(), text("address"), text("container"));
+        Host { name, address, container, inside: Inside::default(), _hold: hold }
+    }
+
     /// What a script says that runs there as root, not over ssh: so it also works while the link is cut, and is no
     /// session of sshd's.
     pub fn sh(&self, script: &str) -> String {
@@ -91,9 +123,8 @@ impl Host {
 
     /// Starts a script there.
     pub fn begin(&self, script: &str) -> Child {
-        let mut command = Command::new("docker");
-        command.args(["exec", "-i", &self.container, "sh", "-c", "exec 2>&1; . /dev/stdin"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("docker runs");
+        let mut command = self.inside.shell(&self.container);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell there");
         child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("the script is taken");
         child
     }
@@ -102,7 +133,7 @@ impl Host {
     pub fn until(&self, script: &str) {
         let begun = Instant::now();
         // One process there that looks often is quicker than many that look once.
-        let script = format!("n=0; until {{ {script}\n}}; do n=$((n+1)); [ $n -lt 6000 ] || exit 1; sleep 0.02; done");
+        let script = format!("n=0; until {{ {script}\n}}; do n=$((n+1)); [ $n -lt 2400 ] || exit 1; sleep 0.05; done");
         let (ok, output) = self.try_sh(&script);
         assert!(ok, "{script}\nnever went well on {} in {:?}: {output}", self.name, begun.elapsed());
     }
@@ -124,7 +155,7 @@ impl Host {
                 timeout 20 systemctl disable --now --quiet $units 2>/dev/null
             fi
             rm -rf /etc/systemd/system/{id}* /etc/systemd/system/*.wants/{id}* /etc/systemd/system/*.d/{id}*
-            if ls /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}* >/dev/null 2>&1; then
+            if ls /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}* 2>/dev/null | grep -q .; then
                 rm -f /etc/nginx/sites-*/{id}* /etc/nginx/conf.d/reconcile-*_{shared}*
                 systemctl reload nginx
             fi

@@ -1,21 +1,18 @@
 //! New versions take turns with old ones, and no request notices: services in two places behind nginx, on real hosts.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::process::Child;
 use std::time::Duration;
 
-use kit::seesaw::{each, points};
-use kit::stop::{How, Stop};
-use kit::{Host, Repo, alone, finish, shared};
+use crate::kit::seesaw::{each, points};
+use crate::kit::stop::{How, Stop};
+use crate::kit::{Host, Repo, any, finish, free};
 
 const LONG: Duration = Duration::from_mins(5);
 
-const SERVER: &str = include_str!("lab/apps/versioned.py");
-const LOAD: &str = include_str!("lab/apps/load.py");
-const SOCKET: &str = include_str!("lab/apps/stays_open.py");
+const SERVER: &str = include_str!("../lab/apps/versioned.py");
+const LOAD: &str = include_str!("../lab/apps/load.py");
+const SOCKET: &str = include_str!("../lab/apps/stays_open.py");
 
 /// A service behind a site.
 struct Service<'a> {
@@ -179,7 +176,7 @@ fn counted(what: &str, answers: &BTreeMap<String, usize>) {
 
 #[test]
 fn no_request_fails_while_versions_take_turns() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "turns", 7700, "1s");
     service.version("v1");
     service.repo.apply();
@@ -211,7 +208,7 @@ fn no_request_fails_while_versions_take_turns() {
 
 #[test]
 fn what_never_gets_healthy_never_takes_a_request() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "sick", 7710, "1s");
     service.version("v1");
     service.repo.apply();
@@ -234,16 +231,16 @@ fn what_never_gets_healthy_never_takes_a_request() {
 
 #[test]
 fn what_is_open_lives_until_it_ends_or_the_drain_does() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "open", 7720, "6s");
     service.version("v1");
     service.repo.apply();
     let socket = |seconds: u8| host.begin(&format!("python3 - 127.0.0.1 7720 {seconds} <<'TEXT'\n{SOCKET}\nTEXT\n"));
+    let (short, long) = (socket(6), socket(60));
+    host.until("[ $(ss -Htn state established dport = :7721 | wc -l) -ge 2 ]");
     let stream = host.begin("curl -sN 'http://127.0.0.1:7720/stream?4'");
     service.version("v2");
     let run = service.repo.begin(&["apply", "--yes", "--json"]);
-    host.until("systemctl is-active -q open-green");
-    let (short, long) = (socket(4), socket(60));
     host.until("[ \"$(curl -s http://127.0.0.1:7720/)\" = v2 ]");
     let (stream, short) = (finish(stream, LONG), finish(short, LONG));
     // Both go on with the version that they have begun with, which still runs while the other takes the requests.
@@ -267,7 +264,7 @@ fn kill_there(id: &str) -> String {
 
 #[test]
 fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "dies", 7730, "4s");
     service.version("v1");
     service.repo.apply();
@@ -300,7 +297,7 @@ fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
 
 #[test]
 fn a_turn_that_nobody_confirms_is_taken_back_and_no_request_fails() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "unsure", 7740, "1s");
     service.version("v1");
     service.repo.apply();
@@ -336,7 +333,7 @@ fn a_turn_that_nobody_confirms_is_taken_back_and_no_request_fails() {
 
 #[test]
 fn a_plain_service_becomes_one_of_two_and_goes_back() {
-    let host = shared("lab-1");
+    let host = any();
     let service = Service::new(&host, "plain", 7750, "1s");
     let plain = |version: &str| {
         service.repo.stack(
@@ -376,7 +373,7 @@ fn a_plain_service_becomes_one_of_two_and_goes_back() {
 
 #[test]
 fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
-    let host = alone("lab-2");
+    let host = free();
     let service = Service::new(&host, "everywhere", 7760, "1s");
     service.version("v1");
     service.repo.apply();
@@ -409,8 +406,8 @@ fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
 
 #[test]
 fn services_of_compose_take_turns_as_those_of_systemd_do() {
-    let host = alone("lab-2");
-    kit::lab(&["docker", "lab-2"]);
+    let host = free();
+    crate::kit::lab(&["docker", &host.name]);
     let service = Service::new(&host, "boats", 7770, "2s");
     service.composed("v1", "one");
     service.repo.apply();

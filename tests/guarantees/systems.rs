@@ -1,12 +1,10 @@
 //! The systems of `stacks/` that run as containers, from end to end on real hosts: nginx, Redis and `PostgreSQL` are real,
 //! the programs are stand-ins.
 
-mod kit;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::kit::{Host, Repo, shared};
 use camino::Utf8Path;
-use kit::{Host, Repo, shared};
 
 const STACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/stacks");
 

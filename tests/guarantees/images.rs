@@ -1,15 +1,9 @@
 //! Images by digest, with a real registry and a host's real Docker Engine.
-#![allow(missing_docs)]
 
-mod kit;
-mod registry;
-
-use kit::{Host, Plan, Repo, shared};
-use registry::{PASSWORD, Registry, USER};
+use crate::kit::{Host, Plan, Repo, any};
+use crate::registry::{PASSWORD, Registry, USER};
 use serde_json::Value;
 
-/// A host with Docker.
-const HOST: &str = "lab-2";
 const AMD64: &str = "linux/amd64";
 
 /// A repository with the registry's password.
@@ -48,7 +42,7 @@ fn text(host: &Host, project: &str) -> String {
 
 #[test]
 fn an_image_is_followed_by_its_digest() {
-    let (id, host) = ("imgtag", shared(HOST));
+    let (id, host) = ("imgtag", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     let (first, size) = registry.push("acme/api:1.4", "one", 300_000, AMD64);
     project(&repo, "app", &registry, &registry.address(), "acme/api:1.4", "images track=\"tag\"");
@@ -111,7 +105,7 @@ fn an_image_is_followed_by_its_digest() {
 
 #[test]
 fn what_cannot_be_had_is_an_error_of_the_plan_with_its_line() {
-    let (id, host) = ("imgerr", shared(HOST));
+    let (id, host) = ("imgerr", any());
     let (mut repo, registry) = (repo(id, &host), Registry::start(&host));
     let address = registry.address();
     registry.push("acme/api:1", "one", 1000, AMD64);
@@ -153,7 +147,7 @@ fn what_cannot_be_had_is_an_error_of_the_plan_with_its_line() {
 
 #[test]
 fn what_runs_goes_on_while_its_registry_is_down() {
-    let (id, host) = ("imgdown", shared(HOST));
+    let (id, host) = ("imgdown", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     let address = registry.address();
     registry.push("acme/api:1", "one", 1000, AMD64);
@@ -187,7 +181,7 @@ fn what_runs_goes_on_while_its_registry_is_down() {
 
 #[test]
 fn an_image_for_which_there_is_no_room_is_not_begun() {
-    let (id, host) = ("imgroom", shared(HOST));
+    let (id, host) = ("imgroom", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     registry.push_as("acme/api:1", "one", 1000, AMD64, Some(900_000_000_000_000));
     project(&repo, "app", &registry, &registry.address(), "acme/api:1", "images");
@@ -202,7 +196,7 @@ fn an_image_for_which_there_is_no_room_is_not_begun() {
 
 #[test]
 fn a_pull_that_breaks_off_is_begun_again() {
-    let (id, host) = ("imgcut", shared(HOST));
+    let (id, host) = ("imgcut", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     registry.push("acme/api:1", "whole", 3_000_000, AMD64);
     // What the host asks for breaks off in the middle, a few times.
@@ -219,7 +213,7 @@ fn a_pull_that_breaks_off_is_begun_again() {
 
 #[test]
 fn a_pull_that_fails_leaves_everything_as_it_was() {
-    let (id, host) = ("imgfail", shared(HOST));
+    let (id, host) = ("imgfail", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     registry.push("acme/api:1", "one", 1000, AMD64);
     let own = host.address.clone();
@@ -242,7 +236,7 @@ fn a_pull_that_fails_leaves_everything_as_it_was() {
 
 #[test]
 fn the_engine_is_reached_where_its_socket_is_not() {
-    let (id, host) = ("imgway", shared(HOST));
+    let (id, host) = ("imgway", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     // One user may not use the socket, for another sshd forwards nothing.
     host.sh("id imgway >/dev/null 2>&1 || useradd -m -s /bin/sh imgway
@@ -252,7 +246,7 @@ fn the_engine_is_reached_where_its_socket_is_not() {
         systemctl reload ssh");
     for (user, version) in [("imgway", "one"), ("deploy", "two")] {
         let kdl = host.kdl().replace(" user=\"root\"", &format!(" user=\"{user}\" sudo=#true"));
-        repo.write(&format!("hosts/{HOST}.kdl"), kdl);
+        repo.write(&format!("hosts/{}.kdl", host.name), kdl);
         registry.push("acme/api:1", version, 1000, AMD64);
         project(&repo, "app", &registry, &registry.address(), "acme/api:1", "images");
         let ran = repo.run(&["apply", "--yes", "-v"]);
@@ -265,7 +259,7 @@ fn the_engine_is_reached_where_its_socket_is_not() {
 
 #[test]
 fn g07_an_image_that_does_not_work_gives_way_to_the_one_before() {
-    let (id, host) = ("imgback", shared(HOST));
+    let (id, host) = ("imgback", any());
     let (repo, registry) = (repo(id, &host), Registry::start(&host));
     let service = "stop_grace_period: 0s\n    command: [sleep, '1000000']\n";
     repo.write("stacks/app/ca.pem", registry.ca());

@@ -3,13 +3,11 @@
 //! Each folder of `tests/compose` is a project. `options.kdl` in it is what a stack would say besides the file's name;
 //! `ONLY-CHECKED` says why it cannot run in the lab. What Compose refuses is in `tests/compose/refused`.
 
-mod kit;
-
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
+use crate::kit::{Host, Repo, any, free_pair};
 use camino::{Utf8Path, Utf8PathBuf};
-use kit::{Host, Repo, shared};
 
 /// A project of the corpus.
 struct Case {
@@ -96,7 +94,7 @@ fn what_people_publish_passes_check() {
 
 #[test]
 fn compose_and_we_accept_and_refuse_the_same() {
-    let host = shared("lab-3");
+    let host = any();
     let (published, wrong) = (cases(""), cases("refused"));
     assert_eq!(refused_by_compose(&host, &published, "/tmp/corpus"), BTreeSet::new());
     let all: BTreeSet<String> = wrong.iter().map(|case| case.name.clone()).collect();
@@ -169,7 +167,7 @@ fn sweep(host: &Host, id: &str) {
 #[test]
 fn what_people_publish_runs_settles_and_goes() {
     const ID: &str = "corpus";
-    let hosts = [shared("lab-1"), shared("lab-2")];
+    let hosts = free_pair();
     let all = cases("");
     let runs: Vec<&Case> = all.iter().filter(|case| case.runs).collect();
     assert!(runs.len() >= 30, "{}", runs.len());

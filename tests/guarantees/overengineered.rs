@@ -1,12 +1,12 @@
 //! The first system of `stacks/`, from end to end on a real host: the programs are stand-ins, everything else is real.
 
-mod shared;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use shared::{Repository, changes};
+
+use crate::kit::free;
+use crate::shared::{Repository, changes};
 
 const REPO: &str = "test-overengineered";
 const HOME: &str = "/var/www/overengineered";
@@ -23,20 +23,13 @@ const TUNNEL: u16 = 7844;
 struct Host {
     lab: PathBuf,
     name: String,
+    _held: crate::kit::Host,
 }
 
 impl Host {
     fn find() -> Host {
-        let lab = std::env::var_os("RECONCILE_LAB").map(PathBuf::from);
-        let lab =
-            lab.expect("this test needs real hosts, and RECONCILE_LAB does not say where they are: run tests/run");
-        let inventory = std::fs::read(lab.join("inventory.json")).expect("the lab is up: run tests/run");
-        let inventory: Vec<Value> = serde_json::from_slice(&inventory).unwrap();
-        let names = inventory.iter().filter_map(|host| host["name"].as_str());
-        let mut names: Vec<&str> = names.filter(|name| name.starts_with("lab-")).collect();
-        names.sort_unstable();
-        let name = names.iter().find(|name| **name == "lab-3").or(names.last());
-        Host { name: name.expect("a host lab-1, lab-2, …").to_string(), lab }
+        let held = free();
+        Host { name: held.name.clone(), lab: PathBuf::from(std::env::var("RECONCILE_LAB").unwrap()), _held: held }
     }
 
     /// Runs a script on the host and returns what it says.

@@ -1,12 +1,9 @@
 //! A person at a real terminal, who is asked for the passphrase of a key.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kit::{Host, Ran, Repo, shared};
+use crate::kit::{Host, Ran, Repo, any, shared};
 
 const RIGHT: &str = "open sesame";
 
@@ -70,7 +67,7 @@ fn three_wrong_passphrases_are_enough() {
 
 #[test]
 fn without_a_terminal_nobody_is_asked_and_nothing_hangs() {
-    let host = shared("lab-1");
+    let host = any();
     let repo = locked("prompt-none", &[&host]);
     let begun = Instant::now();
     // setsid: no terminal at all. --no-input: one that is not to be used.
