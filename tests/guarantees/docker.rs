@@ -1,11 +1,6 @@
 //! A host whose Docker or Compose is not as it should be, or is not what it was.
-#![allow(missing_docs)]
 
-mod kit;
-
-use kit::{Host, Plan, Repo, alone};
-
-const HOST: &str = "lab-3";
+use crate::kit::{Host, Plan, Repo, free};
 
 /// Where Docker looks for Compose before it finds the real one.
 const PLUGIN: &str = "/usr/local/lib/docker/cli-plugins/docker-compose";
@@ -67,7 +62,7 @@ fn mend(host: &Host) {
 
 impl Mended {
     fn new() -> Mended {
-        let host = alone(HOST);
+        let host = free();
         mend(&host);
         Mended(host)
     }

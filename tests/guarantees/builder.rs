@@ -1,11 +1,8 @@
 //! Images that one host of the repository builds for others, with real Engines.
-#![allow(missing_docs)]
-
-mod kit;
 
 use std::collections::BTreeSet;
 
-use kit::{Host, Plan, Repo, alone, shared};
+use crate::kit::{Host, Plan, Repo, free_three};
 use serde_json::Value;
 
 const COMPOSE: &str = "
@@ -31,7 +28,8 @@ struct Fleet {
 
 impl Fleet {
     fn new(id: &str) -> Fleet {
-        let (hosts, builder) = ([shared("lab-1"), shared("lab-2")], alone("lab-3"));
+        let [one, two, builder] = free_three();
+        let hosts = [one, two];
         let repo = Repo::new(id, &[&hosts[0], &hosts[1], &builder]);
         for host in hosts.iter().chain([&builder]) {
             host.sh(&format!(
@@ -50,8 +48,10 @@ impl Fleet {
 
     fn stack(&self, more: &str) {
         let id = &self.repo.id;
-        let compose = format!("compose \"{id}-app\" {{\nfile \"compose.yaml\"\nbuilder \"lab-3\"\n{more}\n}}");
-        self.repo.write("stacks/app/stack.kdl", format!("stack \"app\" {{\non \"lab-1\" \"lab-2\"\n{compose}\n}}\n"));
+        let [one, two] = [0, 1].map(|at: usize| &self.hosts[at].name);
+        let builder = &self.builder.name;
+        let compose = format!("compose \"{id}-app\" {{\nfile \"compose.yaml\"\nbuilder \"{builder}\"\n{more}\n}}");
+        self.repo.write("stacks/app/stack.kdl", format!("stack \"app\" {{\non \"{one}\" \"{two}\"\n{compose}\n}}\n"));
     }
 
     /// The images that were built, on a host.
@@ -69,34 +69,35 @@ impl Fleet {
         self.hosts.iter().map(|host| self.container(host, service, "{{.Id}}")).collect()
     }
 
+    /// What a plan does on one of the two.
+    fn does(&self, plan: &Plan, host: usize) -> Vec<String> {
+        let hosts = plan.0["hosts"].as_array().expect("hosts");
+        let host = hosts.iter().find(|there| there["host"] == self.hosts[host].name).expect("the host");
+        let stacks = host["stacks"].as_array().into_iter().flatten();
+        let changes = stacks.flat_map(|stack| stack["changes"].as_array().into_iter().flatten());
+        let words = changes.flat_map(|change| change["effects"].as_array().into_iter().flatten());
+        let word = |words: &Value| {
+            // The name of an image is another one for each content.
+            let words = words.as_str().unwrap_or_default().split(' ').filter(|word| !word.contains('…'));
+            let words = words.collect::<Vec<_>>().join(" ").replace(&self.builder.name, "the builder");
+            words.split(", ").next().unwrap_or_default().to_string()
+        };
+        words.map(word).collect()
+    }
+
     fn text(&self, host: &Host) -> String {
         host.sh(&format!("docker exec {}-app-web-1 sh -c 'cat /web/text; echo \" $WORD\"; ls /web'", self.repo.id))
     }
-}
-
-/// What a plan does on one host.
-fn does(plan: &Plan, host: &str) -> Vec<String> {
-    let hosts = plan.0["hosts"].as_array().expect("hosts");
-    let host = hosts.iter().find(|there| there["host"] == host).expect("the host");
-    let stacks = host["stacks"].as_array().into_iter().flatten();
-    let changes = stacks.flat_map(|stack| stack["changes"].as_array().into_iter().flatten());
-    let words = changes.flat_map(|change| change["effects"].as_array().into_iter().flatten());
-    let word = |words: &Value| {
-        // The name of an image is another one for each content.
-        let words = words.as_str().unwrap_or_default().split(' ').filter(|word| !word.contains('…'));
-        words.collect::<Vec<_>>().join(" ").split(", ").next().unwrap_or_default().to_string()
-    };
-    words.map(word).collect()
 }
 
 #[test]
 fn one_host_builds_for_all_that_run_it() {
     let fleet = Fleet::new("bld");
     let (repo, [one, two], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
-    let new = ["build web on lab-3", "transfer web from lab-3", "create plain"];
+    let new = ["build web on the builder", "transfer web from the builder", "create plain"];
     let plan = repo.plan();
-    assert_eq!(does(&plan, "lab-1"), new);
-    assert_eq!(does(&plan, "lab-2"), new);
+    assert_eq!(fleet.does(&plan, 0), new);
+    assert_eq!(fleet.does(&plan, 1), new);
     assert_eq!(plan.0["summary"]["changes"]["effects"]["build"], 1, "for both");
     assert_eq!(fleet.images(builder), BTreeSet::new(), "a plan only reads");
     repo.apply();
@@ -118,7 +119,7 @@ fn one_host_builds_for_all_that_run_it() {
     let (web, plain) = (fleet.containers("web"), fleet.containers("plain"));
     repo.write("stacks/app/web/text", "two");
     let plan = repo.plan();
-    assert_eq!(does(&plan, "lab-2"), ["build web on lab-3", "transfer web from lab-3", "recreate web"]);
+    assert_eq!(fleet.does(&plan, 1), ["build web on the builder", "transfer web from the builder", "recreate web"]);
     repo.apply_with(&["--expect", &plan.digest()]);
     assert_eq!(fleet.text(one), "two a\nDockerfile\ntext\n");
     assert_eq!(fleet.containers("plain"), plain);
@@ -130,20 +131,23 @@ fn one_host_builds_for_all_that_run_it() {
     let image = fleet.container(two, "web", "{{.Config.Image}}");
     two.sh(&format!("docker image rm -f {image} >/dev/null"));
     let plan = repo.plan();
-    assert_eq!((does(&plan, "lab-1"), does(&plan, "lab-2")), (vec![], vec!["transfer web from lab-3".to_string()]));
+    assert_eq!(
+        (fleet.does(&plan, 0), fleet.does(&plan, 1)),
+        (vec![], vec!["transfer web from the builder".to_string()])
+    );
     repo.apply();
     assert_eq!(fleet.images(two), fleet.images(builder));
     repo.is_settled();
     // So it does where its name has become another image's.
     two.sh(&format!("docker tag lab/busybox:1 {image}"));
-    assert_eq!(does(&repo.plan(), "lab-2"), ["transfer web from lab-3"]);
+    assert_eq!(fleet.does(&repo.plan(), 1), ["transfer web from the builder"]);
     repo.apply();
     repo.is_settled();
     assert_eq!(fleet.containers("web"), now);
 
     // Going back builds nothing and brings nothing.
     repo.write("stacks/app/web/text", "one");
-    assert_eq!(does(&repo.plan(), "lab-1"), ["recreate web"]);
+    assert_eq!(fleet.does(&repo.plan(), 0), ["recreate web"]);
     builder.sh("systemctl stop docker.socket docker");
     repo.apply();
     assert_eq!(fleet.container(one, "web", "{{.Image}}"), id);
@@ -154,7 +158,7 @@ fn one_host_builds_for_all_that_run_it() {
     fleet.stack("env WORD=\"b\"");
     repo.stack("other", "file \"/srv/ID-other\" content=\"x\"");
     let why = repo.plan().refusal("compose:bld-app");
-    assert_eq!(why, "`web` cannot be had from its builder lab-3: Docker does not answer on lab-3");
+    assert_eq!(why.replace(&builder.name, "B"), "`web` cannot be had from its builder B: Docker does not answer on B");
     let ran = repo.fail();
     assert_eq!(
         (ran.outcome("compose:bld-app"), ran.outcome("file:/srv/bld-other")),
@@ -192,8 +196,8 @@ fn what_a_builder_cannot_do_changes_nothing() {
     {
         let _other = OtherMachine::new(builder);
         let ran = repo.run(&["plan"]);
-        let why = "lab-3 builds `web` for linux/arm64, and this host is linux/amd64";
-        assert!(ran.out.contains(why) && ran.err.contains("stacks/app/stack.kdl:5"), "{}\n{}", ran.out, ran.err);
+        let why = format!("{} builds `web` for linux/arm64, and this host is linux/amd64", builder.name);
+        assert!(ran.out.contains(&why) && ran.err.contains("stacks/app/stack.kdl:5"), "{}\n{}", ran.out, ran.err);
     }
     repo.apply();
 
@@ -203,8 +207,8 @@ fn what_a_builder_cannot_do_changes_nothing() {
         host.sh(&format!("docker image rm -f {image} >/dev/null"));
     }
     let plan = repo.plan();
-    let again = ["build web on lab-3", "transfer web from lab-3", "recreate web"];
-    assert_eq!((does(&plan, "lab-1"), does(&plan, "lab-2")), (again.map(String::from).to_vec(), vec![]));
+    let again = ["build web on the builder", "transfer web from the builder", "recreate web"];
+    assert_eq!((fleet.does(&plan, 0), fleet.does(&plan, 1)), (again.map(String::from).to_vec(), vec![]));
     repo.apply();
     repo.is_settled();
 
@@ -213,7 +217,7 @@ fn what_a_builder_cannot_do_changes_nothing() {
     repo.write("stacks/app/web/Dockerfile", format!("{DOCKERFILE}COPY nothing /nothing\n"));
     let ran = repo.fail();
     assert_eq!((ran.outcome_on(0, id), ran.outcome_on(1, id)), ("failed".into(), "failed".into()));
-    assert!(ran.out.contains("lab-3: the build of web failed with") && ran.out.contains("nothing"), "{}", ran.out);
+    assert!(ran.out.contains(": the build of web failed with") && ran.out.contains("nothing"), "{}", ran.out);
     assert_eq!(fleet.containers("web"), now);
 
     // Of former images as many stay as are asked for, on the builder too. A base of its own is built first.
