@@ -23,7 +23,7 @@ use camino::Utf8PathBuf;
 
 use crate::base::digest::Digest;
 use crate::base::id::ResourceId;
-use crate::resource::state::{Owner, PathState, Pin, State, UnitState};
+use crate::resource::state::{Owner, PathState, State, UnitState};
 
 const HEADER: &str = "reconcile-ledger 1";
 
@@ -115,7 +115,7 @@ pub struct ProjectClaim {
     pub services: BTreeMap<String, String>,
     /// It is not to run.
     pub stopped: bool,
-    /// The images that were pulled for it, as `NAME@DIGEST`: what runs, then what ran before, the latest first.
+    /// The images that were brought for it, as `NAME@DIGEST` or `NAME:TAG`: what runs, then what ran before, the latest first.
     pub images: Vec<String>,
 }
 
@@ -133,13 +133,23 @@ impl Claim {
                 .map(|service| (service.clone(), hashes.get(service).cloned().unwrap_or_default()))
                 .collect(),
             stopped: !project.running,
-            images: project.pins.iter().map(Pin::image).collect(),
+            images: project.images().collect(),
         });
         Claim {
             paths: state.paths.iter().map(|(path, state)| (path.clone(), Written::of(state, salt))).collect(),
             units: state.units.clone(),
             project,
             packages: state.packages.iter().cloned().collect(),
+        }
+    }
+
+    /// Where Compose was not asked and no file changes, services keep the hashes that they were started with.
+    pub fn keep_hashes(&mut self, was: Option<&Claim>) {
+        let was = was.and_then(|claim| claim.project.as_ref());
+        for (service, hash) in self.project.iter_mut().flat_map(|project| &mut project.services) {
+            if let Some(known) = was.and_then(|was| was.services.get(service)).filter(|_| hash.is_empty()) {
+                hash.clone_from(known);
+            }
         }
     }
 

@@ -47,7 +47,7 @@ impl Command {
 pub fn commands(deed: &Deed) -> Vec<Command> {
     match deed {
         // By the time a script runs, images are there.
-        Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
+        Deed::Build { .. } | Deed::Transfer { .. } | Deed::Pull { .. } | Deed::Discard { .. } => Vec::new(),
         // A turn is the reload of nginx that comes with it; what is retired goes by steps of its own.
         Deed::Turn { .. } => Vec::new(),
         Deed::Retire { services, project, .. } => {
@@ -142,6 +142,13 @@ fn compose_up(deed: &Deed, services: &[String]) -> Command {
     let mut words = compose(deed);
     let pull = if matches!(deed, Deed::ComposeUp { pulled: true, .. }) { "--pull=never" } else { "--quiet-pull" };
     words.extend(["up", "-d", pull].map(String::from));
+    // What only starts is not replaced, whatever this version of Compose thinks of it.
+    if matches!(deed, Deed::ComposeUp { create, recreate, .. } if create.is_empty() && recreate.is_empty()) {
+        words.push("--no-recreate".into());
+    }
+    if matches!(deed, Deed::ComposeUp { built: true, .. }) {
+        words.push("--no-build".into());
+    }
     words.extend(services.iter().cloned());
     Command::of(900, words).starting()
 }
@@ -197,11 +204,12 @@ pub fn undo(deed: &Deed) -> Vec<Command> {
 /// The same with the files that described the project before.
 fn former(deed: &Deed) -> Deed {
     let mut former = deed.clone();
-    if let Deed::ComposeUp { files, pulled, before, .. } = &mut former
+    if let Deed::ComposeUp { files, built, pulled, before, .. } = &mut former
         && !before.is_empty()
     {
         files.clone_from(before);
-        *pulled = false;
+        // The former ones may come from elsewhere.
+        (*built, *pulled) = (false, false);
     }
     former
 }

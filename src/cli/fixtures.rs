@@ -261,6 +261,7 @@ fn compose_up() -> Deed {
         unpause: Vec::new(),
         start: Vec::new(),
         remove: Vec::new(),
+        built: false,
         pulled: true,
         before: Vec::new(),
     }

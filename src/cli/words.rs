@@ -286,7 +286,19 @@ impl Totals {
 
     /// The totals of a whole plan.
     pub fn of(plan: &Plan) -> Self {
-        plan.hosts.iter().map(|host| Totals::of_host(host)).fold(Totals::default(), Totals::plus)
+        let mut totals = plan.hosts.iter().map(|host| Totals::of_host(host)).fold(Totals::default(), Totals::plus);
+        // An image is built once for all hosts that want it.
+        let effects = plan.hosts.iter().flat_map(|host| host.carried_out()).flat_map(|transaction| &transaction.effects);
+        let built = effects.filter_map(|effect| match &effect.deed {
+            Deed::Build { image, .. } => Some(image),
+            _ => None,
+        });
+        let mut once = BTreeSet::new();
+        let again = built.filter(|image| !once.insert(*image)).count();
+        if let Some(builds) = totals.effects.get_mut("build") {
+            *builds -= again;
+        }
+        totals
     }
 
     /// The totals of one host.
@@ -344,7 +356,7 @@ impl Totals {
 }
 
 /// Effects in the order of how much they disturb.
-const NOUNS: [&str; 16] = [
+const NOUNS: [&str; 18] = [
     "restart",
     "recreate",
     "turn",
@@ -356,6 +368,8 @@ const NOUNS: [&str; 16] = [
     "signal",
     "daemon-reload",
     "install",
+    "build",
+    "transfer",
     "pull",
     "discard",
     "enable",
@@ -366,6 +380,8 @@ const NOUNS: [&str; 16] = [
 /// What a deed counts as.
 fn nouns(deed: &Deed) -> Vec<(&'static str, usize)> {
     match deed {
+        Deed::Build { .. } => vec![("build", 1)],
+        Deed::Transfer { .. } => vec![("transfer", 1)],
         Deed::Pull { .. } => vec![("pull", 1)],
         Deed::Discard { images } => vec![("discard", images.len())],
         Deed::Install { packages } => vec![("install", packages.len())],

@@ -13,8 +13,9 @@ use crate::base::id::{HostName, ResourceId, StackName};
 use crate::base::mask::Mask;
 use crate::base::secret::SecretTree;
 use crate::engine::Setup;
+use crate::engine::builder::Builders;
 use crate::engine::images::Lookups;
-use crate::engine::pull::{Images, pull};
+use crate::engine::pull::{Supply, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::serving::{Pooled, pools};
 use crate::engine::session::Session;
@@ -37,8 +38,8 @@ pub struct Ready {
     pub plan: Arc<HostPlan>,
     /// All resources that take part, each with its stack.
     pub resources: BTreeMap<ResourceId, StackName>,
-    /// The images that are followed.
-    images: Images,
+    /// Where its images come from.
+    supply: Supply,
     /// The pools of its sites whose servers are taken out of them while they are changed.
     pub pools: Vec<Pooled>,
     /// What is wrong with what it was planned from.
@@ -48,7 +49,7 @@ pub struct Ready {
 
 /// Observes and plans one host: one exchange where nothing differs, a second one where something does, and one before
 /// them where templates ask for facts.
-pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<Ready> {
+pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: Arc<Builders>) -> Result<Ready> {
     let described = &setup.config.hosts[host];
     let follows = |resource: &Resource| described.target.is_live() && setup.takes_part(host, &resource.stack);
     let pool = setup.pool.as_deref();
@@ -102,6 +103,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
         let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
         session.seen.merge(later);
         lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
+        builders.ask(setup, &mut desired.resources, &session.seen, &mut unknown).await;
         // Compose has said by now which services would be other ones.
         choose(&mut desired, &session.seen, &policy);
     }
@@ -109,13 +111,10 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups) -> Result<R
     let plan = Arc::new(crate::plan::host::plan(&desired, &session.seen, &policy));
     session.seen.forget_what_is_planned();
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
-    let mut images = Images::new();
-    for resource in desired.resources.iter().filter(|resource| !resource.images.is_empty()) {
-        images.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
-    }
+    let supply = Supply::of(&desired.resources, builders);
     let pools = pools(&desired.resources);
     let resources = taking_part(setup, host, desired.resources);
-    Ok(Ready { plan, resources, images, pools, problems: unknown.problems, session })
+    Ok(Ready { plan, resources, supply, pools, problems: unknown.problems, session })
 }
 
 /// The resources that take part on a host, each with its stack.
@@ -259,7 +258,7 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     }
     let mut interrupted = setup.interrupted.clone();
     tokio::select! {
-        () = pull(setup, &ready.session, &ready.images, &mut ready.plan, report) => {}
+        () = pull(setup, &ready.session, &ready.supply, &mut ready.plan, report) => {}
         _ = interrupted.wait_for(|interrupted| *interrupted) => {
             return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
         }

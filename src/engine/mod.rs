@@ -1,6 +1,7 @@
 //! The stages in order: the one path that the command line and the daemon share.
 
 mod back;
+mod builder;
 mod drain;
 pub mod hold;
 pub mod host;
@@ -102,9 +103,10 @@ pub struct Planned {
 pub async fn plan(setup: &Arc<Setup>) -> Planned {
     let start = Instant::now();
     let lookups = Arc::new(images::Lookups::default());
+    let builders = Arc::new(builder::Builders::default());
     let results = on_all_hosts(setup, "plan", None, setup.hosts.clone(), move |setup, host| {
-        let lookups = lookups.clone();
-        async move { host::plan(&setup, &host, &lookups).await }
+        let (lookups, builders) = (lookups.clone(), builders.clone());
+        async move { host::plan(&setup, &host, &lookups, builders).await }
     });
     let mut planned = Planned {
         plan: Plan { repo: setup.config.repo.clone(), hosts: Vec::new(), waves: Waves::default() },

@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::event::Event;
 use crate::base::id::StackName;
 use crate::engine::Setup;
+use crate::engine::builder::{Builders, Fault};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::session::Session;
 use crate::load::Extent;
@@ -17,20 +18,41 @@ use crate::plan::effect::{Deed, Phase};
 use crate::plan::{HostPlan, Transaction};
 use crate::provider::docker::{Engine, Wanted};
 use crate::provider::registry::Access;
+use crate::resource::Resource;
+use crate::resource::compose_build::Recipe;
 use crate::resource::image::Image;
 
 /// How many images of one host are pulled at the same time.
 const PARALLEL: usize = 3;
 
-/// The images that each stack follows.
-pub type Images = BTreeMap<StackName, Vec<Image>>;
+/// Where the images of a host come from.
+pub struct Supply {
+    /// The images that each stack follows.
+    followed: BTreeMap<StackName, Vec<Image>>,
+    /// Those that other hosts build, by their names.
+    recipes: BTreeMap<String, Arc<Recipe>>,
+    builders: Arc<Builders>,
+}
+
+impl Supply {
+    /// Where the images of these resources come from.
+    pub fn of(resources: &[Resource], builders: Arc<Builders>) -> Self {
+        let mut followed: BTreeMap<StackName, Vec<Image>> = BTreeMap::new();
+        for resource in resources.iter().filter(|resource| !resource.images.is_empty()) {
+            followed.entry(resource.stack.clone()).or_default().extend(resource.images.clone());
+        }
+        let built = resources.iter().filter_map(|resource| resource.state.project.as_ref()).flat_map(|all| &all.built);
+        let recipes = built.map(|built| (built.recipe.image.clone(), built.recipe.clone())).collect();
+        Supply { followed, recipes, builders }
+    }
+}
 
 /// Makes room, and pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
 /// plan, and so is what comes after it: nothing of them is done.
 pub async fn pull(
     setup: &Setup,
     session: &Session,
-    images: &Images,
+    supply: &Supply,
     plan: &mut Arc<HostPlan>,
     report: &mut HostReport,
 ) {
@@ -48,14 +70,12 @@ pub async fn pull(
         Ok(engine) => engine,
         Err(error) => {
             let all = wanted.into_iter().map(|(stack, _)| stack).collect::<BTreeSet<_>>();
-            let what = error.to_string();
-            return all
-                .into_iter()
-                .for_each(|stack| leave_out(Arc::make_mut(plan), report, &stack, &what, error.hint.as_deref()));
+            let fault = Fault::from(error);
+            return all.into_iter().for_each(|stack| leave_out(Arc::make_mut(plan), report, &stack, &fault));
         }
     };
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
-        wanted.into_iter().partition(|(_, deed)| matches!(deed, Deed::Pull { .. }));
+        wanted.into_iter().partition(|(_, deed)| !matches!(deed, Deed::Discard { .. }));
     for image in
         unwanted.iter().flat_map(|(_, deed)| if let Deed::Discard { images } = deed { &images[..] } else { &[] })
     {
@@ -69,13 +89,16 @@ pub async fn pull(
     for (stack, deed) in wanted {
         let engine = &engine;
         pulling.push(async move {
-            let result = pull_one(setup, session, engine, images.get(&stack), &deed).await;
+            let result = match &deed {
+                Deed::Build { .. } | Deed::Transfer { .. } => bring(setup, session, engine, supply, &deed).await,
+                _ => pull_one(setup, session, engine, supply.followed.get(&stack), &deed).await.map_err(Fault::from),
+            };
             (stack, result)
         });
     }
-    let pulled: Vec<(StackName, Result<()>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
-    for (stack, error) in pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))) {
-        leave_out(Arc::make_mut(plan), report, &stack, &error.to_string(), error.hint.as_deref());
+    let pulled: Vec<(StackName, Result<(), Fault>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
+    for (stack, fault) in pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))) {
+        leave_out(Arc::make_mut(plan), report, &stack, &fault);
     }
 }
 
@@ -92,25 +115,53 @@ async fn pull_one(
     let (access, registry) = known.map_or((&anonymous, ""), |image| (&image.access, image.reference.registry.as_str()));
     let registry = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
     let wanted = Wanted { name, digest, platform: platform.as_deref(), access, registry };
-    let mut told = 0;
-    let mut note = |done: u64, all: u64| {
-        let all = bytes.unwrap_or(0).max(all);
-        // Nobody reads more than a hundred lines about one image.
-        if done == 0 || done - told.min(done) >= all / 100 {
-            told = done;
-            let (host, image) = (session.host.clone(), name.clone());
-            setup.sink.note(Event::Pulling { host, image, done, all });
-        }
-    };
+    let mut note = telling(setup, session, name, *bytes);
     note(0, 0);
     engine.pull(&wanted, &mut note).await
 }
 
+/// Has an image built, or brought from where it was built.
+async fn bring(setup: &Setup, session: &Session, engine: &Engine, supply: &Supply, deed: &Deed) -> Result<(), Fault> {
+    let (Deed::Build { image, .. } | Deed::Transfer { image, .. }) = deed else { return Ok(()) };
+    let Some(recipe) = supply.recipes.get(image) else { return Ok(()) };
+    let built = |discard: &[String]| {
+        let (host, what) = (session.host.clone(), format!("{} builds {}", recipe.builder, recipe.service));
+        setup.sink.note(Event::Working { host, what });
+        let discard = discard.to_vec();
+        async move { supply.builders.build(setup, recipe, &discard).await }
+    };
+    match deed {
+        Deed::Build { discard, .. } => built(discard).await,
+        Deed::Transfer { id, bytes, service, .. } => {
+            // Its build is another deed of the same plan, and done once.
+            if id.is_none() {
+                built(&[]).await?;
+            }
+            let mut note = telling(setup, session, service, *bytes);
+            note(0, 0);
+            supply.builders.bring(setup, recipe, engine, &mut note).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells how far an image is. Nobody reads more than a hundred lines about one.
+fn telling(setup: &Setup, session: &Session, image: &str, bytes: Option<u64>) -> impl FnMut(u64, u64) + Send {
+    let (sink, host, image) = (setup.sink.clone(), session.host.clone(), image.to_string());
+    let mut told = 0;
+    move |done: u64, all: u64| {
+        let all = bytes.unwrap_or(0).max(all);
+        if done == 0 || done - told.min(done) >= all / 100 {
+            told = done;
+            sink.note(Event::Pulling { host: host.clone(), image: image.clone(), done, all });
+        }
+    }
+}
+
 /// Takes a transaction out, and those that need it.
-fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, what: &str, hint: Option<&str>) {
-    let hint = || hint.map(String::from).into_iter().collect::<Vec<_>>();
+fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, fault: &Fault) {
     let Some(at) = plan.transactions.iter().position(|transaction| transaction.stack == *stack) else { return };
-    settle(report, &plan.transactions.remove(at), Outcome::Failed, what.to_string(), hint());
+    settle(report, &plan.transactions.remove(at), Outcome::Failed, fault.what.clone(), fault.output.clone());
     let mut gone = BTreeSet::from([stack.clone()]);
     let whole = plan.extent == Extent::Host;
     let why =

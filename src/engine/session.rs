@@ -129,6 +129,15 @@ impl Session {
         Ok(output.stdout)
     }
 
+    /// Runs a program that changes nothing of what runs there, and gives its whole answer.
+    pub async fn tell_alone(&self, program: Program, input: &[u8], deadline: Duration) -> Result<Vec<u8>> {
+        let output = self.connection.run(program.exchange(input, self.sudo, deadline), None).await?;
+        if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
+            return Err(self.program_failed(&output.stderr));
+        }
+        Ok(output.stdout)
+    }
+
     /// Has the host carry out what `input` says. The answer is heard as it comes; `on_step` learns of each new step.
     /// When the host asks for it, the run is confirmed over a fresh connection. Once `interrupted` is true, the host
     /// is told to begin nothing further.

@@ -227,13 +227,14 @@ impl AnswerReader {
             return;
         };
         let fields: Vec<&str> = fields.split('\t').collect();
-        let [id, project, service, hash, oneoff, state, status, image] = fields[..] else { return };
+        let [id, project, service, hash, oneoff, compose, state, status, image] = fields[..] else { return };
         if let (Ok(containers), false) = (containers, oneoff == "True") {
             containers.push(ContainerSeen {
                 id: id.into(),
                 project: project.into(),
                 service: service.into(),
                 hash: hash.into(),
+                compose: release(compose).into(),
                 state: state.into(),
                 status: status.into(),
                 image: image.into(),
@@ -243,7 +244,9 @@ impl AnswerReader {
 
     fn verdict(&mut self, line: &str) {
         let verdicts = &mut self.answer.verdicts;
-        if let Some(why) = line.strip_prefix("cannot ") {
+        if let Some(version) = line.strip_prefix("composer ") {
+            verdicts.compose = Some(release(version).into());
+        } else if let Some(why) = line.strip_prefix("cannot ") {
             verdicts.cannot = Some(why.into());
         } else if let Some(what) = line.strip_prefix("check ") {
             self.check = Some((what.into(), String::new()));
@@ -263,6 +266,11 @@ impl AnswerReader {
         self.end_of_ledger();
         self.end_of_unit();
     }
+}
+
+/// A version without what packagers add to it: the labels of containers do not have that.
+fn release(version: &str) -> &str {
+    version.trim().trim_start_matches('v').split(['-', '+']).next().unwrap_or_default()
 }
 
 /// A fact: its name, and what it is.

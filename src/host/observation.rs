@@ -150,6 +150,8 @@ pub struct ContainerSeen {
     pub service: String,
     /// The hash of the service's configuration it was created with.
     pub hash: String,
+    /// The version of Compose that created it.
+    pub compose: String,
     /// `running`, `exited`, `created`, `paused`, `restarting`, `dead`.
     pub state: String,
     /// As in `Exited (0) 5 minutes ago`.
@@ -248,6 +250,8 @@ pub struct Facts {
 pub struct Verdicts {
     /// Why nothing could be checked.
     pub cannot: Option<String>,
+    /// The version of Compose there, where it has a say; empty where there is none.
+    pub compose: Option<String>,
     /// Each check: what was checked, its exit status, its output.
     pub checks: Vec<(String, i32, String)>,
 }

@@ -17,6 +17,7 @@ const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
 const HOLD: &str = include_str!("programs/hold.sh");
 const DRAIN: &str = include_str!("programs/drain.sh");
+const BUILD: &str = include_str!("programs/build.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
@@ -43,6 +44,8 @@ pub enum Program {
     Hold,
     /// Takes servers out of nginx's pools, and puts them back.
     Drain,
+    /// Builds images.
+    Build,
     /// Says what was set up there by hand.
     Discover,
 }
@@ -60,6 +63,7 @@ impl Program {
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold; unlock"),
             Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain; unlock"),
+            Program::Build => (&[COMMON, BUILD], "build"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

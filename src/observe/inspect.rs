@@ -8,11 +8,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::base::id::{RepoId, StackName};
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
-use crate::ledger::{Claim, Written};
+use crate::ledger::{Claim, ProjectClaim, Written};
 use crate::observe::{Place, Questions};
 use crate::plan::PathChange;
 use crate::plan::compare::{Ownership, path_changes};
 use crate::plan::host::Policy;
+use crate::resource::compose_build::Built;
 use crate::resource::state::{PathState, Project, ProjectService};
 use crate::resource::{Action, Desired, Resource};
 
@@ -41,6 +42,24 @@ pub struct Candidate {
     pub units: BTreeSet<String>,
     /// The projects that Compose has a say about.
     pub projects: Vec<Project>,
+    /// The same as they lie there.
+    pub former: Vec<Former>,
+}
+
+/// A project as it lies on a host, and the version of Compose that made its containers: another one may see all of
+/// them as changed.
+#[derive(Debug, Clone)]
+pub struct Former {
+    compose: String,
+    project: ProjectClaim,
+}
+
+/// The project of a claim, where it has containers.
+fn former(claim: Option<&Claim>, seen: &Observation) -> Option<Former> {
+    let project = claim?.project.clone()?;
+    let mut containers = seen.containers.iter().flatten().flatten();
+    let compose = containers.find(|container| container.project == project.name)?.compose.clone();
+    Some(Former { compose, project })
 }
 
 /// What must be looked at more closely, given the first look; `None` where nothing differs.
@@ -77,7 +96,7 @@ pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) ->
             .candidate
             .removed
             .extend(stale.iter().filter(|(_, written)| !written.is_directory()).map(|(p, _)| (*p).clone()));
-        inspection.add_changes(resource, claim, &changes);
+        inspection.add_changes(resource, claim, &changes, former(claim, seen));
     }
     for (_, _, claim) in ownership.unwanted(desired, &selects) {
         anything = true;
@@ -121,11 +140,22 @@ fn differs(project: &Project, resource: &Resource, ownership: &Ownership, seen: 
         let borrows = !runs.ties.borrows.is_empty();
         of_service.peek().is_some() && of_service.all(|container| borrows || container.hash == *recorded)
     };
-    project.running && !project.services.iter().all(as_recorded)
+    // Docker names an image by its id where its name is gone, or has become another one's.
+    let as_built = |built: &Built| {
+        let runs = own.iter().filter(|container| built.services.contains(&container.service));
+        runs.into_iter().all(|container| container.image == built.recipe.image)
+    };
+    project.running && !(project.services.iter().all(as_recorded) && project.built.iter().all(as_built))
 }
 
 impl Inspection {
-    fn add_changes(&mut self, resource: &Resource, claim: Option<&Claim>, changes: &[PathChange]) {
+    fn add_changes(
+        &mut self,
+        resource: &Resource,
+        claim: Option<&Claim>,
+        changes: &[PathChange],
+        former: Option<Former>,
+    ) {
         for change in changes {
             let Some(after) = &change.after else { continue };
             // What is or was a secret does not travel.
@@ -149,8 +179,10 @@ impl Inspection {
                 self.candidate.units.insert(unit.clone());
             }
         }
-        self.questions.images |= resource.state.project.as_ref().is_some_and(|project| !project.pins.is_empty());
+        self.questions.images |=
+            resource.state.project.as_ref().is_some_and(|project| project.images().next().is_some());
         self.candidate.projects.extend(resource.state.project.clone());
+        self.candidate.former.extend(former);
     }
 
     fn add_unwanted(&mut self, claim: &Claim, wanted: &BTreeSet<&Utf8Path>) {
@@ -193,6 +225,7 @@ impl Candidate {
         }
         if !has("docker") {
             self.projects.clear();
+            self.former.clear();
         }
         // A new directory at the very top cannot be laid over anything.
         let exists = |path: &Utf8Path| matches!(seen.paths.get(&overlay(path)), Some(Seen::Present(_)));
@@ -216,11 +249,12 @@ impl Candidate {
         for unit in &self.units {
             let _ = writeln!(lines, "unit {unit}");
         }
-        for project in &self.projects {
-            let files: Vec<&str> = project.files.iter().map(|file| file.as_str()).collect();
-            let profiles: String = project.profiles.iter().map(|profile| format!("\t{profile}")).collect();
-            let _ =
-                writeln!(lines, "compose {}\t{}\t{}\t--{profiles}", project.name, project.directory, files.join("\t"));
+        for Project { name, directory, files, profiles, .. } in &self.projects {
+            let _ = writeln!(lines, "compose {}", named(name, directory, files, profiles));
+        }
+        for Former { compose, project } in &self.former {
+            let ProjectClaim { name, directory, files, profiles, .. } = project;
+            let _ = writeln!(lines, "former {compose}\t{}", named(name, directory, files, profiles));
         }
         lines
     }
@@ -236,6 +270,13 @@ impl Candidate {
         }
         archive.finish()
     }
+}
+
+/// A project as Compose is told of it.
+fn named(name: &str, directory: &Utf8Path, files: &[Utf8PathBuf], profiles: &[String]) -> String {
+    let files: String = files.iter().map(|file| format!("\t{file}")).collect();
+    let profiles: String = profiles.iter().map(|profile| format!("\t{profile}")).collect();
+    format!("{name}\t{directory}{files}\t--{profiles}")
 }
 
 /// The directory that an overlay is mounted on to show a path: the topmost one, but below `/var` the second, since

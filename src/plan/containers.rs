@@ -17,7 +17,7 @@ pub(crate) struct Wanted<'a> {
     /// The hash Compose gives to each service as it should be, where it was asked.
     pub hashes: &'a BTreeMap<String, String>,
     pub files_change: bool,
-    /// The services from whose folders a file changes: their images are built anew.
+    /// The services whose images are built anew, as where a file of their folders changes.
     pub rebuilt: BTreeSet<&'a str>,
 }
 
@@ -66,6 +66,7 @@ impl<'a> Wanted<'a> {
             start: all(Fate::Start),
             unpause: all(Fate::Unpause),
             remove: remove.into_iter().cloned().collect(),
+            built: !self.project.built.is_empty(),
             pulled: all_pinned(self.project),
             before: Vec::new(),
         })
@@ -184,8 +185,17 @@ fn ailment(container: &ContainerSeen) -> Option<&'static str> {
 
 /// The hash that Compose on a host gives to each service of a candidate project; nothing where it was not asked.
 pub(crate) fn hashes_of(seen: &Observation, project: &str) -> BTreeMap<String, String> {
-    let check = format!("compose {project}");
-    let verdict = seen.verdicts.checks.iter().find(|(what, status, _)| *what == check && *status == 0);
+    said_of(seen, &format!("compose {project}"))
+}
+
+/// The hash that Compose on a host gives to each service of a project as it lies there; nothing where all containers
+/// are of this Compose.
+pub(crate) fn former_hashes_of(seen: &Observation, project: &str) -> BTreeMap<String, String> {
+    said_of(seen, &format!("former {project}"))
+}
+
+fn said_of(seen: &Observation, check: &str) -> BTreeMap<String, String> {
+    let verdict = seen.verdicts.checks.iter().find(|(what, status, _)| what == check && *status == 0);
     let lines = verdict.iter().flat_map(|(_, _, output)| output.lines());
     lines.filter_map(|line| line.split_once(' ')).map(|(name, hash)| (name.into(), hash.into())).collect()
 }
@@ -235,6 +245,7 @@ mod tests {
             running: true,
             stopped: BTreeSet::new(),
             pins: Vec::new(),
+            built: Vec::new(),
             keep: 2,
             patience: (Patience { steady: Duration::from_secs(2), restarts: 2 }, Duration::from_mins(1)),
         }
@@ -286,6 +297,7 @@ mod tests {
                     project: "p".into(),
                     service: name.into(),
                     hash,
+                    compose: String::new(),
                     state: state.into(),
                     status: status.into(),
                     id: String::new(),

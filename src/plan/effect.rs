@@ -4,8 +4,9 @@
 use camino::Utf8PathBuf;
 use serde::Serialize;
 
-use crate::base::id::ResourceId;
+use crate::base::id::{HostName, ResourceId};
 use crate::resource::colours::Colour;
+use crate::resource::image::untagged;
 
 /// Something that is done to a host, and which resources are the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,6 +64,35 @@ pub enum Deed {
         bytes: Option<u64>,
         /// Whether that is an estimate.
         about: bool,
+    },
+    /// An image is built on a host that the repository names for that, before anything else.
+    Build {
+        /// Its name, which says what it is made from.
+        image: String,
+        /// The service that describes it.
+        service: String,
+        /// The host that builds it.
+        on: HostName,
+        /// The platform, where it asks for one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        platform: Option<String>,
+        /// Former images of that name that the builder need not keep.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        discard: Vec<String>,
+    },
+    /// An image is brought from the host that built it, while everything still runs.
+    Transfer {
+        /// Its name.
+        image: String,
+        /// The service that describes it.
+        service: String,
+        /// The host that has it by then.
+        from: HostName,
+        /// Its id, where it is built already.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// How many bytes travel, where that is known.
+        bytes: Option<u64>,
     },
     /// Images that were pulled for a project once, and that it need not go back to, are removed. One that somebody
     /// uses stays.
@@ -198,6 +228,9 @@ pub enum Deed {
         unpause: Vec<String>,
         /// Services no longer described, whose containers are removed.
         remove: Vec<String>,
+        /// Images come from a builder: Compose builds nothing.
+        #[serde(skip)]
+        built: bool,
         /// Every image is there by then: Compose pulls nothing.
         #[serde(skip)]
         pulled: bool,
@@ -255,7 +288,7 @@ impl Deed {
     /// When it is done.
     pub fn phase(&self) -> Phase {
         match self {
-            Deed::Pull { .. } | Deed::Discard { .. } => Phase::Pull,
+            Deed::Build { .. } | Deed::Transfer { .. } | Deed::Pull { .. } | Deed::Discard { .. } => Phase::Pull,
             Deed::Install { .. } => Phase::Prepare,
             Deed::Stop { .. } | Deed::Disable { .. } | Deed::ComposeDown { .. } | Deed::ComposeStop { .. } => {
                 Phase::Before
@@ -321,9 +354,19 @@ impl Deed {
                 let tag = tag.iter().map(|tag| format!(":{tag}")).collect::<String>();
                 format!("pull {image}{tag} {}{}", short(digest), weight(*bytes, *about))
             }
+            Deed::Build { image, service, on, discard, .. } => {
+                let former = match discard.len() {
+                    0 => String::new(),
+                    1 => ", discard a former one".to_string(),
+                    number => format!(", discard {number} former ones"),
+                };
+                format!("build {service} {} on {on}{former}", short(tag(image)))
+            }
+            Deed::Transfer { image, service, from, bytes, .. } => {
+                format!("transfer {service} {} from {from}{}", short(tag(image)), weight(*bytes, false))
+            }
             Deed::Discard { images } => {
-                let images = images.iter().map(|image| image.split_once('@').unwrap_or((image, "")));
-                let images = images.map(|(name, digest)| format!("{name} {}", short(digest)));
+                let images = images.iter().map(|image| format!("{} {}", untagged(image), short(tag(image))));
                 format!("discard {}", images.collect::<Vec<_>>().join(", "))
             }
             Deed::Install { packages } => format!("install {}", packages.join(", ")),
@@ -378,6 +421,11 @@ impl Deed {
             }
         }
     }
+}
+
+/// What stands behind an image's name: a digest or a tag.
+fn tag(image: &str) -> &str {
+    image.strip_prefix(untagged(image)).unwrap_or_default().trim_start_matches(['@', ':'])
 }
 
 /// The first digits of a digest, by which people tell it from others.

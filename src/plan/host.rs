@@ -390,6 +390,9 @@ impl<'a> Planner<'a> {
             if let (Some(wanted), Some(project)) = (&resource.state.project, &mut claim.project) {
                 project.images.extend(former(wanted, self.ownership.claim(&change.id, stack)).0);
             }
+            if change.paths.is_empty() {
+                claim.keep_hashes(self.ownership.claim(&change.id, stack));
+            }
             let mut both = claim.clone();
             if let Some(was) = self.ownership.claim(&change.id, stack) {
                 both.add(was);

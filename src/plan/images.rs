@@ -10,6 +10,7 @@ use crate::plan::effect::{Deed, size};
 use crate::plan::host::Planner;
 use crate::plan::wishes::Wishes;
 use crate::resource::Resource;
+use crate::resource::image::untagged;
 use crate::resource::state::{Pin, Project};
 
 /// How many bytes an image takes while it is pulled, for each byte that travels: the layer as it comes, and unpacked.
@@ -29,6 +30,7 @@ impl Wishes {
         let used = |image: &String| planner.containers().any(|container| container.image == *image);
         let (_, mut dropped) = former(project, claim);
         dropped.retain(|image| images.has(image) && !used(image));
+        self.builds(planner, resource, project, there);
         if !dropped.is_empty() {
             self.other(Deed::Discard { images: dropped }, &resource.id);
         }
@@ -69,12 +71,11 @@ fn weight(pin: &Pin, there: &ImagesSeen) -> (Option<u64>, bool) {
 /// The images that ran before, the latest first: those that stay for going back, and those that need not.
 pub(super) fn former(project: &Project, claim: Option<&Claim>) -> (Vec<String>, Vec<String>) {
     let recorded = claim.and_then(|claim| claim.project.as_ref()).map(|project| &project.images);
-    let runs: Vec<String> = project.pins.iter().map(Pin::image).collect();
+    let runs: Vec<String> = project.images().collect();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let former = recorded.into_iter().flatten().filter(|image| !runs.contains(image));
     former.cloned().partition(|image| {
-        let name = image.split('@').next().unwrap_or_default();
-        let count = counts.entry(name.to_string()).or_default();
+        let count = counts.entry(untagged(image).to_string()).or_default();
         *count += 1;
         *count <= project.keep
     })
@@ -82,6 +83,8 @@ pub(super) fn former(project: &Project, claim: Option<&Claim>) -> (Vec<String>, 
 
 /// Whether every service runs a pinned image.
 pub(super) fn all_pinned(project: &Project) -> bool {
-    let pinned = |service: &String| project.pins.iter().any(|pin| pin.services.contains(service));
-    !project.pins.is_empty() && project.services.keys().all(pinned)
+    let by_digest = |service: &String| project.pins.iter().any(|pin| pin.services.contains(service));
+    let built = |service: &String| project.built.iter().any(|built| built.services.contains(service));
+    let pinned = |service: &String| by_digest(service) || built(service);
+    project.images().next().is_some() && project.services.keys().all(pinned)
 }

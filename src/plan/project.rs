@@ -1,13 +1,14 @@
 //! What the change of a Compose project asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
 use crate::ledger::Claim;
-use crate::plan::containers::{Wanted, is_up, with_followers};
+use crate::plan::builds::replaced;
+use crate::plan::containers::{Wanted, former_hashes_of, is_up, with_followers};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::host::Planner;
 use crate::plan::leave::services_left;
@@ -58,7 +59,8 @@ impl Wishes {
         let changed = |folder: &Utf8PathBuf| paths.iter().any(|change| change.path.starts_with(folder));
         let services = project.services.iter();
         let built = services.filter_map(|(name, service)| Some((name.as_str(), service.built_from.as_ref()?)));
-        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name).collect();
+        let rebuilt = built.filter(|(_, folders)| folders.iter().any(changed)).map(|(name, _)| name);
+        let rebuilt = rebuilt.chain(replaced(project, planner.seen.images.as_ref(), &there)).collect();
         let wanted = Wanted { project, recorded, hashes: &hashes, rebuilt, files_change: !paths.is_empty() };
         let idle = wanted.idle(&there);
         if !idle.is_empty() {
@@ -76,7 +78,9 @@ impl Wishes {
             {
                 before.clone_from(&was.files);
             }
-            self.other(deed, &resource.id);
+            let why = by_another_compose(planner, project, &deed, &hashes, &there);
+            self.details.extend(why.clone());
+            self.others.push(Effect { why, ..Effect::new(deed, vec![resource.id.clone()]) });
         }
     }
 
@@ -154,6 +158,26 @@ impl Wishes {
         let mut seen = BTreeSet::new();
         self.others.retain(|effect| seen.insert(effect.deed.clone()));
     }
+}
+
+/// The services that are replaced only because another Compose makes another hash of the same files.
+fn by_another_compose(
+    planner: &Planner<'_>,
+    project: &Project,
+    deed: &Deed,
+    hashes: &BTreeMap<String, String>,
+    there: &[&ContainerSeen],
+) -> Option<String> {
+    let Deed::ComposeUp { recreate, .. } = deed else { return None };
+    let now = planner.seen.verdicts.compose.as_ref()?;
+    let former = former_hashes_of(planner.seen, &project.name);
+    let older = |service: &str| there.iter().find(|seen| seen.service == service && seen.compose != *now);
+    let same = |service: &&String| former.get(*service).is_some_and(|hash| hashes.get(*service) == Some(hash));
+    let only: Vec<&String> = recreate.iter().filter(same).filter(|service| older(service).is_some()).collect();
+    let was = &older(only.first()?)?.compose;
+    let names: Vec<&str> = only.iter().map(|name| name.as_str()).collect();
+    let names = names.join(", ");
+    Some(format!("{names}: Compose {was} → {now} hashes differently; no file of yours changed"))
 }
 
 /// The containers of a project.

@@ -2,12 +2,24 @@
 
 use crate::base::id::Kind;
 use crate::host::observation::Verdicts;
+use crate::plan::effect::Deed;
 use crate::plan::{Change, Refusal, Transaction};
+
+/// The oldest Compose that is known to have all the options that are used.
+const OLDEST: (u32, u32) = (2, 17);
 
 /// Refuses every change that a validator found fault with. What is only missing so far, such as a program that is
 /// deployed later, is a detail and no reason.
 pub(crate) fn judge(verdicts: &Verdicts, transactions: &mut [Transaction]) {
+    // It may come with this very run.
+    let installs = |transaction: &Transaction| {
+        transaction.effects.iter().any(|effect| matches!(effect.deed, Deed::Install { .. }))
+    };
+    let composer = verdicts.compose.as_deref().filter(|_| !transactions.iter().any(installs)).and_then(composer);
     for change in transactions.iter_mut().flat_map(|transaction| &mut transaction.changes) {
+        if change.id.kind == Kind::Compose {
+            change.refused = change.refused.take().or_else(|| composer.clone());
+        }
         for (what, status, output) in &verdicts.checks {
             let refused = match what.split_once(' ').unwrap_or((what.as_str(), "")) {
                 ("nginx", _) if touches_nginx(change) => nginx(*status, output),
@@ -18,6 +30,21 @@ pub(crate) fn judge(verdicts: &Verdicts, transactions: &mut [Transaction]) {
             change.refused = change.refused.take().or(refused);
         }
     }
+}
+
+/// Why nothing can be done with this version of Compose.
+fn composer(version: &str) -> Option<Refusal> {
+    let hint = "install Docker's package `docker-compose-plugin`, or the distribution's `docker-compose-v2` (Ubuntu) or \
+                `docker-compose` (Debian 13); nothing has been changed";
+    let numbers: Vec<u32> = version.split(['.', '-', '+']).map_while(|number| number.parse().ok()).collect();
+    let why = match numbers[..] {
+        _ if version.is_empty() => "`docker compose` is not there: the host has no Compose v2".to_string(),
+        [major, minor, ..] if (major, minor) < OLDEST => {
+            format!("Compose {version} there is too old: it must be {}.{} or newer", OLDEST.0, OLDEST.1)
+        }
+        _ => return None,
+    };
+    Some(Refusal { why, hint: hint.into() })
 }
 
 fn touches_nginx(change: &Change) -> bool {

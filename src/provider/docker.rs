@@ -26,7 +26,7 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// How long opening a stream to the Engine may take.
 const OPEN: Duration = Duration::from_secs(20);
 /// How long an Engine may say nothing at all while it pulls: unpacking a large layer is silent.
-const SILENCE: u64 = 300;
+pub(super) const SILENCE: u64 = 300;
 /// How long a pull may take in all.
 const PULL: Duration = Duration::from_hours(1);
 /// How often a pull is begun in all. What had arrived is kept by the Engine.
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const REGISTRY_AUTH: &str = "x-registry-auth";
 
 /// The Engine of one host.
-pub struct Engine(Docker);
+pub struct Engine(pub(super) Docker);
 
 /// How streams to an Engine are opened.
 #[derive(Debug, Clone, Copy)]
@@ -248,7 +248,7 @@ fn hint(why: &str) -> &'static str {
     }
 }
 
-fn words(error: &bollard::errors::Error) -> String {
+pub(super) fn words(error: &bollard::errors::Error) -> String {
     match error {
         bollard::errors::Error::DockerResponseServerError { message, .. } => message.clone(),
         bollard::errors::Error::DockerStreamError { error } => error.clone(),
@@ -256,7 +256,7 @@ fn words(error: &bollard::errors::Error) -> String {
     }
 }
 
-fn failed(what: &str, error: &bollard::errors::Error) -> Error {
+pub(super) fn failed(what: &str, error: &bollard::errors::Error) -> Error {
     Error::new(Kind::Host, format!("{what}: {}", words(error))).hint("see that `docker version` works there")
 }
 

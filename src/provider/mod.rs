@@ -4,3 +4,4 @@ pub mod docker;
 mod http;
 pub mod reference;
 pub mod registry;
+mod transfer;

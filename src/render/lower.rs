@@ -104,6 +104,7 @@ fn lowering<'a>(
     Lowering {
         host,
         stack: &stack.name,
+        repo: &config.repo,
         folder: &stack.folder,
         files: &config.files,
         templates: &config.templates,

@@ -11,6 +11,7 @@ use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::id::{Kind, ResourceId};
 use crate::resource::access::Access;
 use crate::resource::colours::{self, Colour};
+use crate::resource::compose_build::{self, Built, Recipes};
 use crate::resource::compose_env::Env;
 use crate::resource::compose_file::{self, Context, Service};
 use crate::resource::compose_mount::{Change, Mount, Shipped};
@@ -44,6 +45,7 @@ pub struct Compose {
     access: Access,
     healths: Vec<Health>,
     images: Images,
+    builder: Option<Text>,
     rollout: Option<Rollout>,
     origin: Span,
 }
@@ -84,6 +86,7 @@ impl Compose {
             access: Access::decode_owner(&mut reader),
             healths: Health::decode_all(&mut reader),
             images: Images::decode(&mut reader),
+            builder: reader.value("builder"),
             rollout: Rollout::decode(&mut reader),
             origin: reader.span(),
             name: name.clone().unwrap_or(Text { raw: String::new(), span: reader.span() }),
@@ -118,7 +121,7 @@ impl Compose {
         }
         let mut shipped = Shipped::new(on, base, &directory, &self.origin);
         let shipped_all = shipped.own(&self.mounts).is_some();
-        shipped.named_by(&whole);
+        shipped.named_by(&whole, self.builder.is_none());
         let profiles: Option<Vec<String>> = self.profiles.iter().map(|text| value::service_name(on, text)).collect();
         let mut profiles = profiles.filter(|_| shipped_all)?;
         let asked = variables.get("COMPOSE_PROFILES").into_iter().flat_map(|names| names.split(','));
@@ -139,7 +142,9 @@ impl Compose {
             (service.name.clone(), ProjectService { mounts, ..ProjectService::default() })
         });
         let folders: BTreeMap<String, ProjectService> = folders.collect();
-        let mut builds = whole.builds(on, &self.origin, &shipped);
+        let builds = self.builder.is_none().then(|| whole.builds(on, &self.origin, &shipped));
+        let mut builds = builds.unwrap_or_default();
+        let built = self.built(on, &whole, &active, &name)?;
         let services = active.iter().map(|service| {
             let (mounts, ties) = (singles(service, &shipped), service.ties.clone());
             let (built_from, for_good) = (builds.remove(&service.name), service.runs_for_good());
@@ -166,10 +171,15 @@ impl Compose {
         resource.wiring.listens = alone.flat_map(|service| listens(service)).collect();
         let (checks, terms) = self.checks(on, &resource.wiring.listens);
         resource.checks = checks;
-        let used = images_used(&active);
+        let followed = active.iter().filter(|service| self.builder.is_none() || service.spec.is_none());
+        let used = images_used(followed.copied());
         let used = turning.as_ref().map_or(used.clone(), |turning| turning.rename(used));
         resource.images = self.images.lower(on, &used)?;
+        let mut built = built;
         if let Some(turning) = &turning {
+            for built in &mut built {
+                built.services = turning.both(&built.services);
+            }
             resource.wiring.listens.extend(turning.listens.clone());
             let runs = services.remove(&turning.service).unwrap_or_default();
             let (own, others) =
@@ -190,11 +200,20 @@ impl Compose {
             running: self.running,
             stopped,
             pins: Vec::new(),
+            built,
             keep: self.images.keep(on)?,
             patience: (terms.patience(STEADY), terms.within.unwrap_or(WITHIN)),
         });
+        image::name(&mut resource);
         resource.wear(Colour::Blue);
         Some(resource)
+    }
+
+    /// The images that a builder makes.
+    fn built(&self, on: &Lowering<'_>, whole: &Whole, active: &[&Service], project: &str) -> Option<Vec<Built>> {
+        let Some(text) = &self.builder else { return Some(Vec::new()) };
+        let builder = compose_build::builder(on, text)?;
+        Recipes::new(on, whole, project, builder, self.images.keep(on)?, &text.span).all(active)
     }
 
     /// The services that are to be stopped. Compose starts what another service needs.
@@ -349,8 +368,8 @@ fn singles(service: &Service, shipped: &Shipped<'_>) -> Vec<Utf8PathBuf> {
 }
 
 /// The image of each of these services.
-fn images_used(active: &[&Service]) -> Vec<Used> {
-    let used = active.iter().filter_map(|service| {
+fn images_used<'s>(active: impl Iterator<Item = &'s Service>) -> Vec<Used> {
+    let used = active.filter_map(|service| {
         let span = service.image_span.clone()?;
         let (image, platform, built) = (service.image.clone(), service.platform.clone(), service.build.is_some());
         Some(Used { service: service.name.clone(), image, platform, built, span })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::diagnostic::{Source, Span};
+use crate::resource::compose_build::Spec;
 use crate::resource::compose_link;
 use crate::resource::lowering::join_within;
 use crate::resource::state::Ties;
@@ -26,6 +27,8 @@ pub struct Service {
     pub platform: Option<String>,
     /// The folder it is built from.
     pub build: Option<Named>,
+    /// All that is said of how it is built.
+    pub spec: Option<Spec>,
     /// The file in that folder that says how.
     pub dockerfile: Option<String>,
     /// The ports it publishes.
@@ -206,6 +209,10 @@ impl Service {
         self.image = later.image.or(self.image.take());
         self.platform = later.platform.or(self.platform.take());
         self.build = later.build.or(self.build.take());
+        match (&mut self.spec, later.spec) {
+            (Some(spec), Some(later)) => spec.add(later),
+            (spec, later) => *spec = later.or(spec.take()),
+        }
         self.dockerfile = later.dockerfile.or(self.dockerfile.take());
         self.ports.add(later.ports);
         self.mounts.add(later.mounts);
@@ -237,7 +244,7 @@ impl Context<'_> {
         self.instead.cloned().unwrap_or_else(|| Span::new(self.source, node.offset, node.len))
     }
 
-    fn fill(&self, text: &str) -> Option<String> {
+    pub(super) fn fill(&self, text: &str) -> Option<String> {
         interpolate(text, self.variables)
     }
 
@@ -306,6 +313,7 @@ fn service(name: &str, node: &Node, files: &BTreeMap<String, String>, context: &
             .get("build")
             .and_then(|build| build.text().or_else(|| build.get("context").map_or(Some("."), Node::text)))
             .and_then(|written| context.named(written)),
+        spec: node.get("build").map(|build| Spec::read(build, context)),
         dockerfile: node.get("build").and_then(|build| context.text(build, "dockerfile")),
         ports: context.listed(node, "ports", |port| ports(port, context)),
         mounts,

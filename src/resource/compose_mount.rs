@@ -67,7 +67,7 @@ impl<'a> Shipped<'a> {
             };
             let relative = self.on.text(&mount.name)?;
             let path = join_within(&self.base, &relative).filter(|path| path.starts_with(&self.base));
-            if path.is_none_or(|path| self.add(&path, mode, |_| true) == 0) {
+            if path.is_none_or(|path| self.add(&path, mode, MAX_FILES, |_| true) == 0) {
                 // Reports what is wrong with the name, with the nearest file there is.
                 self.on.asset(&mount.name)?;
                 let problem = Problem::error(format!("`{relative}` is not beside the Compose file"));
@@ -78,18 +78,19 @@ impl<'a> Shipped<'a> {
         Some(())
     }
 
-    /// Adds what the Compose files read, mount or build from their own folder, where the repository has it.
-    pub fn named_by(&mut self, whole: &Whole) {
+    /// Adds what the Compose files read, mount or, where it is `built` on this host, build from their own folder, where
+    /// the repository has it.
+    pub fn named_by(&mut self, whole: &Whole, built: bool) {
         let services = whole.services.values();
         let named = services.clone().flat_map(|service| service.mounts.items.iter().chain(&service.reads));
         let named = named.chain(&whole.reads).map(|named| (named, None));
-        let built = services.filter_map(|service| Some((service.build.as_ref()?, service.recipe())));
+        let built = services.filter(|_| built).filter_map(|service| Some((service.build.as_ref()?, service.recipe())));
         for (named, recipe) in named.chain(built) {
             let Some(path) = named.path() else { continue };
             if path.starts_with(&self.base) {
                 match recipe {
-                    Some(recipe) => self.add_context(&path, &recipe),
-                    None => _ = self.add(&path, None, |_| true),
+                    Some(recipe) => self.context_of(&path, &recipe),
+                    None => _ = self.add(&path, None, MAX_FILES, |_| true),
                 }
             } else if self.on.files.contains_key(&path) {
                 let problem =
@@ -102,12 +103,13 @@ impl<'a> Shipped<'a> {
 
     /// Adds a folder that something is built from, without what its `.dockerignore` leaves out. The recipe may have one of
     /// its own. Both always come along.
-    fn add_context(&mut self, folder: &Utf8Path, recipe: &Utf8Path) {
+    pub fn context_of(&mut self, folder: &Utf8Path, recipe: &Utf8Path) {
         let beside = Utf8PathBuf::from(format!("{recipe}.dockerignore"));
         let own = [beside, folder.join(".dockerignore")].into_iter().find(|path| self.on.files.contains_key(path));
         let text = own.as_ref().and_then(|path| self.on.files.get(path)).map(|bytes| String::from_utf8_lossy(bytes));
         let ignore = text.map(|text| Ignore::parse(&text)).unwrap_or_default();
-        self.add(folder, None, |file| {
+        // Without one of its files an image would be another one.
+        self.add(folder, None, usize::MAX, |file| {
             let named = file == recipe || own.as_deref() == Some(file);
             named || file.strip_prefix(folder).is_ok_and(|below| !ignore.leaves_out(below.as_str()))
         });
@@ -115,14 +117,14 @@ impl<'a> Shipped<'a> {
 
     /// Adds a file, or all files of a folder; those there are already stay as they are. Returns how many it stands for.
     /// Git's modes are not known here: what begins like a script can be run, unless a mode is asked for.
-    fn add(&mut self, path: &Utf8Path, mode: Option<u32>, takes: impl Fn(&Utf8Path) -> bool) -> usize {
+    fn add(&mut self, path: &Utf8Path, mode: Option<u32>, most: usize, takes: impl Fn(&Utf8Path) -> bool) -> usize {
         let files: Vec<_> = if let Some(bytes) = self.on.files.get(path) {
             vec![(path, bytes)]
         } else {
             let all = self.on.files.range(path.join("")..).map(|(path, bytes)| (path.as_path(), bytes));
             let own = self.on.folder.join("stack.kdl");
             let all = all.take_while(|(file, _)| file.starts_with(path)).filter(|(file, _)| *file != own);
-            all.filter(|(file, _)| takes(file)).take(MAX_FILES).collect()
+            all.filter(|(file, _)| takes(file)).take(most).collect()
         };
         for (file, bytes) in &files {
             if let Some(target) = self.place(file) {

@@ -155,6 +155,15 @@ pub fn id(project: &str, service: &str) -> ResourceId {
 }
 
 impl Turning {
+    /// Services, with both places instead of this one.
+    pub fn both(&self, services: &[String]) -> Vec<String> {
+        let both = |name: &String| {
+            let places = Colour::BOTH.map(|colour| coloured(name, colour)).to_vec();
+            if *name == self.service { places } else { vec![name.clone()] }
+        };
+        services.iter().flat_map(both).collect()
+    }
+
     /// The image of the service is that of both places.
     pub fn rename(&self, used: Vec<Used>) -> Vec<Used> {
         let both = |used: Used| {

@@ -74,12 +74,17 @@ impl Whole {
                 continue;
             }
             folders.extend(service.build.as_ref().and_then(|context| shipped.context(context)));
-            let recipe = service.recipe().and_then(|path| on.source(&path, origin));
-            let begins_with = |image: &String| recipe.as_ref().is_some_and(|recipe| is_base(&recipe.text, image));
-            let built = self.services.values().filter(|other| other.build.is_some());
-            waiting.extend(built.filter(|other| other.image.as_ref().is_some_and(begins_with)));
+            waiting.extend(self.bases(on, origin, service));
         }
         folders
+    }
+
+    /// The built services whose image a service begins with.
+    pub fn bases(&self, on: &Lowering<'_>, origin: &Span, service: &Service) -> Vec<&Service> {
+        let recipe = service.recipe().and_then(|path| on.source(&path, origin));
+        let begins_with = |image: &String| recipe.as_ref().is_some_and(|recipe| is_base(&recipe.text, image));
+        let built = self.services.values().filter(|other| other.build.is_some());
+        built.filter(|other| other.image.as_ref().is_some_and(begins_with)).collect()
     }
 
     /// Whether a network is not the project's own.

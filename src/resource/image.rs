@@ -216,24 +216,36 @@ fn is_platform(word: &str) -> bool {
 
 /// Has a project run exactly these images: through a file of our own after the user's, which stay as they are.
 pub fn pin(resource: &mut Resource, pins: Vec<Pin>) {
-    let content = pinning(resource, &pins);
-    let Some(project) = resource.state.project.as_mut().filter(|_| !pins.is_empty()) else { return };
+    if let Some(project) = resource.state.project.as_mut().filter(|_| !pins.is_empty()) {
+        project.pins = pins;
+        name(resource);
+    }
+}
+
+/// Writes the file that names a project's images, where there is something to say.
+pub fn name(resource: &mut Resource) {
+    let Some(project) = &resource.state.project else { return };
+    let content = pinning(resource, &project.pins);
+    let Some(project) = &mut resource.state.project else { return };
     let path = project.directory.join(OVERRIDE);
+    if project.images().next().is_none() {
+        project.files.retain(|file| *file != path);
+        resource.state.paths.remove(&path);
+        return;
+    }
     let state = PathState::File { content, mode: 0o644, owner: Owner::root() };
     resource.state.paths.insert(path.clone(), state);
     if !project.files.contains(&path) {
         project.files.push(path);
     }
-    project.pins = pins;
 }
 
 /// Leaves the images of a project to Compose again.
 pub fn unpin(resource: &mut Resource) {
-    let Some(project) = &mut resource.state.project else { return };
-    let path = project.directory.join(OVERRIDE);
-    project.files.retain(|file| *file != path);
-    project.pins.clear();
-    resource.state.paths.remove(&path);
+    if let Some(project) = &mut resource.state.project {
+        project.pins.clear();
+        name(resource);
+    }
 }
 
 /// What stands in that file.
@@ -248,9 +260,22 @@ pub fn pinning(resource: &Resource, pins: &[Pin]) -> Content {
             lines.insert(service.clone(), format!("  {name}:\n    image: {}{tag}\n{platform}", pin.image()));
         }
     }
+    for built in resource.state.project.iter().flat_map(|project| &project.built) {
+        for service in &built.services {
+            let name = serde_json::Value::from(service.as_str());
+            lines.insert(service.clone(), format!("  {name}:\n    image: {}\n", built.recipe.image));
+        }
+    }
     let stack = &resource.stack;
     let head = format!("# Managed by reconcile: stack {stack}. Changes made here are undone.\nservices:\n");
     Content::plain((head + &lines.into_values().collect::<String>()).into_bytes())
+}
+
+/// The name of an image without its tag or digest.
+pub fn untagged(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    // A colon may belong to the registry's port.
+    image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(image, |(name, _)| name)
 }
 
 /// Whether a Compose file of the user's has the name of ours.

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
-use crate::base::id::{HostName, Kind, ResourceId, StackName};
+use crate::base::id::{HostName, Kind, RepoId, ResourceId, StackName};
 use crate::base::template::{Rendered, Scope, Templates};
 use crate::resource::pool::Peer;
 use crate::resource::registry::Registry;
@@ -21,6 +21,8 @@ pub struct Lowering<'a> {
     pub host: &'a HostName,
     /// The stack.
     pub stack: &'a StackName,
+    /// The repository's id.
+    pub repo: &'a RepoId,
     /// The stack's folder in the repository, such as `stacks/web`.
     pub folder: &'a Utf8Path,
     /// All files of the repository.

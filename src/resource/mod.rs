@@ -9,6 +9,7 @@ mod body;
 mod calendar;
 pub mod colours;
 pub mod compose;
+pub mod compose_build;
 mod compose_env;
 mod compose_file;
 mod compose_link;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::base::digest::Digest;
 use crate::provider::registry::Layer;
 use crate::resource::Patience;
+use crate::resource::compose_build::Built;
 
 /// How one resource is, or should be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,10 +150,19 @@ pub struct Project {
     pub stopped: BTreeSet<String>,
     /// The images that are pinned to a digest.
     pub pins: Vec<Pin>,
+    /// The images that another host builds, and the services that run them.
+    pub built: Vec<Built>,
     /// How many former digests of each image stay on the host, for going back.
     pub keep: usize,
     /// How one sees that a container works, and within what time.
     pub patience: (Patience, Duration),
+}
+
+impl Project {
+    /// The images that exactly it runs, as far as that is said: by digest, or by what they are built from.
+    pub fn images(&self) -> impl Iterator<Item = String> + '_ {
+        self.pins.iter().map(Pin::image).chain(self.built.iter().map(|built| built.recipe.image.clone()))
+    }
 }
 
 /// An image by its digest.

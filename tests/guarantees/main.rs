@@ -12,9 +12,11 @@ mod shared;
 
 mod adoption;
 mod bounded;
+mod builder;
 mod compose;
 mod compose_is_apply;
 mod crash;
+mod docker;
 mod expect;
 mod extent;
 mod fleet;

@@ -81,6 +81,13 @@ pub fn free_pair() -> [Host; 2] {
     std::array::from_fn(|_| holds.next().expect("two were asked for"))
 }
 
+/// Three of them, in the order of their names.
+pub fn free_three() -> [Host; 3] {
+    let mut hosts: Vec<Host> = Hold::alone(&hosts(), 3).into_iter().map(Host::of).collect();
+    hosts.sort_by(|one, other| other.name.cmp(&one.name));
+    std::array::from_fn(|_| hosts.pop().expect("three were asked for"))
+}
+
 /// What the lab says of its hosts.
 fn inventory() -> Vec<Value> {
     let inventory = std::fs::read_to_string(state().join("inventory.json")).expect("the lab is up");

@@ -165,11 +165,11 @@ look_at_containers() {
   fi
   label='{{.Label "com.docker.compose'
   docker ps --all --no-trunc --filter label=com.docker.compose.project --format \
-    "c {{.ID}}$tab$label.project\"}}$tab$label.service\"}}$tab$label.config-hash\"}}$tab$label.oneoff\"}}$tab{{.State}}$tab{{.Status}}$tab{{.Image}}" \
+    "c {{.ID}}$tab$label.project\"}}$tab$label.service\"}}$tab$label.config-hash\"}}$tab$label.oneoff\"}}$tab$label.version\"}}$tab{{.State}}$tab{{.Status}}$tab{{.Image}}" \
     2>&1
 }
 
-# Each image's digests and layers; what machine the Engine is for, and the room it has left, in KiB.
+# Each image's digests, layers, tags, id and size, the newest first; what machine the Engine is for, and the room it has left, in KiB.
 look_at_images() {
   have docker || return 0
   engine=$(docker info --format '{{.OSType}}/{{.Architecture}} {{.DockerRootDir}}' 2>/dev/null)
@@ -178,7 +178,8 @@ look_at_images() {
   df -Pk -- "${engine#* }" 2>/dev/null | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9]*% .*$/free \1/p'
   ids=$(docker image ls --quiet --no-trunc 2>/dev/null)
   # shellcheck disable=SC2086 # one argument for each line
-  [ -z "$ids" ] || docker image inspect --format "i {{json .RepoDigests}}$tab{{json .RootFS.Layers}}" -- $ids 2>/dev/null
+  [ -z "$ids" ] || docker image inspect --format \
+    "i {{json .RepoDigests}}$tab{{json .RootFS.Layers}}$tab{{json .RepoTags}}$tab{{.Id}}$tab{{.Size}}" -- $ids 2>/dev/null
 }
 
 # Where our records are: with the system's for root, with the user's own otherwise.

@@ -13,17 +13,19 @@
 #   nginx                 check the nginx configuration
 #   unit NAME             check a unit
 #   compose PROJECT TAB DIR TAB FILE [TAB FILE]… TAB -- [TAB PROFILE]…
+#   former VERSION TAB …  the same project as it lies there, whose containers a Compose of this version has made
 #
-# Output: `[preflight]`, then for each check a line `check WHAT`, its output as `| …` lines, and `exit STATUS`.
+# Output: `[preflight]`, `composer VERSION` where Compose has a say (empty if there is none), then for each check a line `check WHAT`, its output as `| …` lines, and `exit STATUS`.
 
 preflight_read() {
-  over='' remove='' verify='' compose='' nginx=''
+  over='' remove='' verify='' compose='' former='' nginx=''
   while IFS= read -r line; do
     case $line in
       'over '*) over="$over${line#over }$nl" ;;
       'remove '*) remove="$remove${line#remove }$nl" ;;
       'unit '*) verify="$verify${line#unit }$nl" ;;
       'compose '*) compose="$compose${line#compose }$nl" ;;
+      'former '*) former="$former${line#former }$nl" ;;
       nginx) nginx=yes ;;
       tar) break ;;
     esac
@@ -84,7 +86,7 @@ preflight_checks() {
   [ -z "$nginx" ] || preflight_report nginx timeout 60 nginx -t
   [ -z "$verify" ] || preflight_report units preflight_units
   for line in $compose; do
-    preflight_compose "$line"
+    preflight_compose compose "$line"
   done
 }
 
@@ -102,9 +104,10 @@ preflight_units() {
 
 # One call both validates the project and says which hash each service would be started with.
 preflight_compose() {
+  what=$1
   IFS=$tab
   # shellcheck disable=SC2086
-  set -- $1
+  set -- $2
   IFS=$nl
   project=$1 directory=$2
   shift 2
@@ -112,7 +115,7 @@ preflight_compose() {
   while [ "$1" != -- ]; do files="$files-f$nl$1$nl" && shift; done
   shift
   for profile; do profiles="$profiles--profile$nl$profile$nl"; done
-  preflight_report "compose $project" compose_hashes
+  preflight_report "$what $project" compose_hashes
 }
 
 # Asked about the files, Compose leaves out what `env_file` says; asked about its own answer, in which every reference is
@@ -151,9 +154,22 @@ preflight_in_namespace() {
   fi
 }
 
+# What Compose there is. Another one than that of the containers may make other hashes of the same files: then it is
+# asked about those that lie there, too.
+preflight_composer() {
+  composer=$(timeout 60 docker compose version --short 2>/dev/null) || composer=''
+  composer=${composer#v}
+  printf 'composer %s\n' "$composer"
+  [ -n "$composer" ] || compose='' former=''
+  for line in $former; do
+    [ "${line%%"$tab"*}" = "${composer%%[-+]*}" ] || preflight_compose former "${line#*"$tab"}"
+  done
+}
+
 preflight() {
   printf '[preflight]\n'
   preflight_read
+  [ -z "$compose" ] || preflight_composer
   preflight_in_namespace fill_from_archive
 }
 

@@ -75,7 +75,11 @@ fn every_example_of_the_reference_is_valid() {
         ("app.conf.j2", ""),
         ("worker@.service", "[Service]\nExecStart=/bin/true\n"),
         ("legacy.conf", "server { listen 8000; }"),
-        ("compose.yaml", "services: {nginx: {image: nginx, volumes: ['./conf.d:/n']}, web: {image: web}}"),
+        (
+            "compose.yaml",
+            "services: {nginx: {image: nginx, volumes: ['./conf.d:/n']}, web: {image: web}, api: {build: api}}",
+        ),
+        ("api/Dockerfile", "FROM scratch"),
         ("conf.d/shop.conf", ""),
     ];
     // Blocks that begin with a part of a node are no stacks.
@@ -87,5 +91,5 @@ fn every_example_of_the_reference_is_valid() {
         assert_eq!(super::lower_with(&format!("{others}{text}"), &files).complaints(), "", "{block}");
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }

@@ -2,6 +2,7 @@
 
 mod colours;
 mod compose;
+mod compose_build;
 mod file;
 mod first_system;
 mod language;
@@ -20,7 +21,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::decode::{Reader, parse};
 use crate::base::diagnostic::{Problem, Problems, Source};
-use crate::base::id::{HostName, ResourceId, StackName};
+use crate::base::id::{HostName, RepoId, ResourceId, StackName};
 use crate::base::secret::Secret;
 use crate::base::template::{Scope, Templates};
 use crate::resource::Resource;
@@ -54,9 +55,11 @@ pub fn lower_with(stack: &str, files: &[(&str, &str)]) -> Outcome {
     let (host, stack) = (HostName::new("web-1").expect("valid"), StackName::new("demo").expect("valid"));
     let (nothing, no_upstreams, unread) = (BTreeMap::new(), BTreeMap::new(), std::collections::BTreeSet::new());
     let peers = peers();
+    let repo = RepoId::new("infra").expect("valid");
     let on = || Lowering {
         host: &host,
         stack: &stack,
+        repo: &repo,
         folder,
         files: &files,
         templates: &templates,
@@ -86,7 +89,7 @@ pub fn lower(stack: &str) -> Outcome {
     lower_with(stack, &[])
 }
 
-/// Three hosts with the tag `web`.
+/// Three hosts with the tag `web`, and one to build on.
 fn peers() -> Vec<Peer> {
     let peer = |number: u8| Peer {
         name: HostName::new(format!("web-{number}")).expect("valid"),
@@ -94,7 +97,8 @@ fn peers() -> Vec<Peer> {
         tags: vec!["web".into()],
         vars: [("private".to_string(), format!("fd00::{number}").into())].into_iter().collect(),
     };
-    (1..=3).map(peer).collect()
+    let builder = Peer { name: HostName::new("builder-1").expect("valid"), tags: Vec::new(), ..peer(9) };
+    (1..=3).map(peer).chain([builder]).collect()
 }
 
 fn scope() -> Scope {
