@@ -1,7 +1,5 @@
 //! A plan as text, as people want to read it and paste it.
 
-use std::sync::Arc;
-
 use crate::base::error::Error;
 use crate::base::id::{HostName, StackName};
 use crate::cli::content::{self, Difference, Tag};

@@ -139,7 +139,7 @@ pub fn override_hint(plan: &Plan, command: &str) -> Option<String> {
 /// How a person sees what it would be to take over all that is in the way of a plan; nothing where nothing is.
 pub fn adopt_hint(plan: &Plan, command: &str) -> Option<String> {
     let chosen = command.strip_prefix("apply")?;
-    let refused = plan.hosts.iter().flat_map(HostPlan::changes).filter(|change| {
+    let refused = plan.hosts.iter().flat_map(|host| host.changes()).filter(|change| {
         change.refused.as_ref().is_some_and(|refusal| refusal.hint.starts_with("to take it over: --adopt"))
     });
     let ids: BTreeSet<&ResourceId> = refused.map(|change| &change.id).collect();
@@ -288,7 +288,8 @@ impl Totals {
     pub fn of(plan: &Plan) -> Self {
         let mut totals = plan.hosts.iter().map(|host| Totals::of_host(host)).fold(Totals::default(), Totals::plus);
         // An image is built once for all hosts that want it.
-        let effects = plan.hosts.iter().flat_map(|host| host.carried_out()).flat_map(|transaction| &transaction.effects);
+        let effects =
+            plan.hosts.iter().flat_map(|host| host.carried_out()).flat_map(|transaction| &transaction.effects);
         let built = effects.filter_map(|effect| match &effect.deed {
             Deed::Build { image, .. } => Some(image),
             _ => None,
