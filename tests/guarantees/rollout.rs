@@ -260,35 +260,6 @@ fn what_is_open_lives_until_it_ends_or_the_drain_does() {
     service.is_settled();
 }
 
-#[test]
-fn what_is_to_rest_does_so_in_both_places() {
-    let host = any();
-    let service = Service::new(&host, "rests", 7795, "1s");
-    service.version("v1");
-    service.repo.apply();
-    let path = service.repo.path().join("stacks/one/stack.kdl");
-    let say = |state: &str| {
-        let text = std::fs::read_to_string(&path).expect("the stack");
-        std::fs::write(&path, text.replacen("on \"all\"", &format!("on \"all\"\nstate \"{state}\""), 1))
-            .expect("written");
-    };
-    say("stopped");
-    assert!(service.repo.plan().effects().contains("stop rests-blue.service"));
-    service.repo.apply();
-    assert_eq!(service.places(), "blue file ");
-    service.is_settled();
-    // A new version waits there until it is wanted again.
-    service.version("v2");
-    say("stopped");
-    service.repo.apply();
-    assert_eq!(service.places(), "blue file ");
-    service.is_settled();
-    service.version("v2");
-    service.repo.apply();
-    assert_eq!((service.answer(), service.places()), ("v2".into(), "blue file enabled runs ".into()));
-    service.is_settled();
-}
-
 /// Kills whatever holds the lock of a repository on the host: our program there, with all of its shells.
 fn kill_there(id: &str) -> String {
     format!(
@@ -486,7 +457,7 @@ fn a_plain_service_becomes_one_of_two_and_goes_back() {
 #[test]
 fn a_stack_with_two_places_stops_where_it_is_and_runs_there_again() {
     let host = free();
-    let service = Service::new(&host, "rests", 7780, "1s");
+    let service = Service::new(&host, "rests", 7795, "1s");
     let file = service.repo.path().join("stacks/one/stack.kdl");
     let rest = || {
         let stack = std::fs::read_to_string(&file).expect("a stack");
@@ -497,6 +468,7 @@ fn a_stack_with_two_places_stops_where_it_is_and_runs_there_again() {
     // What changes meanwhile takes no turn.
     service.version("v2");
     rest();
+    assert!(service.repo.plan().effects().contains("stop rests-blue.service"));
     service.repo.apply();
     assert_eq!(service.places(), "blue file ");
     service.is_settled();

@@ -98,12 +98,11 @@ look_at_units() {
   done
   shown=$(show_units "$asked") && for unit in $resting; do rests "$unit"; done
   # While systemd reads its files for somebody else, it says for a moment that it should.
-  case $shown in
-    *NeedDaemonReload=yes*)
-      sleep 0.5 2>/dev/null || sleep 1
-      shown=$(show_units "$asked")
-      ;;
-  esac
+  for pause in 0.3 0.7 1; do
+    case $shown in *NeedDaemonReload=yes*) ;; *) break ;; esac
+    sleep "$pause" 2>/dev/null || sleep 1
+    shown=$(show_units "$asked")
+  done
   printf '%s\n' "$shown"
 }
 
