@@ -320,7 +320,7 @@ impl Repo {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reconcile"));
         command.args(["--repo", self.path().as_str()]).args(args).stdin(Stdio::null());
         // Other tests write to the same hosts, one at a time.
-        if args.first() == Some(&"apply") && !args.contains(&"--lock-wait") {
+        if matches!(args.first(), Some(&("apply" | "hold" | "release"))) && !args.contains(&"--lock-wait") {
             command.args(["--lock-wait", "120"]);
         }
         // Nothing of the person who runs the tests takes part.
