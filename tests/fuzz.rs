@@ -120,7 +120,8 @@ fn path() -> impl Strategy<Value = Utf8PathBuf> {
 }
 
 fn owner() -> impl Strategy<Value = Owner> {
-    ("[a-z][a-z0-9-]{0,8}", "[a-z][a-z0-9-]{0,8}").prop_map(|(user, group)| Owner { user, group })
+    // Groups of a directory service have spaces in their names.
+    ("[a-z][a-z0-9-]{0,8}", "[a-z]([a-z0-9 -]{0,6}[a-z])?").prop_map(|(user, group)| Owner { user, group })
 }
 
 fn digest() -> impl Strategy<Value = Digest> {

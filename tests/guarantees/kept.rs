@@ -31,7 +31,8 @@ async fn g15_a_second_plan_needs_no_second_connection() {
     assert_eq!(accepted(&host, &cursor), 1, "one connection for all plans");
     assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);
     // A connection that has ended is opened again.
-    host.sh("kill $(pgrep -f 'sshd-session: root')");
+    // One of them may go by itself meanwhile.
+    host.sh("kill $(pgrep -f 'sshd-session: root') 2>/dev/null; true");
     host.until("! pgrep -f 'sshd-session: root'");
     let cursor = host.now();
     assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);

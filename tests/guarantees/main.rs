@@ -44,6 +44,7 @@ mod scale;
 mod secrets;
 mod systems;
 mod terminal;
+mod versions;
 mod watched;
 mod waves;
 mod words;
