@@ -128,12 +128,11 @@ impl Writer<'_> {
                     script.steps.push(listed(&["calm"], &calm)?);
                 }
             }
-            // nginx takes a reload without a word, and stays with its old configuration where the new one cannot work.
-            let nginx = matches!(&effect.deed, Deed::Reload { units } if units.iter().any(|unit| unit == NGINX));
+            let (nginx, deed) = without_nginx(&effect.deed);
             if nginx {
-                script.steps.push(line(&["workers"])?);
+                self.reload_nginx(script, &effect.deed)?;
             }
-            for command in commands(&effect.deed) {
+            for command in deed.iter().flat_map(commands) {
                 match watched(transaction, &effect.deed).filter(|_| command.starts) {
                     Some(head) => {
                         let watch = Command::of(command.seconds, [head, command.words].concat());
@@ -141,10 +140,6 @@ impl Writer<'_> {
                     }
                     None => self.numbered(script, effect.deed.words(), "run", &command)?,
                 }
-            }
-            if nginx {
-                let check = Command::of(10, vec!["reloaded".into()]);
-                self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)?;
             }
             if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
                 script.steps.push(listed(&["paid"], units)?);
@@ -154,6 +149,15 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// nginx takes a reload without a word, and stays with its old configuration where the new one cannot work.
+    fn reload_nginx(&mut self, script: &mut Script, deed: &Deed) -> Result<()> {
+        script.steps.push(line(&["workers"])?);
+        let number = self.number(script, deed.words());
+        script.steps.push(line(&["nginx", &number])?);
+        let check = Command::of(10, vec!["reloaded".into()]);
+        self.numbered(script, "check that nginx took its new configuration".into(), "check", &check)
     }
 
     pub(super) fn numbered(&mut self, script: &mut Script, words: String, verb: &str, command: &Command) -> Result<()> {
@@ -404,6 +408,17 @@ fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
         script.steps.push(line(&["owe", debt.verb, &debt.id.to_string(), &debt.unit])?);
     }
     Ok(())
+}
+
+/// Whether nginx is to be reloaded, which has a step of its own, and what else is.
+fn without_nginx(deed: &Deed) -> (bool, Option<Deed>) {
+    match deed {
+        Deed::Reload { units } if units.iter().any(|unit| unit == NGINX) => {
+            let units: Vec<String> = units.iter().filter(|unit| *unit != NGINX).cloned().collect();
+            (true, (!units.is_empty()).then_some(Deed::Reload { units }))
+        }
+        deed => (false, Some(deed.clone())),
+    }
 }
 
 /// What brings back what effects changed, once the former files are there: first links, then what systemd reads (which

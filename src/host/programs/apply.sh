@@ -134,7 +134,7 @@ close_ledger() {
 # The end of transactions that went well, once nobody goes back any more. A run that dies here leaves it to the next
 # one. What cannot be stopped stays claimed, so that the next plan shows it.
 part() {
-  for name in $(cat "$run_dir/over" 2>/dev/null); do
+  for name in $ended; do
     last_phase "$name"
     if [ "$at" != "done" ] || ! [ -s "$folder/parting" ]; then continue; fi
     turn_to "$name"
@@ -168,8 +168,14 @@ owe() {
   verb=$1 why=$2
   shift 2
   notes=''
-  # One line for each unit, in their order.
-  for line in $(systemctl show --property=InvocationID -- "$@" 2>/dev/null); do
+  # One line for each unit, in their order. What nginx's main process is will be wanted for its reload.
+  for line in $(systemctl show --property=InvocationID,MainPID -- "$@" 2>/dev/null); do
+    case $line in
+      MainPID=*)
+        [ "$1" != nginx.service ] || nginx_pid=${line#*=}
+        continue
+        ;;
+    esac
     unit=$1 && shift
     [ "$line" != InvocationID= ] || continue
     printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$dir/owed/$unit" || return 1
@@ -188,7 +194,7 @@ paid() {
 make_directories() {
   mode=$1 owner=$2 group=$3
   shift 3
-  mkdir -p -- "$@" && chmod "$mode" -- "$@" && { [ "$owner" = - ] || chown "$owner:$group" -- "$@"; }
+  if [ "$owner" = - ]; then install -d -m "$mode" -- "$@"; else install -d -m "$mode" -o "$owner" -g "$group" -- "$@"; fi
 }
 
 unmake_directories() {
@@ -230,7 +236,8 @@ do_step() {
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) paid "$@" ;;
-    workers) workers >"$run_dir/workers" ;;
+    workers) workers && former_workers=$nl$workers ;;
+    nginx) say "step $1" && reload_nginx ;;
     turn) true >"$dir/turned" && sync "$dir/turned" "$dir" ;;
     run) number=$1 && shift && say "step $number" && run_command "$@" ;;
     watch) number=$1 && shift && say "step $number" && watch "$@" ;;
@@ -340,33 +347,32 @@ recover() {
 
 backwards_order() {
   backwards_names=''
-  for name in $(cat "$run_dir/order" 2>/dev/null); do backwards_names="$name$nl$backwards_names"; done
+  read_lines "$run_dir/order"
+  for name in $lines; do backwards_names="$name$nl$backwards_names"; done
   printf '%s' "$backwards_names"
 }
 
 # The end of a run: its transactions stay as they are now, and nothing is kept any more.
 clean_up() {
   if [ -f "$run_dir/order" ]; then mv -f -- "$run_dir/order" "$run_dir/over" && sync "$run_dir" || return 1; fi
+  read_lines "$run_dir/over" && ended=$lines
   [ "$parts" = no ] || part
   # The list of stages was there first. It goes last, and only once all in it is gone: the next run finishes what was
-  # cut off. It is read without a process that could be killed by itself.
-  stages=''
-  if [ -f "$run_dir/stages" ]; then
-    while IFS= read -r stage; do stages=$stages$stage$nl; done <"$run_dir/stages"
-  fi
+  # cut off.
+  read_lines "$run_dir/stages" && stages=$lines
   # shellcheck disable=SC2086
   rm -rf -- $stages || return 1
   remove_emptied
   rm -rf -- "$run_dir"
   # What another run left says nothing about this one.
-  [ "${run_dir##*/}" != "$run" ] || rm -f -- "$state/$repo/halted"
+  if [ "${run_dir##*/}" = "$run" ] && [ -f "$state/$repo/halted" ]; then rm -f -- "$state/$repo/halted"; fi
 }
 
 # What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
 # until here a transaction could still go back.
 remove_emptied() {
   set --
-  for name in $(cat "$run_dir/over" 2>/dev/null); do
+  for name in $ended; do
     last_phase "$name"
     if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
   done
@@ -414,7 +420,7 @@ revert_run() {
 
 apply() {
   exec 4>&1
-  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' parts=yes nginx_pid=''
+  state='' repo='' run='' who='' wait=0 confirm=0 keep='' stages='' stuck='' parts=yes nginx_pid='' former_workers=$nl
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -452,9 +458,11 @@ apply() {
     clean_up
     return 0
   fi
-  order=$(cat "$run_dir/order") last=${order##*"$nl"} settling='' begun='' halted=''
+  settling='' begun='' halted=''
   find_extent
-  for name in $order; do
+  read_lines "$run_dir/order"
+  for last in $lines; do :; done
+  for name in $lines; do
     transaction "$name" && continue
     if [ "$extent" = stack ] || [ -n "$halted" ]; then continue; fi
     give_up "$name"

@@ -14,7 +14,10 @@ check() {
     # 2: it will not get better by waiting. Nor if what was seen to run does so no more.
     if [ $? = 2 ]; then return 1; fi
     if [ "$(now)" -ge "$limit" ]; then
-      case $kind in http | tcp | command) tell_watched >>"$run_dir/output" 2>&1 ;; esac
+      case $kind in
+        http | tcp | command) tell_watched ;;
+        reloaded) tail -n 5 /var/log/nginx/error.log ;;
+      esac >>"$run_dir/output" 2>&1
       return 1
     fi
     if units_lost >"$run_dir/lost" 2>&1 || containers_lost >"$run_dir/lost" 2>&1; then
@@ -133,6 +136,7 @@ tell_watched() {
 # The units that a step could not start: $1 is its line.
 tell_step() {
   case $1 in
+    "nginx$tab"*) tell_units nginx.service ;;
     "run$tab"*"${tab}systemctl$tab"*"start$tab--$tab"* | "run$tab"*"${tab}systemctl${tab}reload$tab--$tab"*)
       IFS=$tab
       # shellcheck disable=SC2086
@@ -169,28 +173,33 @@ all_active() {
   done
 }
 
-# The processes of nginx that serve requests, one on a line; none where the kernel does not say. Their parent outlives
-# a reload, so systemd is asked for it once.
+# `workers`: the processes of nginx that serve requests, one on a line; none where the kernel does not say. Their parent
+# outlives a reload, so systemd is asked for it once.
 workers() {
   if [ -z "$nginx_pid" ] || ! [ -d "/proc/$nginx_pid" ]; then
     nginx_pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
   fi
-  children=''
+  children='' workers=''
   if IFS= read -r children <"/proc/$nginx_pid/task/$nginx_pid/children" || [ -n "$children" ]; then
     IFS=' '
-    # shellcheck disable=SC2086
-    printf '%s\n' $children
+    for pid in $children; do workers=$workers$pid$nl; done
     IFS=$nl
   fi 2>/dev/null
 }
 
+# By the signal that `systemctl reload` has sent in the end, without all that comes before it. Where there is no process
+# to tell, systemd says so.
+reload_nginx() {
+  case $nginx_pid in '' | 0 | 1) false ;; *) kill -s HUP "$nginx_pid" ;; esac 2>/dev/null ||
+    run_command 120 systemctl reload nginx.service
+}
+
 # nginx has taken its new configuration when it has started new workers for it.
 check_reloaded() {
-  [ -s "$run_dir/workers" ] || return 0
-  before=$nl$(cat "$run_dir/workers")$nl
-  for pid in $(workers); do
-    case $before in *"$nl$pid$nl"*) ;; *) return 0 ;; esac
+  [ "$former_workers" != "$nl" ] || return 0
+  workers
+  for pid in $workers; do
+    case $former_workers in *"$nl$pid$nl"*) ;; *) return 0 ;; esac
   done
-  tail -n 5 /var/log/nginx/error.log 2>/dev/null
   return 1
 }

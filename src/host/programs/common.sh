@@ -26,4 +26,12 @@ in_force() {
   [ "${1%%"$tab"*}" -gt "$(date +%s)" ]
 }
 
+# `lines`: those of a short file, none where there is no such file. The shell reads it by itself, so there is no process
+# that could be killed apart from it.
+read_lines() {
+  lines=''
+  [ -f "$1" ] || return 0
+  while IFS= read -r line; do lines=$lines$line$nl; done <"$1"
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }

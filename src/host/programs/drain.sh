@@ -86,7 +86,7 @@ tell_nginx() {
   [ -n "$changed" ] || return 0
   run_command 30 nginx -t || return 1
   told=yes
-  workers >"$run_dir/workers" && run_command 60 systemctl reload nginx.service && check 10 reloaded &&
+  workers && former_workers=$nl$workers && reload_nginx && check 10 reloaded &&
     paid nginx.service
 }
 
@@ -99,7 +99,7 @@ put_all_back() {
     new=${path%/*}/.reconcile-drain
     cp -p -- "$run_dir/$kept" "$new" && sync "$new" && mv -f -- "$new" "$path" || return 1
   done
-  if [ -n "$told" ]; then systemctl reload nginx.service || return 1; fi 2>/dev/null
+  if [ -n "$told" ]; then reload_nginx || return 1; fi
   paid nginx.service
 }
 
@@ -123,7 +123,7 @@ drain() {
   lock || return 0
   trap '' HUP PIPE INT TERM
   run_dir=$state/$repo/drain dir=$state/$repo/drain changed='' kept=0 told='' answer='' answers='' number=0
-  watched='' guarded='' nginx_pid=''
+  watched='' guarded='' nginx_pid='' former_workers=$nl
   rm -rf -- "$run_dir" && mkdir -- "$run_dir" "$run_dir/owed" && true >"$run_dir/output" || return 0
   for server in $servers; do
     number=$((number + 1)) answer=failed

@@ -41,7 +41,7 @@ preflight_mount() {
   done
   mount -t tmpfs -o mode=0700 tmpfs "$scratch" || return 1
   # Validators write logs, pid files and caches: those go to the overlay too.
-  number=0 overlays='' made='' plain=''
+  number=0 overlays='' made=''
   for dir in $over /run /var/log /var/lib/nginx; do
     [ -d "$dir" ] || continue
     number=$((number + 1))
@@ -55,13 +55,9 @@ preflight_mount() {
   for line in $(stat -L -c '%a %u:%g %n' -- $overlays); do
     mode=${line%% *} line=${line#* }
     owner=${line%% *} dir=$scratch/up${line#* }
-    case "$mode $owner" in
-      '755 0:0') plain=$plain$dir$nl ;;
-      *) chown "$owner" "$dir" && chmod "$mode" "$dir" || return 1 ;;
-    esac
+    # What most are, and what they have just been made.
+    [ "$mode $owner" = '755 0:0' ] || { chown "$owner" "$dir" && chmod "$mode" "$dir"; } || return 1
   done
-  # shellcheck disable=SC2086
-  [ -z "$plain" ] || chmod 755 -- $plain || return 1
   number=0
   for dir in $overlays; do
     number=$((number + 1))
