@@ -70,7 +70,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
-    session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+    session.seen = session.look(&questions.to_request(&session.place, repo), pool).await?;
     let left = session.seen.busy.is_some() || !session.seen.unfinished.is_empty();
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;

@@ -1,4 +1,5 @@
-//! What is kept from one plan to the next, for a program that stays: connections, and what was rendered.
+//! What is kept from one plan to the next, for a program that stays: connections, who looks at the hosts, and what was
+//! rendered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::Result;
 use crate::base::id::HostName;
-use crate::engine::session::{CONNECT, is_alive};
+use crate::engine::session::{CONNECT, OBSERVE, is_alive};
+use crate::host::observer::Observer;
 use crate::host::transport::{Connection, Prompt, Target};
 use crate::load::Config;
 use crate::render::{Rendering, render};
@@ -31,6 +33,7 @@ struct Rendered {
 struct Kept {
     target: Target,
     connection: Arc<Connection>,
+    observer: Option<Observer>,
     used: Instant,
 }
 
@@ -41,7 +44,8 @@ impl Pool {
             return Ok(connection);
         }
         let connection = Arc::new(Connection::connect(target, prompt, CONNECT).await?);
-        let kept = Kept { target: target.clone(), connection: connection.clone(), used: Instant::now() };
+        let (target, used) = (target.clone(), Instant::now());
+        let kept = Kept { target, connection: connection.clone(), observer: None, used };
         self.lock().insert(host.clone(), kept);
         Ok(connection)
     }
@@ -55,6 +59,28 @@ impl Pool {
         let connection = kept.connection.clone();
         self.lock().insert(host.clone(), Kept { used: Instant::now(), ..kept });
         Some(connection)
+    }
+
+    /// How a host is, by the program that stays there; one that looks at something else goes.
+    pub async fn look(
+        &self,
+        host: &HostName,
+        connection: &Arc<Connection>,
+        request: &[u8],
+        sudo: bool,
+    ) -> Result<Vec<u8>> {
+        let stays = self.lock().get_mut(host).and_then(|kept| kept.observer.take());
+        let (observer, answer) = match stays.filter(|observer| observer.is_for(request)) {
+            Some(mut observer) => {
+                let answer = observer.look(OBSERVE).await?;
+                (observer, answer)
+            }
+            None => Observer::start(connection, request, sudo, OBSERVE).await?,
+        };
+        if let Some(kept) = self.lock().get_mut(host).filter(|kept| Arc::ptr_eq(&kept.connection, connection)) {
+            kept.observer = Some(observer);
+        }
+        Ok(answer)
     }
 
     /// What a host should be, without its facts: rendered once, for as long as the config is the same.

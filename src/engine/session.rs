@@ -13,6 +13,7 @@ use crate::base::id::HostName;
 use crate::engine::pool::Pool;
 use crate::host::answer;
 use crate::host::observation::Observation;
+use crate::host::observer::END;
 use crate::host::program::Program;
 use crate::host::transport::{Connection, Exchange, Output, Prompt, Target};
 use crate::observe::Place;
@@ -22,7 +23,7 @@ pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a connection that was silent may take for a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long a host may take to say how it is.
-const OBSERVE: Duration = Duration::from_mins(2);
+pub const OBSERVE: Duration = Duration::from_mins(2);
 /// How long to wait before the host is tried again for its confirmation.
 const AGAIN: Duration = Duration::from_millis(300);
 /// How long one apply may take on a host; each step has its own, shorter deadline there.
@@ -114,7 +115,29 @@ impl Session {
     /// Asks the host how it is.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
         let answer = self.hear(program, request).await?;
-        answer::parse(&answer).map(|seen| self.place.translate(seen))
+        self.understand(&answer)
+    }
+
+    /// The same as asking [`Program::Observe`], by one that stays on the host where there is a pool to keep it. Local
+    /// hosts need none: to start a shell is all that they cost.
+    pub async fn look(&mut self, request: &[u8], pool: Option<&Pool>) -> Result<Observation> {
+        let Some(pool) = pool.filter(|_| self.is_remote()) else { return self.ask(Program::Observe, request).await };
+        match pool.look(&self.host, &self.connection, request, self.sudo).await {
+            Ok(answer) => {
+                self.exchanges += 1;
+                self.understand(&answer)
+            }
+            // One that does not stay says less of why than one that ends.
+            Err(error) => {
+                tracing::debug!(target: "observe", host = %self.host, %error);
+                self.ask(Program::Observe, request).await
+            }
+        }
+    }
+
+    fn understand(&self, answer: &[u8]) -> Result<Observation> {
+        tracing::trace!(target: "observe", host = %self.host, answer = %without_contents(answer));
+        answer::parse(answer).map(|seen| self.place.translate(seen))
     }
 
     /// Runs a program that only reads, and gives its whole answer.
@@ -122,8 +145,7 @@ impl Session {
         self.exchanges += 1;
         let exchange = program.exchange(request, self.sudo, OBSERVE);
         let output = self.connection.run(exchange, None).await?;
-        tracing::trace!(target: "observe", host = %self.host, answer = %without_contents(&output.stdout));
-        if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
+        if output.status != Ok(0) || !output.stdout.ends_with(END) {
             return Err(self.program_failed(&output.stderr));
         }
         Ok(output.stdout)
@@ -132,7 +154,7 @@ impl Session {
     /// Runs a program that changes nothing of what runs there, and gives its whole answer.
     pub async fn tell_alone(&self, program: Program, input: &[u8], deadline: Duration) -> Result<Vec<u8>> {
         let output = self.connection.run(program.exchange(input, self.sudo, deadline), None).await?;
-        if output.status != Ok(0) || !output.stdout.ends_with(b"[end]\n") {
+        if output.status != Ok(0) || !output.stdout.ends_with(END) {
             return Err(self.program_failed(&output.stderr));
         }
         Ok(output.stdout)

@@ -7,6 +7,7 @@ pub mod hold;
 pub mod images;
 mod local;
 pub mod observation;
+pub mod observer;
 pub mod program;
 pub mod ssh;
 pub mod transport;

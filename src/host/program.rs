@@ -32,7 +32,9 @@ fn loader(length: usize) -> String {
 pub enum Program {
     /// Says how the host is.
     Observe,
-    /// The same, and has a candidate tree judged by the host's own validators.
+    /// The same, again and again.
+    Stay,
+    /// The same once, and has a candidate tree judged by the host's own validators.
     Inspect,
     /// Changes the host, or repairs what a dead run left.
     Apply,
@@ -55,6 +57,7 @@ impl Program {
     fn text(self) -> String {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
+            Program::Stay => (&[COMMON, OBSERVE], "stay"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
             Program::Apply => {
                 (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply; unlock")

@@ -9,6 +9,39 @@ fn accepted(host: &Host, cursor: &str) -> usize {
     host.since(cursor).iter().filter(|entry| said(entry)).count()
 }
 
+/// The processes that stay there to look again; not those that look for them.
+fn observers(host: &Host) -> String {
+    host.sh("pgrep -f '^sh -c program=' || true")
+}
+
+#[tokio::test]
+async fn g15_who_looks_stays_on_the_host_and_sees_what_is_there_now() {
+    let host = free();
+    let repo = Repo::new("g15-stays", &[&host]);
+    repo.stack("one", "file \"/srv/ID/x\" content=\"1\"\nunit \"ID-a\" exec=\"/usr/bin/sleep 9999\"");
+    repo.apply();
+    let planner = Planner::new(repo.path());
+    assert!(planner.plan().await.plan.is_empty());
+    let stays = observers(&host);
+    assert_eq!(stays.lines().count(), 1, "{stays}");
+    host.sh("echo x >/srv/g15-stays/x; systemctl stop g15-stays-a");
+    assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 2);
+    host.sh("rm /srv/g15-stays/x; systemctl start g15-stays-a");
+    assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 1);
+    assert_eq!(observers(&host), stays, "the same one all the time");
+    // One that was killed is missed by nobody, and what looks at something else takes its place.
+    host.sh(&format!("kill -9 {stays}"));
+    assert_eq!(planner.plan().await.plan.hosts[0].changes().count(), 1);
+    let pool = planner.setup.pool.clone().expect("a pool");
+    repo.stack("two", "file \"/srv/ID/y\" content=\"1\"");
+    let other = Planner::with(repo.path(), pool.clone());
+    assert_eq!(other.plan().await.plan.hosts[0].changes().count(), 2);
+    assert_eq!(other.plan().await.plan.hosts[0].changes().count(), 2);
+    host.until("[ \"$(pgrep -fc '^sh -c program=')\" = 1 ]");
+    pool.keep_only(&[]);
+    host.until("! pgrep -f '^sh -c program='");
+}
+
 #[tokio::test]
 async fn g15_a_second_plan_needs_no_second_connection() {
     let host = free();

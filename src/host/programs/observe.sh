@@ -3,7 +3,7 @@
 # observe.sh: says how a host is. Reads only.
 #
 # Runs as root or not. Standard input holds, after the program's text, lines that say what to look at, then `look`. Standard output gets sections, each begun by a line `[name]`; the
-# last one is `[end]`.
+# last one is `[end]`. Where it stays, a further line `look` has it look at the same again.
 #
 #   state DIR     where ledgers are: DIR/REPO/ledger/STACK; left out, it is the usual place for the user
 #   repo ID       whose unfinished runs and owed restarts are wanted
@@ -239,10 +239,9 @@ look_at_facts() {
   printf 'time %s\n' "$(date +%s)"
 }
 
-observe() {
-  state='' repo='' units='' packages='' contents='' docker='' images='' facts=''
-  basics
-  printf '[paths]\n'
+# What to look at. Paths stay in the batches they come in: each is few enough for one command.
+read_questions() {
+  state='' repo='' units='' packages='' contents='' docker='' images='' facts='' batches=0
   while IFS= read -r line; do
     case $line in
       'state '*) state=${line#state } ;;
@@ -250,7 +249,11 @@ observe() {
       'unit '*) units="$units${line#unit }$nl" ;;
       'package '*) packages="$packages${line#package }$nl" ;;
       'content '*) contents="$contents${line#content }$nl" ;;
-      'paths '*) look_at_paths "$(dd bs="${line#paths }" count=1 iflag=fullblock 2>/dev/null)" ;;
+      'paths '*)
+        batches=$((batches + 1)) batch=$(dd bs="${line#paths }" count=1 iflag=fullblock 2>/dev/null)
+        # The text that is evaluated holds a name, never a path.
+        eval "batch_$batches=\$batch"
+        ;;
       docker) docker=yes ;;
       images) images=yes ;;
       facts) facts=yes ;;
@@ -258,8 +261,18 @@ observe() {
     esac
   done
   IFS=$nl
-  printf '[basics]\n'
+}
+
+look() {
+  basics
   find_state
+  printf '[paths]\n'
+  number=0
+  while [ "$number" -lt "$batches" ]; do
+    number=$((number + 1))
+    eval "batch=\$batch_$number"
+    look_at_paths "$batch"
+  done
   if [ -n "$contents" ]; then printf '[contents]\n' && look_at_content "$contents"; fi
   look_at_ledgers
   if [ -n "$units" ] && have systemctl; then look_at_units "$units"; fi
@@ -267,4 +280,16 @@ observe() {
   if [ -n "$docker" ]; then look_at_containers; fi
   if [ -n "$images" ]; then look_at_images; fi
   if [ -n "$facts" ]; then look_at_facts; fi
+}
+
+observe() {
+  read_questions
+  look
+}
+
+# Looks again whenever it is told to, until the other end goes away. It keeps no directory in use, and does not trust
+# what the shell remembers of where commands are.
+stay() {
+  cd / && read_questions
+  while look && printf '[end]\n' && IFS= read -r line && [ "$line" = look ]; do hash -r; done
 }
