@@ -218,7 +218,7 @@ fn said(seen: &Observation) -> String {
     }
     text.push_str("[ledgers]\n");
     for (name, ledger) in &seen.ledgers {
-        text.push_str(&format!("ledger {name}\n{ledger}"));
+        text.push_str(&format!("==> {}/{name} <==\n{ledger}\n", seen.state));
     }
     text.push_str("[left]\n");
     for Owed { unit, verb, invocation, run, why } in &seen.owed {

@@ -145,11 +145,14 @@ impl AnswerReader {
         }
     }
 
+    /// As `tail -v` shows several files: the name of each, and an empty line between two.
     fn ledger(&mut self, line: &str) {
-        if let Some(name) = line.strip_prefix("ledger ") {
+        if let Some(path) = line.strip_prefix("==> ").and_then(|rest| rest.strip_suffix(" <==")) {
             self.end_of_ledger();
-            self.ledger = Some((name.into(), String::new()));
-        } else if let Some((_, text)) = &mut self.ledger {
+            let path = Utf8Path::new(path);
+            let name = path.strip_prefix(&self.answer.state).unwrap_or(path);
+            self.ledger = Some((name.to_string(), String::new()));
+        } else if let Some((_, text)) = self.ledger.as_mut().filter(|_| !line.is_empty()) {
             text.push_str(line);
             text.push('\n');
         }

@@ -193,11 +193,10 @@ find_state() {
 look_at_ledgers() {
   printf '[ledgers]\n'
   set +f
-  for file in "$state"/*/ledger/*; do
-    [ -f "$file" ] || continue
-    printf 'ledger %s\n' "${file#"$state"/}"
-    cat -- "$file"
-  done
+  set --
+  for file in "$state"/*/ledger/*; do [ ! -f "$file" ] || set -- "$@" "$file"; done
+  # One process for all, which says before each whose it is.
+  [ $# = 0 ] || tail -v -n +1 -- "$@"
   printf '[left]\n'
   # A run whose lock is held is at work, not dead. Looking takes the lock for a moment, shared and for reading. Where the
   # last one has said that it is over, there is nothing to look for.
