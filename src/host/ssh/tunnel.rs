@@ -39,9 +39,11 @@ impl std::fmt::Display for Destination {
 }
 
 /// Bytes on their way in one direction.
-#[derive(Default)]
 struct Flow {
-    held: Vec<u8>,
+    /// Room for them, made once.
+    held: Box<[u8]>,
+    /// How many have come in, and how many of those have gone out.
+    taken: usize,
     sent: usize,
     /// Nothing more comes in.
     ended: bool,
@@ -50,16 +52,24 @@ struct Flow {
 }
 
 impl Flow {
+    fn new() -> Self {
+        Flow { held: vec![0; HELD].into(), taken: 0, sent: 0, ended: false, closed: false }
+    }
+
     fn rest(&self) -> &[u8] {
-        &self.held[self.sent..]
+        &self.held[self.sent..self.taken]
     }
 
     fn took(&mut self, count: usize) {
         self.sent += count;
-        if self.sent == self.held.len() {
-            self.held.clear();
-            self.sent = 0;
+        if self.sent == self.taken {
+            (self.taken, self.sent) = (0, 0);
         }
+    }
+
+    /// Whether all that came in has gone out, and more may come.
+    fn wants_more(&self) -> bool {
+        self.taken == 0 && !self.ended
     }
 }
 
@@ -86,8 +96,8 @@ impl Tunnel {
             reply: Some(reply),
             channel: None,
             stream: None,
-            out: Flow::default(),
-            back: Flow::default(),
+            out: Flow::new(),
+            back: Flow::new(),
             done: false,
         }
     }
@@ -125,7 +135,7 @@ impl Tunnel {
     pub fn watches(&self) -> Option<(&UnixStream, PollFlags)> {
         let stream = self.stream.as_ref()?;
         let mut flags = PollFlags::empty();
-        flags.set(PollFlags::IN, !self.out.ended && self.out.held.is_empty());
+        flags.set(PollFlags::IN, self.out.wants_more());
         flags.set(PollFlags::OUT, !self.back.rest().is_empty());
         // Even watching for nothing reports a peer that is gone: only where that is acted upon, or it would wake us
         // over and over.
@@ -222,10 +232,9 @@ impl Tunnel {
     fn carry_out(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
         let (Some(channel), Some(stream)) = (&mut self.channel, &mut self.stream) else { return Ok(()) };
         let flow = &mut self.out;
-        if flow.held.is_empty() && !flow.ended {
-            flow.held.resize(HELD, 0);
+        if flow.wants_more() {
             let count = stream.read(&mut flow.held);
-            flow.held.truncate(*count.as_ref().unwrap_or(&0));
+            flow.taken = *count.as_ref().unwrap_or(&0);
             flow.ended = match &count {
                 Ok(count) => *count == 0,
                 Err(cause) => cause.kind() != std::io::ErrorKind::WouldBlock,
@@ -245,11 +254,9 @@ impl Tunnel {
     fn carry_back(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
         let (Some(channel), Some(stream)) = (&mut self.channel, &mut self.stream) else { return Ok(()) };
         let flow = &mut self.back;
-        if flow.held.is_empty() && !flow.ended {
-            flow.held.resize(HELD, 0);
-            let count = turn.settle_io(channel.read(&mut flow.held))?.unwrap_or(0);
-            flow.held.truncate(count);
-            flow.ended = count == 0 && channel.eof();
+        if flow.wants_more() {
+            flow.taken = turn.settle_io(channel.read(&mut flow.held))?.unwrap_or(0);
+            flow.ended = flow.taken == 0 && channel.eof();
         }
         if !flow.rest().is_empty() {
             match stream.write(flow.rest()) {
@@ -260,7 +267,7 @@ impl Tunnel {
                 Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => {
                     // Our side is gone: what comes back has no reader.
-                    flow.took(flow.held.len() - flow.sent);
+                    flow.took(flow.taken - flow.sent);
                     (flow.ended, self.out.ended) = (true, true);
                 }
             }
