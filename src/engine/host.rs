@@ -240,7 +240,8 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let mut interrupted = setup.interrupted.clone();
     tokio::select! {
         () = pull(setup, &ready.session, &ready.supply, &mut ready.plan, report) => {}
-        _ = interrupted.wait_for(|interrupted| *interrupted) => {
+        // Without its other end it never becomes true.
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
             return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
         }
     }

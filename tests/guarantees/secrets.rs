@@ -280,7 +280,7 @@ fn g11_what_others_say_of_a_secret_is_masked() {
         ),
         (
             "a unit",
-            "unit \"ID-a\" { exec \"/bin/sh -c 'env; echo $$A | base64; echo app:$$A | base64; exit 1'\"\ntype \"oneshot\"\nenv A=\"{{ secret.x }}\" }",
+            "unit \"ID-a\" { exec \"/bin/sh -c 'env; echo $$A | base64; echo app:$$A | base64; exit 1'\"\nenv A=\"{{ secret.x }}\" }",
             "",
         ),
     ] {

@@ -43,7 +43,7 @@ impl Planner {
             recover: None,
             rollout: None,
             parallel: 32,
-            lock_wait: 0,
+            lock_wait: 120,
             confirm: 0,
             sink: Arc::new(Silent),
             prompt: Arc::new(Nobody),
