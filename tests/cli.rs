@@ -239,3 +239,27 @@ fn completions_and_the_manual_are_made() {
     assert!(text(&run(repository.path(), &["man", "apply"])).contains("reconcile\\-apply"));
     assert_eq!(code(&run(repository.path(), &["man", "aply"])), 1);
 }
+
+#[test]
+fn its_memory_is_nobody_elses_business() {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let somebody = if root { 65534 } else { fs::metadata("/proc/self").unwrap().uid() };
+    let mut command = command(Path::new("/"), &["reference"]);
+    if root {
+        command.uid(somebody).gid(somebody);
+    }
+    // It waits for whoever would read all that.
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let owner = || fs::metadata(format!("/proc/{}/mem", child.id())).unwrap().uid();
+    // What may not be dumped is root's to look at.
+    let begun = std::time::Instant::now();
+    while owner() == somebody && begun.elapsed().as_secs() < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let seen = owner();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(seen, 0, "others of this user may read its memory, and a core dump has it");
+}

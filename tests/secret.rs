@@ -376,3 +376,96 @@ fn what_makes_no_sense_is_refused_with_a_way_out() {
     }
     assert_eq!(place.read("repo/stacks/web/stack.kdl"), STACK);
 }
+
+#[test]
+fn every_command_answers_in_json_when_asked() {
+    let place = Place::with_secrets();
+    place.write("repo/secrets/gone.yaml", place.read("repo/stacks/web/secrets.yaml"));
+    let json = |ran: Ran, what: &str| -> serde_json::Value {
+        let value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{what}: {error}: {}{}", ran.out, ran.err));
+        assert_eq!(ran.err, "", "{what}: all of it is JSON");
+        value
+    };
+    let other = place.path("home/other");
+    for (arguments, input, answer) in [
+        (
+            "view stacks/web/secrets.yaml --json",
+            "",
+            r#"{"file":"stacks/web/secrets.yaml","secrets":{"db":"hush-db","token":"hush\ntoken\n"}}"#,
+        ),
+        (
+            "view stacks/web/secrets.yaml db --json",
+            "",
+            r#"{"file":"stacks/web/secrets.yaml","name":"db","secret":"hush-db"}"#,
+        ),
+        ("view stacks/web/key.age --json", "", r#"{"file":"stacks/web/key.age","base64":"aHVzaAD/Cg=="}"#),
+        ("encrypt stacks/web/text.age --json", "x\n", r#"{"file":"stacks/web/text.age","name":null,"recipients":1}"#),
+        (
+            "encrypt stacks/web/secrets.yaml more --json",
+            "x",
+            r#"{"file":"stacks/web/secrets.yaml","name":"more","recipients":1}"#,
+        ),
+        ("view stacks/web/text.age --json", "", r#"{"file":"stacks/web/text.age","secret":"x\n"}"#),
+        (
+            "rekey --json",
+            "",
+            r#"{"files":["secrets/gone.yaml","stacks/web/key.age","stacks/web/secrets.yaml","stacks/web/text.age"],"left":[],"recipients":1}"#,
+        ),
+    ] {
+        let mut expected: serde_json::Value = serde_json::from_str(answer).unwrap();
+        expected["version"] = 1.into();
+        expected["command"] = format!("secret {}", arguments.split(' ').next().unwrap()).into();
+        assert_eq!(json(place.must(arguments, input.as_bytes()), arguments), expected);
+    }
+    let edited = json(place.edit("stacks/web/secrets.yaml --json", "true"), "edit");
+    assert_eq!((&edited["command"], &edited["changed"]), (&"secret edit".into(), &false.into()));
+    let made = json(place.must(&format!("init --to {} --json", other.display()), b""), "init");
+    assert_eq!(made["recipient"], place.recipient());
+    // And what goes wrong, with the way out.
+    place.write("repo/stacks/web/empty.age", "");
+    place.write("repo/stacks/web/clear.age", "hush");
+    place.write("home/bad", "no identity");
+    fs::remove_file(place.path("home/.config/reconcile/identity")).unwrap();
+    for (arguments, kind, what) in [
+        ("view stacks/web/secrets.yaml", "config", "no identity fits"),
+        ("view stacks/web/key.age --identity HOME/other", "config", "no identity fits"),
+        ("view stacks/web/key.age --identity HOME/bad", "config", "no identity fits"),
+        ("view stacks/web/key.age --identity HOME/none", "config", "no identity fits"),
+        ("view stacks/web/empty.age", "config", "is empty"),
+        ("view stacks/web/clear.age", "config", "is not encrypted"),
+        ("view stacks/web", "usage", "a directory"),
+        ("edit stacks/web", "usage", "a directory"),
+        ("encrypt stacks/web", "usage", "a directory"),
+        ("view stacks/web/none.age", "usage", "no file"),
+        ("view stacks/web/key.age db", "usage", "without names"),
+        ("rekey", "config", "not encrypted"),
+    ] {
+        let arguments = format!("{} --json", arguments.replace("HOME", place.path("home").to_str().unwrap()));
+        let ran = place.run(&format!("secret {arguments}"), b"x");
+        assert_eq!(ran.code, 1, "{arguments}: {}{}", ran.out, ran.err);
+        let error = json(ran, &arguments);
+        let said = error.to_string();
+        assert!(error["version"] == 1 && error["error"]["kind"] == kind && said.contains(what), "{arguments}: {said}");
+        assert!(!said.contains("hush"), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn nothing_is_written_anew_while_a_secret_or_a_recipient_cannot_be_read() {
+    let place = Place::with_secrets();
+    let before = [place.read("repo/stacks/web/secrets.yaml"), place.read("repo/secrets/recipients")];
+    for (list, said) in
+        [("", "no recipient is listed"), ("age1nonsense\n", "age1nonsense"), ("# none\n", "no recipient is listed")]
+    {
+        place.write("repo/secrets/recipients", list);
+        let ran = place.run("secret rekey", b"");
+        assert!(ran.code == 1 && ran.err.contains(said), "{list:?}: {}", ran.err);
+    }
+    fs::remove_file(place.path("repo/secrets/recipients")).unwrap();
+    assert_eq!(place.run("secret rekey", b"").code, 1);
+    place.write("repo/secrets/recipients", &before[1]);
+    place.write("repo/stacks/web/zzz.age", "age-encryption.org/v1\nbroken");
+    assert_eq!(place.run("secret rekey", b"").code, 1);
+    assert_eq!(place.read("repo/stacks/web/secrets.yaml"), before[0]);
+}

@@ -1,9 +1,14 @@
 //! What others say is shown with the secrets of a run masked in it: a log may hold what a program was given.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 use crate::base::secret::{MASK, Secret};
 
 /// Shorter texts are no secrets, and would be found in everything.
 const SHORTEST: usize = 4;
+/// The shortest part in base64 that is no word by chance.
+const SHORTEST_BASE64: usize = 8;
 
 /// The texts that must not be shown.
 #[derive(Default)]
@@ -12,7 +17,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Masks these secrets: as they are, each of their lines, and as JSON and URLs write them.
+    /// Masks these secrets: as they are, each of their lines, and as JSON, URLs and base64 write them.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut hidden: Vec<String> = secrets.into_iter().filter_map(Secret::text).flat_map(forms).collect();
         hidden.retain(|text| text.len() >= SHORTEST);
@@ -26,15 +31,33 @@ impl Mask {
     pub fn line(&self, line: &str) -> String {
         self.hidden.iter().fold(line.to_string(), |line, secret| line.replace(secret, MASK))
     }
+
+    /// Takes what is secret out of a text.
+    pub fn hide(&self, text: &mut String) {
+        *text = self.line(text);
+    }
 }
 
 /// The ways in which a text may stand in a log.
 fn forms(text: &str) -> Vec<String> {
     let lines = text.lines().map(str::trim).flat_map(|line| {
         let quoted = serde_json::Value::from(line).to_string();
-        [line.to_string(), quoted[1..quoted.len() - 1].to_string(), percent(line)]
+        let forms = [line.to_string(), quoted[1..quoted.len() - 1].to_string(), percent(line)];
+        forms.into_iter().chain(base64(line))
     });
     lines.collect()
+}
+
+/// As it stands in base64, alone or inside of something longer, such as the password of HTTP's basic authentication. The
+/// digits at both ends depend on what stands beside it.
+fn base64(text: &str) -> impl Iterator<Item = String> + '_ {
+    let inner = (0..3).map(|before| {
+        let whole = STANDARD_NO_PAD.encode([&[0; 3][..before], text.as_bytes()].concat());
+        let certain = (before + text.len()) * 8 / 6;
+        whole.get([0, 2, 3][before]..certain).unwrap_or_default().to_string()
+    });
+    let known = inner.filter(|digits| digits.len() >= SHORTEST_BASE64);
+    known.flat_map(|digits| [digits.replace('+', "-").replace('/', "_"), digits])
 }
 
 /// As it stands in a URL.
@@ -61,6 +84,8 @@ mod tests {
             ("postgres://app:p%40ss%20%22word%22@db", "postgres://app:‹secret›@db"),
             ("abc p@ss", "abc ‹secret›"),
             ("bad key: MIIEvQ+/x", "bad key: ‹secret›"),
+            ("Authorization: Basic YXBwOnBAc3MgIndvcmQi", "Authorization: Basic YXBwOn‹secret›"),
+            ("it is cEBzcyAid29yZCIK", "it is ‹secret›IK"),
         ] {
             assert_eq!(mask.line(said), shown);
         }

@@ -8,5 +8,6 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod mask;
+pub mod memory;
 pub mod secret;
 pub mod template;

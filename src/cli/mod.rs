@@ -40,6 +40,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::base::error::{Error, Kind, Result};
+use crate::base::memory;
 use args::{Args, Color, Command, Common};
 use screen::Screen;
 
@@ -53,6 +54,7 @@ pub(crate) struct Call<'a> {
 
 /// Runs the program with its arguments, the first of which is its name. Gives the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    memory::keep_private();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let args = match Args::try_parse_from(&arguments) {
         Ok(args) => args,

@@ -12,7 +12,8 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::HostName;
 use crate::engine::Setup;
-use crate::engine::host::{Ready, locked, masked};
+use crate::engine::hiding;
+use crate::engine::host::{Ready, locked};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::rolling::{Rolling, wait};
 use crate::engine::serving::is_written;
@@ -230,7 +231,7 @@ async fn tell_one(
     if said.len() == drains.len() {
         return Ok(said);
     }
-    let mask = masked(setup);
+    let mask = hiding::mask(setup);
     let output: Vec<String> =
         answer.lines().filter_map(|line| line.strip_prefix("| ")).map(|line| mask.line(line)).collect();
     Err(Error::new(Kind::Host, format!("nginx on {proxy} did not take it: {}", output.join("; "))))

@@ -10,10 +10,9 @@ use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
-use crate::base::mask::Mask;
-use crate::base::secret::SecretTree;
 use crate::engine::Setup;
 use crate::engine::builder::Builders;
+use crate::engine::hiding;
 use crate::engine::images::Lookups;
 use crate::engine::pull::{Supply, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
@@ -108,7 +107,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
         choose(&mut desired, &session.seen, &policy);
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
-    let plan = Arc::new(crate::plan::host::plan(&desired, &session.seen, &policy));
+    let mut plan = crate::plan::host::plan(&desired, &session.seen, &policy);
+    hiding::in_plan(setup, &mut plan);
+    let plan = Arc::new(plan);
     session.seen.forget_what_is_planned();
     tracing::debug!(target: "plan", host = %host, exchanges = session.exchanges, changes = plan.changes().count());
     let supply = Supply::of(&desired.resources, builders);
@@ -177,31 +178,11 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
         report.error = Some(error);
     } else if let Err(error) = carry_out(setup, &mut ready, run, who, &mut report).await {
         fill(&mut report, &ready.plan, without_part(&error));
-        report.error = Some(error);
+        report.error = Some(hiding::in_error(setup, error));
     }
     fill_unchanged(&mut report, &ready);
-    hide(setup, &mut report.failures);
+    hiding::in_failures(setup, &mut report.failures);
     (report, ready.session)
-}
-
-/// What programs say in their logs may be what they were given.
-pub fn hide(setup: &Setup, failures: &mut [StackFailure]) {
-    if failures.is_empty() {
-        return;
-    }
-    let mask = masked(setup);
-    for failure in failures {
-        failure.what = mask.line(&failure.what);
-        failure.output.iter_mut().for_each(|line| *line = mask.line(line));
-    }
-}
-
-/// Hides every secret of the repository.
-pub fn masked(setup: &Setup) -> Mask {
-    let stacks = || setup.config.stacks.values();
-    let all = stacks().flat_map(|stack| stack.secrets.values());
-    let own = stacks().flat_map(|stack| stack.host_secrets.values().flat_map(BTreeMap::values));
-    Mask::of(all.chain(own).flat_map(SecretTree::leaves))
 }
 
 /// The report of a host that was planned, and whose turn did not come.
@@ -259,7 +240,8 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     let mut interrupted = setup.interrupted.clone();
     tokio::select! {
         () = pull(setup, &ready.session, &ready.supply, &mut ready.plan, report) => {}
-        _ = interrupted.wait_for(|interrupted| *interrupted) => {
+        // Without its other end it never becomes true.
+        Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
             return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));
         }
     }

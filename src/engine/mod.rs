@@ -3,6 +3,7 @@
 mod back;
 mod builder;
 mod drain;
+mod hiding;
 pub mod hold;
 pub mod host;
 pub mod images;
@@ -129,7 +130,7 @@ pub async fn plan(setup: &Arc<Setup>) -> Planned {
                 planned.plan.hosts.push(ready.plan.clone());
                 planned.ready.insert(host, ready);
             }
-            Err(error) => planned.failures.push((host, error)),
+            Err(error) => planned.failures.push((host, hiding::in_error(setup, error))),
         }
     }
     let busy = planned.plan.hosts.iter().filter(|host| host.has_work());

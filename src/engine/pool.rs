@@ -12,6 +12,7 @@ use crate::host::observer::Observer;
 use crate::host::transport::{Connection, Prompt, Target};
 use crate::load::Config;
 use crate::render::{Rendering, render};
+use crate::resource::Resource;
 
 /// A connection that has been silent for longer is asked for a sign of life before it is used.
 const TRUSTED: Duration = Duration::from_secs(20);
@@ -83,14 +84,17 @@ impl Pool {
         Ok(answer)
     }
 
-    /// What a host should be, without its facts: rendered once, for as long as the config is the same.
+    /// What a host should be, without its facts: rendered once, for as long as the config is the same. Where a secret
+    /// stands in it, it is rendered each time, for the copies of the secret to go with it.
     pub fn rendering(&self, config: &Arc<Config>, host: &HostName) -> Rendering {
         let kept = || self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = kept().of(config).get(host) {
             return known.clone();
         }
         let rendering = render(config, host, None);
-        kept().of(config).insert(host.clone(), rendering.clone());
+        if !rendering.desired.resources.iter().any(Resource::has_secret) {
+            kept().of(config).insert(host.clone(), rendering.clone());
+        }
         rendering
     }
 

@@ -10,6 +10,7 @@ use crate::base::event::Event;
 use crate::base::id::HostName;
 use crate::engine::back;
 use crate::engine::drain::Proxies;
+use crate::engine::hiding;
 use crate::engine::host::{self, Ready};
 use crate::engine::report::{HostReport, Outcome, Report};
 use crate::engine::session::Session;
@@ -166,7 +167,7 @@ impl Rolling<'_> {
             }
         }
         back::forget(self).await;
-        self.report.hosts.iter_mut().for_each(|report| host::hide(self.setup, &mut report.failures));
+        self.report.hosts.iter_mut().for_each(|report| hiding::in_failures(self.setup, &mut report.failures));
     }
 
     /// The report of a host.

@@ -253,12 +253,12 @@ pub async fn is_alive(connection: &Connection) -> bool {
     connection.is_open() && connection.run(nothing, None).await.is_ok()
 }
 
-/// What a host said, for the log: without the bytes of files, which may be secret.
+/// What a host said, for the log: without the bytes of files and the words of other programs, which may be secret.
 fn without_contents(answer: &[u8]) -> String {
     let mut inside = false;
     let said = String::from_utf8_lossy(answer);
     let lines = said.lines().filter(|line| {
-        let hidden = inside;
+        let hidden = inside || line.starts_with("| ");
         inside = if inside { *line != "." } else { line.starts_with("content ") };
         !hidden
     });

@@ -285,10 +285,11 @@ fn fill_one(
         "tags": draft.host.tags,
     });
     let mut vars = Map::new();
+    let mut scope = Scope::new(Map::new(), secrets.clone(), None);
     draft.vars.fill(&mut vars, &mut |text, vars| {
         let mut names = vars.clone();
         names.insert("host".into(), host.clone());
-        let scope = Scope::new(names, secrets.clone(), None);
+        scope.set_names(names);
         match templates.render_text(text, &scope) {
             Ok(rendered) if rendered.needs_facts => {
                 let problem = Problem::error("a host's variables cannot use facts").at(&text.span, "here");

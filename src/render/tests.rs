@@ -300,3 +300,31 @@ fn many_hosts_render_quickly() {
     assert_eq!(renderings.values().map(|rendering| rendering.desired.resources.len()).sum::<usize>(), 10_000);
     assert!(took < std::time::Duration::from_secs(20), "took {took:?}");
 }
+
+#[test]
+fn a_few_lines_do_not_fill_the_memory() {
+    // Each variable is the one before it, twice.
+    let doubling = |count: usize| {
+        let vars =
+            (1..count).map(|n| format!("vars a{n}=\"{{{{ a{before} }}}}{{{{ a{before} }}}}\"\n", before = n - 1));
+        format!(
+            "vars a0=\"{}\"\n{}file \"/x\" content=\"{{{{ a{} }}}}\"",
+            "x".repeat(1 << 10),
+            vars.collect::<String>(),
+            count - 1
+        )
+    };
+    assert_eq!(found(&doubling(15)), [""; 0], "16 MiB");
+    let all = found(&doubling(40));
+    assert!(all[0].starts_with("18:11: this makes a text of more than 16 MiB"), "{}", all[0]);
+    // Text that a loop repeats, in a file of the stack.
+    let loops = format!("{}\n{{% for i in range(90000) %}}{}{{% endfor %}}", "first", "x".repeat(1 << 10));
+    let body = "stack \"s\" {\non \"all\"\nfile \"/x\" template=\"x.j2\"\n}";
+    let config = config(&[("stacks/s/stack.kdl", body), ("stacks/s/x.j2", &loops)]);
+    let problems = lines(&render(&config, &host("web-1"), None).problems);
+    assert!(problems[0].contains("x.j2:1:1 & 3:") && problems[0].contains("more than 16 MiB"), "{problems:?}");
+    // Many texts, none of which is too large.
+    let many: String = (0..40).map(|n| format!("\nfile \"/{n}\" content=\"{{{{ a12 }}}}{{{{ a12 }}}} {n}\"")).collect();
+    let all = found(&(doubling(13) + &many));
+    assert!(all[0].contains("the texts of this stack are more than 128 MiB on one host"), "{all:?}");
+}

@@ -144,6 +144,13 @@ impl Resource {
         }
         self
     }
+
+    /// Whether a secret stands in one of its files, or is said to the registry of one of its images.
+    pub fn has_secret(&self) -> bool {
+        let faces = self.colours.iter().flat_map(|colours| colours.faces()).map(|face| &face.state);
+        let logs_in = self.images.iter().any(|image| image.access.login.is_some());
+        logs_in || faces.chain([&self.state]).any(State::has_secret)
+    }
 }
 
 /// What must be done on the host when one of some paths changes.

@@ -27,6 +27,11 @@ pub struct State {
 }
 
 impl State {
+    /// Whether a secret stands in one of its files.
+    pub(super) fn has_secret(&self) -> bool {
+        self.paths.values().any(|path| matches!(path, PathState::File { content, .. } if content.secret))
+    }
+
     /// Has its own units neither run nor start at boot; whether there are any. What is started by others, or not at all,
     /// is not to be stopped either.
     pub(super) fn stop_own(&mut self) -> bool {

@@ -29,6 +29,7 @@ mod kept;
 mod laws;
 mod lifecycle;
 mod matrix;
+mod memory;
 mod older;
 mod overengineered;
 mod ownership;

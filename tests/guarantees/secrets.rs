@@ -248,6 +248,57 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
 }
 
 #[test]
+fn g11_what_others_say_of_a_secret_is_masked() {
+    const SECRET: &str = "hush0Said0123456789";
+    let host = any();
+    let mut repo = Repo::new("g11-said", &[&host]);
+    repo.env("RUST_LOG", "trace");
+    repo.env("RECONCILE_LOG", "trace");
+    repo.write("secret.txt", SECRET);
+    let secret = format!("secret \"x\" file=\"{}/secret.txt\"\n", repo.path());
+    repo.write("stacks/one/compose.yaml", "services:\n  one: { image: \"lab/busybox:1\", ports: [\"${TOKEN}\"] }\n");
+    let commands: [&[&str]; 8] = [
+        &["plan"],
+        &["plan", "--json"],
+        &["plan", "--markdown"],
+        &["drift"],
+        &["status", "--json"],
+        &["apply", "--yes"],
+        &["apply", "--yes", "--json"],
+        &["history", "--json"],
+    ];
+    for (what, body, said) in [
+        (
+            "nginx",
+            "file \"/etc/nginx/conf.d/ID.conf\" content=\"server { listen {{ secret.x }}; }\\n\"",
+            "`nginx -t` on the host",
+        ),
+        (
+            "compose",
+            "compose \"ID-app\" { file \"compose.yaml\"; env TOKEN=\"{{ secret.x }}\" }",
+            "`docker compose config` on the host",
+        ),
+        (
+            "a unit",
+            "unit \"ID-a\" { exec \"/bin/sh -c 'env; echo $$A | base64; echo app:$$A | base64; exit 1'\"\nenv A=\"{{ secret.x }}\" }",
+            "",
+        ),
+    ] {
+        repo.stack("one", &format!("{secret}{body}"));
+        for command in commands {
+            let ran = repo.run(&[command, &["-vvv"]].concat());
+            for text in [&ran.out, &ran.err] {
+                assert_eq!(holds(text, SECRET), None, "{what}, {command:?}:\n{text}");
+            }
+            if command[0] == "apply" {
+                assert_ne!(ran.code, 0, "{what}: {ran:?}");
+                assert!(ran.out.contains("‹secret›") && ran.out.contains(said), "{what}, {command:?}: {ran:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn g11_a_missing_secret_stops_a_plan_but_no_check() {
     let host = any();
     let repo = Repo::new("g11-missing", &[&host]);

@@ -27,9 +27,9 @@ impl Planner {
     pub fn with(directory: &Utf8Path, pool: Arc<Pool>) -> Planner {
         let spec = Spec { place: Place::Directory(directory.to_owned()), revision: None };
         let tree = source::open(&spec, &source::default_cache()).expect("the repository opens");
-        let nothing = |_: &str| None;
+        let env = |name: &str| std::env::var(name).ok();
         let outside = |path: &Utf8Path| std::fs::read(path);
-        let world = World { env: &nothing, read: &outside, prompt: &Nobody, identities: &[] };
+        let world = World { env: &env, read: &outside, prompt: &Nobody, identities: &[] };
         let loaded = load::load(&tree.files, world, Secrets::Required);
         let (config, _) = loaded.expect("the repository is sound");
         let hosts = config.hosts.keys().cloned().collect();
@@ -43,7 +43,7 @@ impl Planner {
             recover: None,
             rollout: None,
             parallel: 32,
-            lock_wait: 0,
+            lock_wait: 120,
             confirm: 0,
             sink: Arc::new(Silent),
             prompt: Arc::new(Nobody),

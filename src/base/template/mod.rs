@@ -5,6 +5,7 @@
 //! And a mistake is reported twice over: where it stands in the template, and which line of the stack used it.
 
 mod filter;
+mod limit;
 mod names;
 mod problem;
 
@@ -18,6 +19,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::secret::SecretTree;
+use limit::{Room, Written};
 use names::{Facts, Secrets, Watch};
 
 pub use filter::{nginx as quote_nginx, shell as quote_shell, systemd as quote_systemd};
@@ -54,6 +56,8 @@ pub struct Scope {
     secrets: BTreeMap<String, SecretTree>,
     /// Facts about the host, as `facts.NAME`; `None` while they are not known yet.
     facts: Option<serde_json::Value>,
+    /// How much may still be written with these names, and with those of the parts of the same stack.
+    room: Room,
     /// `names` and `hosts` as the library wants them, from the first rendering on.
     converted: OnceLock<BTreeMap<String, Value>>,
 }
@@ -219,13 +223,14 @@ impl Templates {
         context.insert("facts".into(), Facts::value(job.scope.facts.as_ref(), &watch));
         context.extend(job.context);
         let known: Vec<String> = context.keys().cloned().collect();
+        let mut written = Written::new(&job.scope.room, job.source.text.len());
         let rendered = self
             .environment
             .template_from_named_str(job.source.path.as_str(), &job.source.text)
-            .and_then(|template| template.render(Value::from(context)));
+            .and_then(|template| template.render_captured_to(Value::from(context), &mut written).map(|_| ()));
         let (secret, needs_facts) = (watch.secret(), watch.needs_facts());
         match rendered {
-            Ok(text) => Ok(Rendered { text, secret, needs_facts }),
+            Ok(()) => Ok(Rendered { text: written.into_text(), secret, needs_facts }),
             // A placeholder for a fact fails in arithmetic and the like; the real fact may not.
             Err(_) if needs_facts => Ok(Rendered { text: String::new(), secret, needs_facts }),
             Err(error) => {
@@ -236,6 +241,7 @@ impl Templates {
                     known: &known,
                     scope: job.scope,
                     secret,
+                    too_large: written.is_too_large(),
                 };
                 let problem = found.problem();
                 Err(match job.origin {

@@ -9,6 +9,7 @@ use crate::base::decode::Text;
 use crate::base::diagnostic::{Problem, Source, Span, did_you_mean};
 use crate::base::secret::{MASK, Secret, SecretTree};
 use crate::base::template::Scope;
+use crate::base::template::limit::TooLarge;
 
 /// A failed rendering and what is needed to explain it.
 pub(super) struct Found<'a> {
@@ -18,6 +19,7 @@ pub(super) struct Found<'a> {
     pub(super) known: &'a [String],
     pub(super) scope: &'a Scope,
     pub(super) secret: bool,
+    pub(super) too_large: Option<TooLarge>,
 }
 
 impl Found<'_> {
@@ -31,9 +33,13 @@ impl Found<'_> {
             .unwrap_or(self.source);
         let span = place(error, source);
         let expression = named(error).unwrap_or(&source.text[span.offset..span.offset + span.len]);
-        let (message, hint) = match error.kind() {
-            ErrorKind::UndefinedError => self.undefined(expression),
-            kind => (self.message(error, kind), None),
+        let (message, hint) = match (self.too_large, error.kind()) {
+            (Some(too_large), _) => {
+                let (message, hint) = too_large.words();
+                (message, Some(hint))
+            }
+            (None, ErrorKind::UndefinedError) => self.undefined(expression),
+            (None, kind) => (self.message(error, kind), None),
         };
         let mut problem = Problem::error(message).at(&span, "in this template");
         problem.hint = hint;

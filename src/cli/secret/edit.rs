@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use camino::Utf8Path;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::base::error::{Error, Kind, Result};
@@ -10,6 +11,7 @@ use crate::cli::page::{CHANGE, PLAIN, Page};
 use crate::cli::secret::private::Private;
 use crate::cli::secret::rekey::sealed;
 use crate::cli::secret::repository::{Form, Repository, opened, with_identities, wrong_file};
+use crate::cli::secret::tell;
 use crate::cli::{Call, ask};
 use crate::sealed::Recipients;
 use crate::sealed::named::{Named, Wrong};
@@ -29,17 +31,12 @@ pub(super) fn run(call: &Call, file: &Utf8Path) -> Result<u8> {
         None if is_yaml(&path) => named(call, &path, &Named::empty(), &recipients)?,
         None => single(call, &path, &[], true, &recipients)?,
     };
-    let mut page = Page::new();
-    match changed {
-        Some(content) => {
-            repository.write(&path, &content)?;
-            page.line(&format!("encrypted: {path}"));
-        }
-        None => {
-            page.line(&format!("unchanged: {path}"));
-        }
+    if let Some(content) = &changed {
+        repository.write(&path, content)?;
     }
-    call.screen.show(&page);
+    let mut page = Page::new();
+    page.line(&format!("{}: {path}", if changed.is_some() { "encrypted" } else { "unchanged" }));
+    tell(call, &page, "edit", json!({ "file": path, "changed": changed.is_some() }));
     Ok(0)
 }
 

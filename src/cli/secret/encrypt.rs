@@ -4,12 +4,14 @@
 use std::io::{self, IsTerminal as _, Read as _};
 
 use camino::Utf8Path;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::Call;
 use crate::cli::page::{Page, count};
 use crate::cli::secret::repository::{Form, Repository};
+use crate::cli::secret::tell;
 use crate::sealed::named::{Named, is_name};
 
 /// Runs the command.
@@ -54,7 +56,8 @@ pub(super) fn run(call: &Call, file: &Utf8Path, name: Option<&str>, from: Option
     let mut page = Page::new();
     let what = name.map_or_else(|| format!("{path}"), |name| format!("{name} in {path}"));
     page.line(&format!("encrypted: {what}, for {}", count(recipients.count(), "recipient")));
-    call.screen.show(&page);
+    let fields = json!({ "file": path, "name": name, "recipients": recipients.count() });
+    tell(call, &page, "encrypt", fields);
     Ok(0)
 }
 

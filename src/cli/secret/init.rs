@@ -5,10 +5,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use camino::Utf8Path;
+use serde_json::json;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::cli::page::Page;
 use crate::cli::secret::repository::Repository;
+use crate::cli::secret::tell;
 use crate::cli::{Call, wire};
 use crate::sealed::{RECIPIENTS, identity};
 
@@ -54,7 +56,8 @@ pub(super) fn run(call: &Call, to: Option<&Utf8Path>) -> Result<u8> {
     page.line(&format!("identity: {place} (keep a copy in a safe place: without it, secrets are lost)"));
     page.line(&format!("recipient: {public}, now in {RECIPIENTS}"));
     page.line("commit the list; if there are secrets already, somebody who can read them runs: reconcile secret rekey");
-    call.screen.show(&page);
+    let fields = json!({ "identity": place, "recipient": public, "list": RECIPIENTS });
+    tell(call, &page, "init", fields);
     Ok(0)
 }
 

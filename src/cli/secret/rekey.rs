@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::base::error::{Error, Result};
 use crate::cli::page::{Page, count};
 use crate::cli::secret::repository::{Form, Repository, opened, with_identities};
+use crate::cli::secret::tell;
 use crate::cli::{Call, wire};
 use crate::load::sealed::is_sops;
 use crate::load::{Sealed, Secrets};
@@ -33,17 +35,18 @@ pub(super) fn run(call: &Call) -> Result<u8> {
         Ok(())
     })?;
     let mut page = Page::new();
+    let (written, left): (Vec<_>, Vec<_>) = (ours.keys().collect(), of_sops.keys().collect());
     for (path, file) in prepared {
         file.put()?;
         page.line(&format!("encrypted anew: {path}"));
     }
-    let all = count(ours.len(), "file");
+    let all = count(written.len(), "file");
     page.line(&format!("{all}, for {} of {RECIPIENTS}", count(recipients.count(), "recipient")));
-    for path in of_sops.keys() {
+    for path in &left {
         page.line(&format!("left as it is: {path} (sops updatekeys {path})"));
     }
     page.line("whoever is no recipient any more can still read earlier commits: change the secrets themselves, too");
-    call.screen.show(&page);
+    tell(call, &page, "rekey", json!({ "files": written, "left": left, "recipients": recipients.count() }));
     Ok(0)
 }
 

@@ -139,6 +139,10 @@ impl Form {
             let armored = !bytes.starts_with(b"age-encryption.org/");
             return Ok(Form::Single { armored });
         }
+        if bytes.is_empty() {
+            let error = Error::new(Kind::Config, format!("`{path}` is empty"));
+            return Err(error.hint(format!("remove it, then make it anew: reconcile secret encrypt {path}")));
+        }
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         if is_sops(text) {
             let hint = format!("change it with sops itself: sops edit {path}");
@@ -147,7 +151,7 @@ impl Form {
             );
         }
         let is_new = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
-        if !named::is_sealed(text) && (!is_new || bytes.is_empty() || text.is_empty()) {
+        if !named::is_sealed(text) && (!is_new || text.is_empty()) {
             let hint = "encrypt what is in it: `reconcile secret encrypt` with --from; and change the secret, if it was in a commit";
             return Err(Error::new(Kind::Config, format!("`{path}` is not encrypted")).hint(hint));
         }

@@ -140,7 +140,15 @@ impl Run {
         }
     }
 
+    /// Drops what was to be written. It may be large, and have secrets in it, and the host may take long now.
+    fn forget_input(&mut self) {
+        (self.exchange.input, self.written) = (Vec::new(), 0);
+    }
+
     fn leave_from_now(&mut self) {
+        if !self.write_pending {
+            self.forget_input();
+        }
         self.reply = None;
         self.phase = Phase::Leaving;
         self.until = Instant::now() + GOODBYE;
@@ -198,6 +206,9 @@ impl Run {
             let sent = channel.send_eof();
             // A command that has ended already takes no end-of-file: that is no error.
             self.eof_sent = turn.settle(sent)?.is_some();
+        }
+        if self.eof_sent {
+            self.forget_input();
         }
         Ok(())
     }
