@@ -36,7 +36,7 @@ pub mod words;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 
 use crate::base::error::{Error, Kind, Result};
@@ -54,7 +54,8 @@ pub(crate) struct Call<'a> {
 /// Runs the program with its arguments, the first of which is its name. Gives the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let args = match Args::try_parse_from(&arguments) {
+    let parsed = Args::told().try_get_matches_from(&arguments).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => return misunderstood(&error, &arguments),
     };

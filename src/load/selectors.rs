@@ -16,11 +16,16 @@ pub(super) struct Selectors {
     tags: Vec<Text>,
     all: Option<Span>,
     except: Vec<Text>,
-    /// Whether there is any `on`: if so, what is wrong with it has been reported.
+    /// Whether there is any `on`, or something that may be one: if so, what is wrong with it has been reported.
     given: bool,
 }
 
 impl Selectors {
+    /// Something stands there that may have been meant to be `on`.
+    pub(super) fn doubt(&mut self) {
+        self.given = true;
+    }
+
     /// Reads one `on` node.
     pub(super) fn read_on(&mut self, mut reader: Reader<'_>) {
         let span = reader.span();

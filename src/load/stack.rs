@@ -171,7 +171,10 @@ impl Draft<'_, '_> {
                 let span = reader.span();
                 self.resources.extend(Spec::decode(reader).map(|spec| (spec, span)));
             }
-            _ => self.unknown(&reader),
+            _ => {
+                self.selectors.doubt();
+                self.unknown(&reader);
+            }
         }
     }
 

@@ -329,7 +329,7 @@ impl DropIn {
     fn decode(mut reader: Reader<'_>) -> Option<Self> {
         let name = reader.required("a name");
         let body = Body::decode(&mut reader, "file");
-        if body.is_none() && !reader.has_unknown() {
+        if body.is_none() {
             let problem = Problem::error("`drop-in` does not say what is in it").at(&reader.span(), "here");
             reader.report(problem.hint("give one of `content`, `file` and `template`"));
         }
