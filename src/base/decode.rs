@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
 use crate::base::brace;
-use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
+use crate::base::diagnostic::{Problem, Problems, Severity, Source, Span, did_you_mean};
 
 /// How deep braces may nest.
 const MAX_DEPTH: usize = 32;
@@ -269,14 +269,27 @@ impl<'a> Reader<'a> {
         pairs
     }
 
-    /// Ends reading: whatever was not asked for is a problem. What the node was said to lack as a whole is then a problem
-    /// no more: it may be there, misspelt.
+    /// Ends reading: whatever was not asked for is a problem.
     pub fn finish(self) {
-        if self.has_unknown() {
-            let here = self.span();
-            let is_own = |problem: &Problem| problem.places.first().is_some_and(|(place, _)| *place == here);
-            self.problems.borrow_mut().0.retain(|problem| !is_own(problem));
+        self.report_unknown();
+        self.forgive();
+    }
+
+    /// What a node is said to lack as a whole may well be in it, where something in it is wrong or misspelt: only the
+    /// cause is a problem then.
+    fn forgive(&self) {
+        let (here, whole) = (self.span(), self.node.span());
+        let whole = whole.offset()..whole.offset() + whole.len();
+        let mut problems = self.problems.borrow_mut();
+        let place = |problem: &Problem| problem.places.first().map(|(place, _)| place.clone());
+        let inside = |place: &Span| place.source == here.source && whole.contains(&place.offset) && *place != here;
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        if problems.0.iter().filter(is_error).any(|problem| place(problem).is_some_and(|place| inside(&place))) {
+            problems.0.retain(|problem| place(problem).is_none_or(|place| place != here));
         }
+    }
+
+    fn report_unknown(&self) {
         for (index, entry) in self.arguments().enumerate() {
             if index >= self.max_args_asked {
                 let problem = Problem::error(format!("`{}` takes no value here", self.name()));
@@ -305,14 +318,6 @@ impl<'a> Reader<'a> {
                 self.report(self.unknown("node", name, &self.asked_children).at(&at, "unknown"));
             }
         }
-    }
-
-    /// Whether something stands here that was not asked for.
-    fn has_unknown(&self) -> bool {
-        let mut names = self.node.entries().iter().filter_map(|entry| entry.name());
-        let child = |node: &KdlNode| !self.asked_children.iter().any(|asked| asked == node.name().value());
-        names.any(|name| !self.asked_props.iter().any(|asked| asked == name.value()))
-            || !self.takes_anything && self.nodes().any(child)
     }
 
     /// What this reader was asked for: property names and child names. For the test that keeps the reference true.

@@ -124,7 +124,7 @@ fn read_stack(
     }
     reader.finish();
     let hosts = draft.selectors.select(reading, inventory, &span);
-    let (overrides, host_secrets) = draft.overrides_on(inventory, |host| hosts.contains(host));
+    let (overrides, host_secrets) = draft.overrides_on(inventory, |host| draft.selectors.doubted || hosts.contains(host));
     let secrets = draft.all_secrets(inventory);
     draft.vars.lay_over(&draft.values.vars);
     Some(Stack {
@@ -172,7 +172,7 @@ impl Draft<'_, '_> {
                 self.resources.extend(Spec::decode(reader).map(|spec| (spec, span)));
             }
             _ => {
-                self.selectors.doubt();
+                self.selectors.doubted = true;
                 self.unknown(&reader);
             }
         }

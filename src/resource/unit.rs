@@ -89,8 +89,8 @@ impl Unit {
         if let Some(rollout) = &self.rollout
             && let Some((what, hint)) = self.cannot_take_turns()
         {
-            let problem = Problem::error(what).at(&rollout.span, "new versions take turns").hint(hint);
-            reader.report(problem);
+            let problem = Problem::error(what).at(&self.origin, "this unit").at(&rollout.span, "new versions take turns");
+            reader.report(problem.hint(hint));
             return false;
         }
         if self.on_demand && self.running.is_some() {
