@@ -148,7 +148,11 @@ fn a_repository_has_its_own_history() {
     }
     repo.commit();
     repo.good(&["apply", "--yes"]);
-    assert!(at_other(&["history"]).1.contains("no such run of other is recorded here; --all "), "{:?}", at_other(&["history"]));
+    assert!(
+        at_other(&["history"]).1.contains("no such run of other is recorded here; --all "),
+        "{:?}",
+        at_other(&["history"])
+    );
     let (code, said) = at_other(&["rollback", "last", "--yes"]);
     assert!(code == 1 && said.contains("no run of other is recorded here"), "{said}");
     assert_eq!(at_other(&["apply", "--yes"]).0, 0);

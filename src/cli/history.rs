@@ -64,7 +64,9 @@ fn list_text(runs: &[Run], repo: Option<&str>) -> Page {
     let mut page = Page::new();
     if runs.is_empty() {
         page.line(&match repo {
-            Some(repo) => format!("no such run of {repo} is recorded here; --all looks at those of other repositories too"),
+            Some(repo) => {
+                format!("no such run of {repo} is recorded here; --all looks at those of other repositories too")
+            }
             None => "no run is recorded here".into(),
         });
         return page;

@@ -25,7 +25,12 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
     table(&mut text, planned);
     for (host, sections) in sections(planned, Layout { width: 120, full: true }) {
         for run in &host.unfinished {
-            let _ = writeln!(text, "- ❗ **{}**: run {} broke off here, and is brought back first\n", host.host, inline(run));
+            let _ = writeln!(
+                text,
+                "- ❗ **{}**: run {} broke off here, and is brought back first\n",
+                host.host,
+                inline(run)
+            );
         }
         for section in sections {
             details(&mut text, &section);

@@ -89,7 +89,8 @@ impl Unit {
         if let Some(rollout) = &self.rollout
             && let Some((what, hint)) = self.cannot_take_turns()
         {
-            let problem = Problem::error(what).at(&self.origin, "this unit").at(&rollout.span, "new versions take turns");
+            let problem =
+                Problem::error(what).at(&self.origin, "this unit").at(&rollout.span, "new versions take turns");
             reader.report(problem.hint(hint));
             return false;
         }

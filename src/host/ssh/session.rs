@@ -88,7 +88,9 @@ fn dial(plan: &Plan, clock: &Clock) -> Result<TcpStream> {
 pub fn silence(plan: &Plan, span: Duration) -> Error {
     let (way, port) = (way(plan), plan.config.port);
     let what = format!("{way} does not answer on port {port} within {} s", span.as_secs_f32().round().max(1.0));
-    let hint = format!("is it switched on, and is port {port} open from here? `ConnectTimeout 5` in ~/.ssh/config gives up sooner");
+    let hint = format!(
+        "is it switched on, and is port {port} open from here? `ConnectTimeout 5` in ~/.ssh/config gives up sooner"
+    );
     Error::new(Kind::Unreachable, what).hint(hint)
 }
 

@@ -8,8 +8,8 @@ use hmac::{Hmac, Mac as _};
 use tempfile::TempDir;
 
 use crate::host::ssh::config::{HostConfig, Place, Proxy, matches_any, resolve};
-use crate::host::ssh::{connect, hop_target};
 use crate::host::ssh::known_hosts::Known;
+use crate::host::ssh::{connect, hop_target};
 use crate::host::transport::Nobody;
 
 struct Home(TempDir);

@@ -234,6 +234,7 @@ fn a_service_that_is_to_be_stopped_is_one_that_runs_and_that_nobody_needs() {
 
 #[test]
 fn a_project_without_services_is_an_error() {
-    let outcome = lower_with("compose \"app\" { file \"compose.yaml\"; }", &[("compose.yaml", "service:\n  web: {image: a}\n")]);
+    let outcome =
+        lower_with("compose \"app\" { file \"compose.yaml\"; }", &[("compose.yaml", "service:\n  web: {image: a}\n")]);
     assert!(outcome.complaints().contains("this project has no services"), "{}", outcome.complaints());
 }
