@@ -113,6 +113,8 @@ fn shake_hands(session: &mut Session, plan: &Plan, clock: &Clock) -> Result<()> 
                 .hint("its sshd is very old, or allows very little; `ssh -v` shows what it offers")
                 .because(cause)
         }
+        // LIBSSH2_ERROR_TIMEOUT, LIBSSH2_ERROR_SOCKET_TIMEOUT
+        ErrorCode::Session(-9 | -30) => silence(plan, clock.span),
         _ => Error::new(Kind::Unreachable, format!("{} does not complete the SSH handshake", plan.label))
             .hint("is this the port of an sshd? Too many connections at once (MaxStartups) end so, too")
             .because(cause),
