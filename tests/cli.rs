@@ -223,6 +223,46 @@ fn a_commit_is_compared_without_any_host() {
 }
 
 #[test]
+fn what_a_commit_changes_on_several_hosts_is_said_once() {
+    let repository = repository();
+    write(repository.path(), "hosts/two.kdl", "host \"two\" transport=\"local\" root=\".two\"\n");
+    let stack = |text: &str| {
+        let stack = format!("stack \"web\" {{\non \"all\"\nfile \"/etc/motd\" content=\"{text}\\n\"\n}}\n");
+        write(repository.path(), "stacks/web/stack.kdl", &stack);
+    };
+    let git = |arguments: &str| {
+        let mut git = Command::new("git");
+        git.current_dir(repository.path()).args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+        assert!(git.args(arguments.split(' ')).stdout(Stdio::null()).status().unwrap().success(), "{arguments}");
+    };
+    stack("hello");
+    git("init -q");
+    git("add hosts stacks");
+    git("commit -q -m one");
+    stack("hallo");
+    git("commit -q -a -m two");
+    let said = text(&run(repository.path(), &["diff", "HEAD~1..HEAD"]));
+    assert!(said.contains("\nbox, two\n") && said.matches("+hallo").count() == 1, "{said}");
+    assert!(said.contains("0 added, 2 changed, 0 removed on 2 hosts"), "{said}");
+    let said = text(&run(repository.path(), &["diff", "HEAD~1"]));
+    assert!(said.contains("such as HEAD~1..HEAD"), "{said}");
+    let said = text(&run(repository.path(), &["diff", "nope..HEAD"]));
+    assert!(said.starts_with("error: there is no revision `nope` in ") && !said.contains("class="), "{said}");
+}
+
+#[test]
+fn a_repository_without_hosts_says_what_comes_next() {
+    let empty = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| text(&run(empty.path(), arguments));
+    assert!(said(&["plan"]).contains("a new one begins with these two directories"), "{}", said(&["plan"]));
+    write(empty.path(), "hosts/repo.kdl", "repo \"new\"\n");
+    fs::create_dir(empty.path().join("stacks")).unwrap();
+    for command in ["check", "plan", "status"] {
+        assert!(said(&[command]).contains("hosts/web.kdl"), "{}", said(&[command]));
+    }
+}
+
+#[test]
 fn the_reference_is_told_by_chapters() {
     let repository = repository();
     assert!(text(&run(repository.path(), &["reference"])).contains("resources"));

@@ -136,6 +136,35 @@ fn two_commits() -> (Repo, [String; 2], BTreeMap<String, String>) {
 }
 
 #[test]
+fn a_repository_has_its_own_history() {
+    let (repo, other) = (Repo::new(), Repo::new());
+    other.write("hosts/box.kdl", "repo \"other\"\nhost \"box\" transport=\"local\" root=\"../sandbox\"\n");
+    let at_other = |arguments: &[&str]| {
+        let output = repo.command(arguments).current_dir(other.work_tree()).output().unwrap();
+        (output.status.code().unwrap(), text(&output))
+    };
+    for repo in [&repo, &other] {
+        repo.stack("web", "file \"/a\" content=\"1\"");
+    }
+    repo.commit();
+    repo.good(&["apply", "--yes"]);
+    assert!(
+        at_other(&["history"]).1.contains("no such run of other is recorded here; --all "),
+        "{:?}",
+        at_other(&["history"])
+    );
+    let (code, said) = at_other(&["rollback", "last", "--yes"]);
+    assert!(code == 1 && said.contains("no run of other is recorded here"), "{said}");
+    assert_eq!(at_other(&["apply", "--yes"]).0, 0);
+    assert_eq!((at_other(&["history"]).1.lines().count(), at_other(&["history", "--all"]).1.lines().count()), (1, 2));
+    assert!(at_other(&["history"]).1.contains("  other, no commit  done: 1 applied"), "{:?}", at_other(&["history"]));
+    assert!(repo.last() != at_other(&["history"]).1[..repo.last().len()], "`last` is the last of this repository");
+    // Where there is no repository, all there is.
+    let outside = repo.command(&["history"]).current_dir(repo.top()).output().unwrap();
+    assert_eq!(String::from_utf8(outside.stdout).unwrap().lines().count(), 2);
+}
+
+#[test]
 fn a_rollback_brings_back_exactly_the_state_before_a_run() {
     let (repo, [first, second], files) = two_commits();
     let undone = repo.last();

@@ -178,6 +178,15 @@ fn secrets_end_in_their_files_and_check_needs_no_identity() {
 }
 
 #[test]
+fn what_no_identity_opens_is_told_once_for_each_file() {
+    let place = Place::with_secrets();
+    fs::remove_dir_all(place.path("home/.config")).unwrap();
+    let ran = place.run("plan", b"");
+    assert_eq!((ran.code, ran.err.matches("no identity fits").count()), (1, 2), "{}", ran.err);
+    assert!(ran.err.contains("2 errors"), "{}", ran.err);
+}
+
+#[test]
 fn an_edit_changes_what_was_changed_and_nothing_else() {
     let place = Place::with_secrets();
     let before = place.read("repo/stacks/web/secrets.yaml");

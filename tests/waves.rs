@@ -205,7 +205,7 @@ fn g01_another_way_over_the_hosts_is_another_plan() {
     // The plan says with what it is the same again.
     let (_, text) = repo.run(&["plan", "--canary", "b", "--batch", "1", "--pause", "0s"]);
     let said = text.lines().find_map(|line| line.split_once("reconcile apply ")).expect("the command").1;
-    assert_eq!(said, format!("--canary b --batch 1 --pause 0ms --expect {expected}"));
+    assert_eq!(said, format!("--canary b --batch 1 --pause 0s --expect {expected}"));
     let said: Vec<&str> = ["apply"].into_iter().chain(said.split(' ')).collect();
     let report = repo.json(&said);
     assert_eq!(report["exit_code"], 0, "{report:#}");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
 use crate::base::brace;
-use crate::base::diagnostic::{Problem, Problems, Source, Span, did_you_mean};
+use crate::base::diagnostic::{Problem, Problems, Severity, Source, Span, did_you_mean};
 
 /// How deep braces may nest.
 const MAX_DEPTH: usize = 32;
@@ -62,25 +62,27 @@ pub fn parse(source: &Arc<Source>, problems: &RefCell<Problems>) -> Option<KdlDo
                 return None;
             }
             for diagnostic in &failure.diagnostics {
-                let message = diagnostic.message.clone().unwrap_or_else(|| "this is not KDL".into());
                 let span = Span::new(source, diagnostic.span.offset(), diagnostic.span.len());
-                let mut problem = Problem::error(message).at(&span, diagnostic.label.clone().unwrap_or_default());
-                problem.hint = diagnostic.help.clone().or_else(|| version_hint(&source.text, &span));
-                problems.borrow_mut().push(problem);
+                let message = || diagnostic.message.clone().unwrap_or_else(|| "this is not KDL".into());
+                let problem = match old_keyword(&source.text, &span) {
+                    Some(word) if diagnostic.help.is_none() => Problem::error(format!("`{word}` is no value"))
+                        .hint(format!("this is KDL 2, where `{word}` is written `#{word}`")),
+                    _ => Problem { hint: diagnostic.help.clone(), ..Problem::error(message()) },
+                };
+                problems.borrow_mut().push(problem.at(&span, "here"));
             }
             None
         }
     }
 }
 
-/// A hint for the most common mistake: KDL 1 keywords, which KDL 2 writes with a `#`.
-fn version_hint(text: &str, span: &Span) -> Option<String> {
+/// The most common mistake: a keyword of KDL 1, which KDL 2 writes with a `#`, on the line where something is wrong.
+fn old_keyword(text: &str, span: &Span) -> Option<&'static str> {
     let line = text.get(..span.offset)?.lines().count().max(1);
     let line = text.lines().nth(line - 1)?;
-    let bare = ["true", "false", "null"]
+    ["true", "false", "null"]
         .into_iter()
-        .find(|word| line.split(|c: char| c.is_whitespace() || "=;{}".contains(c)).any(|part| part == *word))?;
-    Some(format!("this is KDL 2, where `{bare}` is written `#{bare}`"))
+        .find(|word| line.split(|c: char| c.is_whitespace() || "=;{}".contains(c)).any(|part| part == *word))
 }
 
 /// Where braces first nest too deep. Counts braces in strings and comments too: good enough for a limit.
@@ -269,6 +271,25 @@ impl<'a> Reader<'a> {
 
     /// Ends reading: whatever was not asked for is a problem.
     pub fn finish(self) {
+        self.report_unknown();
+        self.forgive();
+    }
+
+    /// What a node is said to lack as a whole may well be in it, where something in it is wrong or misspelt: only the
+    /// cause is a problem then.
+    fn forgive(&self) {
+        let (here, whole) = (self.span(), self.node.span());
+        let whole = whole.offset()..whole.offset() + whole.len();
+        let mut problems = self.problems.borrow_mut();
+        let place = |problem: &Problem| problem.places.first().map(|(place, _)| place.clone());
+        let inside = |place: &Span| place.source == here.source && whole.contains(&place.offset) && *place != here;
+        let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+        if problems.0.iter().filter(is_error).any(|problem| place(problem).is_some_and(|place| inside(&place))) {
+            problems.0.retain(|problem| place(problem).is_none_or(|place| place != here));
+        }
+    }
+
+    fn report_unknown(&self) {
         for (index, entry) in self.arguments().enumerate() {
             if index >= self.max_args_asked {
                 let problem = Problem::error(format!("`{}` takes no value here", self.name()));
@@ -297,13 +318,6 @@ impl<'a> Reader<'a> {
                 self.report(self.unknown("node", name, &self.asked_children).at(&at, "unknown"));
             }
         }
-    }
-
-    /// Whether something stands here that was not asked for so far. What is missing may be there, then, misspelt.
-    pub fn has_unknown(&self) -> bool {
-        let mut names = self.node.entries().iter().filter_map(|entry| entry.name());
-        names.any(|name| !self.asked_props.iter().any(|asked| asked == name.value()))
-            || self.nodes().any(|node| !self.asked_children.iter().any(|asked| asked == node.name().value()))
     }
 
     /// What this reader was asked for: property names and child names. For the test that keeps the reference true.

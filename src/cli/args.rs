@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use clap::{ArgAction, Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args as Group, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -15,6 +15,8 @@ use crate::load::{self, Size};
 
 /// What the exit code says.
 const EXIT_CODES: &str = "\
+Example: reconcile plan --host web-1
+
 Exit codes:
   0  done, or nothing to do
   1  error, refused, failed, or declined at the question
@@ -35,13 +37,26 @@ pub struct Args {
     pub command: Command,
 }
 
+impl Args {
+    /// The command line as it tells of itself: on one page, and the options of every command only with the program.
+    pub fn told() -> clap::Command {
+        let help = Arg::new("help").short('h').long("help").help("Print help").help_heading(None);
+        let help = help.action(ArgAction::HelpShort).global(true);
+        let command = Args::command().disable_help_flag(true);
+        let common: Vec<Arg> = command.get_arguments().filter(|arg| arg.is_global_set()).cloned().collect();
+        // Where a command has it already, clap does not add it once more.
+        let common: Vec<Arg> = common.into_iter().map(|arg| arg.hide(true)).collect();
+        let own = |sub: clap::Command| sub.args(common.clone());
+        command.arg(help).mut_subcommands(|sub| own(sub).mut_subcommands(own))
+    }
+}
+
 /// What every subcommand understands.
 #[derive(Debug, Clone, Group)]
 #[command(next_help_heading = "Options of every command")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag of the command line.
 pub struct Common {
-    /// The repository: a directory or URL, at a revision if wanted. Without it: where one stands, or the nearest
-    /// directory above that has stacks/ and hosts/
+    /// The repository; without it the nearest directory above that has stacks/ and hosts/
     #[arg(long, global = true, env = "RECONCILE_REPO", hide_env_values = true, value_name = "DIR|URL[@REV]")]
     pub repo: Option<String>,
     /// Only this host (may be given again)
@@ -53,7 +68,7 @@ pub struct Common {
     /// Only hosts with this tag (may be given again)
     #[arg(long = "tag", global = true, value_name = "TAG")]
     pub tags: Vec<String>,
-    /// A file with an identity that opens secrets: of age, or an SSH key (may be given again)
+    /// A key that opens secrets, of age or SSH (may be given again)
     #[arg(
         long = "identity",
         global = true,
@@ -94,46 +109,62 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Load, render and lint; no host is contacted
+    #[command(after_help = "Example: reconcile check")]
     Check,
     /// Every file that would be written, as files
+    #[command(after_help = "Example: reconcile render --out /tmp/rendered")]
     Render(Render),
     /// What a commit changes, without any host
+    #[command(after_help = "Example: reconcile diff HEAD~1..HEAD")]
     Diff(Diff),
     /// What would change, why, and with what effect
+    #[command(after_help = "Example: reconcile plan --stack web")]
     Plan(Plan),
     /// Plan, ask, do
+    #[command(after_help = "Example: reconcile apply --expect 84757998fc63")]
     Apply(Apply),
     /// Write a stack for what runs on a host, and take it over as it is
+    #[command(after_help = "Example: reconcile adopt web-1")]
     Adopt(Adopt),
-    /// The runs that were made from here
+    /// The runs of this repository that were made from here
+    #[command(after_help = "Example: reconcile history last")]
     History(History),
     /// Go back to the state before a run, by its commit
+    #[command(after_help = "Example: reconcile rollback last")]
     Rollback(Rollback),
     /// Keep a stack as it is on its hosts, whoever applies
+    #[command(after_help = "Example: reconcile hold web --until 2h --why 'the audit'")]
     Hold(Hold),
     /// Let a stack that was held be applied again
+    #[command(after_help = "Example: reconcile release web")]
     Release(Release),
     /// Where each host and stack stands
+    #[command(after_help = "Example: reconcile status --tag web")]
     Status,
     /// What differs on the hosts from what was last written there
+    #[command(after_help = "Example: reconcile drift --detailed-exitcode")]
     Drift(Drift),
     /// Secrets encrypted in the repository, with age
+    #[command(after_help = "Example: reconcile secret encrypt stacks/web/secrets.yaml db <password")]
     Secret {
         /// What to do
         #[command(subcommand)]
         action: Secret,
     },
     /// Completions for a shell
+    #[command(after_help = "Example: reconcile completions bash >/etc/bash_completion.d/reconcile")]
     Completions {
         /// The shell
         shell: Shell,
     },
     /// The manual page, of one subcommand if wanted
+    #[command(after_help = "Example: reconcile man apply | man -l -")]
     Man {
         /// The subcommand
         command: Option<String>,
     },
     /// The reference of the language, a chapter if wanted
+    #[command(after_help = "Example: reconcile reference hosts-and-stacks")]
     Reference {
         /// The chapter
         chapter: Option<String>,
@@ -206,7 +237,7 @@ pub struct Apply {
     /// How long to wait for another run on the same host
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_wait: u32,
-    /// How long a host waits to be reached again after the switch before it goes back by itself; 0 for not at all
+    /// How long a host waits to be reached again before it goes back by itself; 0 for not at all
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub confirm: u32,
     /// In which waves.
@@ -232,12 +263,14 @@ pub struct Waves {
 #[derive(Debug, Subcommand)]
 pub enum Secret {
     /// Make an identity, and list its recipient in secrets/recipients
+    #[command(after_help = "Example: reconcile secret init")]
     Init {
         /// Where to; without it ~/.config/reconcile/identity. A file that is there is never overwritten
         #[arg(long, value_name = "FILE")]
         to: Option<Utf8PathBuf>,
     },
     /// Encrypt a secret from standard input (or the terminal, or a file) for all recipients
+    #[command(after_help = "Example: reconcile secret encrypt stacks/web/secrets.yaml db <password")]
     Encrypt {
         /// The file of the repository to write
         file: Utf8PathBuf,
@@ -248,11 +281,13 @@ pub enum Secret {
         from: Option<Utf8PathBuf>,
     },
     /// Change secrets in $VISUAL or $EDITOR
+    #[command(after_help = "Example: reconcile secret edit stacks/web/secrets.yaml")]
     Edit {
         /// The file of the repository
         file: Utf8PathBuf,
     },
     /// Show a secret on standard output
+    #[command(after_help = "Example: reconcile secret view stacks/web/secrets.yaml db")]
     View {
         /// The file of the repository
         file: Utf8PathBuf,
@@ -260,6 +295,7 @@ pub enum Secret {
         name: Option<String>,
     },
     /// Encrypt everything anew, for those who are recipients now
+    #[command(after_help = "Example: reconcile secret rekey")]
     Rekey,
 }
 
@@ -283,6 +319,9 @@ pub struct History {
     /// One run in full: its id, the beginning of it, or `last`
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
+    /// The runs of other repositories, too
+    #[arg(long)]
+    pub all: bool,
     /// How many runs to list
     #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
     pub limit: usize,
@@ -291,7 +330,7 @@ pub struct History {
 /// `reconcile rollback`.
 #[derive(Debug, Group)]
 pub struct Rollback {
-    /// The run to go back before: its id, the beginning of it, or `last`
+    /// The run to go back before: its id, the beginning of it, or `last` of this repository
     #[arg(value_name = "RUN")]
     pub run: String,
     /// It is applied like any other plan.
@@ -362,13 +401,39 @@ fn expectation(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    /// Every command with the words that call it.
+    fn commands(of: &clap::Command, words: &[&str], found: &mut Vec<(String, clap::Command)>) {
+        for sub in of.get_subcommands() {
+            let words = [words, &[sub.get_name()]].concat();
+            found.push((words.join(" "), sub.clone()));
+            commands(sub, &words, found);
+        }
+    }
+
+    #[test]
+    fn every_command_tells_of_itself_on_one_page_and_with_an_example_that_works() {
+        let (told, mut all) = (Args::told(), Vec::new());
+        commands(&told, &["reconcile"], &mut all);
+        assert!(all.len() > 15, "{}", all.len());
+        for (words, command) in all {
+            let help = command.clone().render_help().to_string();
+            assert!(help.lines().count() <= 40, "{words}:\n{help}");
+            assert!(!help.contains("--parallel"), "what every command takes is told once: {words}\n{help}");
+            let example = help.lines().rev().find_map(|line| line.strip_prefix("Example: ")).unwrap_or_default();
+            assert!(example.starts_with(&words), "{words}: {example}");
+            let example = example.split(['<', '>', '|']).next().unwrap_or_default().replace("'the audit'", "audit");
+            let parsed = Args::told().try_get_matches_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+        }
+        let help = told.clone().render_help().to_string();
+        assert!(help.contains("--parallel") && help.lines().all(|line| line.len() <= 135), "{help}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::cli::args::Diff;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, REMOVE, count};
 use crate::cli::plan_text::{Layout, path_changes};
 use crate::cli::wire::Repository;
-use crate::cli::{Call, content, plan_json, wire};
+use crate::cli::{Call, content, plan_json, wire, words};
 use crate::load::Secrets;
 use crate::plan::PathChange;
 use crate::render::compare::{ChangeKind, ResourceChange, compare};
@@ -90,8 +90,9 @@ fn diff_text(before: &Repository, after: &Repository, differences: &Differences,
     }
     page.put(BOLD, &format!("{from} → {to}")).end();
     let (mut added, mut changed, mut removed) = (0, 0, 0);
+    let mut sections: Vec<(Page, Vec<&str>)> = Vec::new();
     for (host, changes) in differences {
-        page.end().put(BOLD, host.as_str()).end();
+        let mut text = Page::new();
         for change in changes {
             let (sign, style, number) = match change.kind {
                 ChangeKind::Added => ("+", ADD, &mut added),
@@ -99,11 +100,18 @@ fn diff_text(before: &Repository, after: &Repository, differences: &Differences,
                 ChangeKind::Changed => ("~", CHANGE, &mut changed),
             };
             *number += 1;
-            page.space(2).put(style, &format!("{sign} {}", change.id.kind)).space(1).put(BOLD, &change.id.name);
+            text.space(2).put(style, &format!("{sign} {}", change.id.kind)).space(1).put(BOLD, &change.id.name);
             let besides = if change.kind == ChangeKind::Changed { besides(change) } else { Vec::new() };
-            page.space(2).put(PLAIN, &besides.join(", ")).end();
-            path_changes(&mut page, &paths(change), None, layout);
+            text.space(2).put(PLAIN, &besides.join(", ")).end();
+            path_changes(&mut text, &paths(change), None, layout);
         }
+        match sections.iter_mut().find(|(known, _)| known.as_str() == text.as_str()) {
+            Some((_, hosts)) => hosts.push(host.as_str()),
+            None => sections.push((text, vec![host.as_str()])),
+        }
+    }
+    for (text, hosts) in &sections {
+        page.end().put(BOLD, &words::hosts(hosts, layout.full)).end().add(text);
     }
     page.end().put(BOLD, &format!("{added} added, {changed} changed, {removed} removed"));
     page.put(DIM, &format!(" on {}", count(differences.len(), "host"))).end();

@@ -4,18 +4,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::base::error::Result;
-use crate::cli::Call;
-use crate::cli::args::History;
+use crate::cli::args::{Common, History};
 use crate::cli::origin::Origin;
 use crate::cli::page::{ADD, BOLD, CHANGE, DIM, PLAIN, Page, REMOVE, width};
 use crate::cli::report::{colour, counts};
+use crate::cli::{Call, wire};
+use crate::load;
+use crate::source::{self, Place};
 use crate::store::{self, Ending, Filter, Part, Run, Store};
 
 /// Runs the command.
 pub fn run(call: &Call, options: &History) -> Result<u8> {
     let store = Store::open(&store::default_directory())?;
     if let Some(name) = &options.run {
-        let run = store.find(name)?;
+        let run = store.find(name, here(call.common, &store)?.as_deref())?;
         if call.common.json {
             call.screen.show_json(&json!({ "version": 1, "command": "history", "run": run_value(&run) }));
         } else {
@@ -24,14 +26,31 @@ pub fn run(call: &Call, options: &History) -> Result<u8> {
         return Ok(0);
     }
     let (hosts, stacks) = (call.common.hosts.clone(), call.common.stacks.clone());
-    let runs = store.runs(&Filter { hosts, stacks, limit: options.limit })?;
+    let repo = if options.all { None } else { here(call.common, &store)? };
+    let runs = store.runs(&Filter { repo: repo.clone(), hosts, stacks, limit: options.limit })?;
     if call.common.json {
         let runs: Vec<Value> = runs.iter().map(run_value).collect();
         call.screen.show_json(&json!({ "version": 1, "command": "history", "runs": runs }));
     } else {
-        call.screen.show(&list_text(&runs));
+        call.screen.show(&list_text(&runs, repo.as_deref()));
     }
     Ok(0)
+}
+
+/// The id of the repository that the command line names, or one stands in, where that can be told without asking for
+/// anything far away.
+pub fn here(common: &Common, store: &Store) -> Result<Option<String>> {
+    let spec = match wire::spec(common) {
+        Ok(spec) => spec,
+        Err(_) if common.repo.is_none() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if let Place::Directory(_) = spec.place
+        && let Some(repo) = load::repo(&source::open(&spec, &source::default_cache())?.files)
+    {
+        return Ok(Some(repo.to_string()));
+    }
+    store.repo_at(&spec.place.to_string())
 }
 
 fn run_value(run: &Run) -> Value {
@@ -41,10 +60,15 @@ fn run_value(run: &Run) -> Value {
 }
 
 /// One line for each run, and one below it with how its resources ended.
-fn list_text(runs: &[Run]) -> Page {
+fn list_text(runs: &[Run], repo: Option<&str>) -> Page {
     let mut page = Page::new();
     if runs.is_empty() {
-        page.line("no run is recorded here");
+        page.line(&match repo {
+            Some(repo) => {
+                format!("no such run of {repo} is recorded here; --all looks at those of other repositories too")
+            }
+            None => "no run is recorded here".into(),
+        });
         return page;
     }
     let widest = |of: &dyn Fn(&Run) -> String| runs.iter().map(|run| width(&of(run))).max().unwrap_or(0);
@@ -63,6 +87,7 @@ fn what(run: &Run) -> String {
     let origin = origin(run);
     match (&run.beginning.before, origin.dirty) {
         (Some(before), _) => format!("{}, back before {before}", origin.short()),
+        (None, _) if origin.commit.is_none() => format!("{}, no commit", origin.short()),
         (None, 0) => origin.short(),
         (None, _) => format!("{} (dirty)", origin.short()),
     }
@@ -228,8 +253,8 @@ mod tests {
 
     #[test]
     fn runs_are_listed() {
-        insta::assert_snapshot!(list_text(&all()).plain());
-        assert_eq!(list_text(&[]).plain(), "no run is recorded here\n");
+        insta::assert_snapshot!(list_text(&all(), None).plain());
+        assert_eq!(list_text(&[], None).plain(), "no run is recorded here\n");
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub fn man(call: &Call, command: Option<&str>) -> Result<u8> {
         }
     };
     let mut text = Vec::new();
-    let rendered = clap_mangen::Man::new(page).render(&mut text);
+    let rendered =
+        clap_mangen::Man::new(page).source(concat!("reconcile ", env!("CARGO_PKG_VERSION"))).render(&mut text);
     rendered.map_err(|error| Error::new(Kind::Internal, "the manual page cannot be made").because(error))?;
     call.screen.show_bytes(&text);
     Ok(0)

@@ -36,7 +36,7 @@ pub mod words;
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
 
 use crate::base::error::{Error, Kind, Result};
@@ -56,7 +56,8 @@ pub(crate) struct Call<'a> {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     memory::keep_private();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let args = match Args::try_parse_from(&arguments) {
+    let parsed = Args::told().try_get_matches_from(&arguments).and_then(|matches| Args::from_arg_matches(&matches));
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => return misunderstood(&error, &arguments),
     };

@@ -1,6 +1,7 @@
 //! `reconcile plan`: what would change, why, and with what effect.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -87,7 +88,7 @@ fn said_again(call: &Call<'_>, bounds: &Bounds) -> Vec<String> {
     let (common, waves) = (call.common, &bounds.waves);
     let adopt: Vec<String> = bounds.adopt.iter().map(ToString::to_string).collect();
     let batch: Vec<String> = waves.batch.iter().map(ToString::to_string).collect();
-    let pause: Vec<String> = waves.pause.iter().map(|pause| format!("{}ms", pause.as_millis())).collect();
+    let pause: Vec<String> = waves.pause.iter().map(span).collect();
     let all = [
         ("--host", &common.hosts),
         ("--stack", &common.stacks),
@@ -98,6 +99,14 @@ fn said_again(call: &Call<'_>, bounds: &Bounds) -> Vec<String> {
         ("--pause", &pause),
     ];
     all.into_iter().flat_map(|(flag, names)| names.iter().flat_map(move |name| [flag.into(), name.clone()])).collect()
+}
+
+/// A span of time as the command line takes it.
+fn span(span: &Duration) -> String {
+    match span.as_millis() {
+        millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    }
 }
 
 /// Runs the command.

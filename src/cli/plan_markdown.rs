@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use crate::cli::content::{self, Difference};
 use crate::cli::origin::Origin;
 use crate::cli::page::{count, visible};
-use crate::cli::plan_text::failure;
+use crate::cli::plan_text::{Layout, failure};
+use crate::cli::sections::{Section, sections};
 use crate::cli::words::{self, Totals};
 use crate::engine::Planned;
-use crate::plan::{Change, HostPlan, PathChange, Transaction};
+use crate::plan::{Change, PathChange, Transaction};
 
 /// A comment on a pull request may have 65,536 characters on GitHub. Beyond this, diffs are left out.
 const MOST: usize = 60_000;
@@ -22,17 +23,26 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
         return text;
     }
     table(&mut text, planned);
-    for host in &planned.plan.hosts {
-        for transaction in &host.transactions {
-            details(&mut text, host, transaction);
+    for (host, sections) in sections(planned, Layout { width: 120, full: true }) {
+        for run in &host.unfinished {
+            let _ = writeln!(
+                text,
+                "- ❗ **{}**: run {} broke off here, and is brought back first\n",
+                host.host,
+                inline(run)
+            );
+        }
+        for section in sections {
+            details(&mut text, &section);
         }
     }
     for host in &planned.plan.hosts {
         for hazard in &host.hazards {
             let _ = writeln!(text, "- ❗ **{}**: {}", host.host, inline(&words::hazard(hazard)));
         }
-        let notes = host.notes.iter().map(|note| format!("- **{}**: {}\n", host.host, inline(note)));
-        text.extend(notes);
+    }
+    for (note, hosts) in words::notes(planned) {
+        let _ = writeln!(text, "- **{}**: {}", words::hosts(&hosts, false), inline(note));
     }
     let waves: Vec<String> = words::waves(planned)
         .map(|(wave, drains)| {
@@ -54,14 +64,23 @@ pub fn plan_markdown(origin: &Origin, planned: &Planned) -> String {
     text
 }
 
+/// How much is done on each host; hosts of which the same is to be said share a line.
 fn table(text: &mut String, planned: &Planned) {
-    text.push_str("| host | to add | to change | to remove | refused | effects |\n|---|--:|--:|--:|--:|---|\n");
+    text.push_str("| on each of | to add | to change | to remove | refused | effects |\n|---|--:|--:|--:|--:|---|\n");
+    let mut rows: Vec<(String, Vec<&str>)> = Vec::new();
     for host in &planned.plan.hosts {
         let totals = Totals::of_host(host);
         let (change, refused) = (totals.change + totals.activate + totals.adopt, totals.refused + totals.blocked);
         let effects = totals.effect_words();
-        let (host, add, remove) = (&host.host, totals.add, totals.remove);
-        let _ = writeln!(text, "| {host} | {add} | {change} | {remove} | {refused} | {effects} |");
+        let (name, add, remove) = (host.host.as_str(), totals.add, totals.remove);
+        let row = format!("{add} | {change} | {remove} | {refused} | {effects}");
+        match rows.iter_mut().find(|(known, _)| *known == row) {
+            Some((_, hosts)) => hosts.push(name),
+            None => rows.push((row, vec![name])),
+        }
+    }
+    for (row, hosts) in rows {
+        let _ = writeln!(text, "| {} | {row} |", words::hosts(&hosts, false));
     }
     for (host, error) in &planned.failures {
         let _ = writeln!(text, "| {host} | | | | | ✗{} |", inline(&failure(error)).replace('|', "\\|"));
@@ -69,13 +88,10 @@ fn table(text: &mut String, planned: &Planned) {
     text.push('\n');
 }
 
-fn details(text: &mut String, host: &HostPlan, transaction: &Transaction) {
-    let totals = Totals::of_transaction(host, transaction).words();
-    let (name, stack) = (&host.host, &transaction.stack);
-    let _ = writeln!(text, "<details><summary><b>{name} · {stack}</b>: {totals}</summary>\n");
-    for run in &host.unfinished {
-        let _ = writeln!(text, "- ❗ run {} broke off here, and is brought back first", inline(run));
-    }
+fn details(text: &mut String, section: &Section) {
+    let transaction = section.transaction;
+    let totals = Totals::of_transaction(section.host, transaction).words();
+    let _ = writeln!(text, "<details><summary><b>{}</b>: {totals}</summary>\n", section.title(false));
     if let Some(held) = &transaction.held {
         let _ = writeln!(text, "- {}: nothing of it is done", inline(held));
     }
@@ -178,6 +194,20 @@ mod tests {
         let text = plan_markdown(&fixtures::origin(), &fixtures::everything());
         assert!(!text.contains(fixtures::HUSH));
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_is_the_same_on_several_hosts_is_said_once() {
+        let plan = |name: &str| {
+            let change = change("file:x", Action::Update, Cause::Repository, vec![edit("/srv/x", "a\n", "b\n")]);
+            let mut plan = host_plan(name, vec![transaction("web", vec![change], Vec::new())]);
+            plan.notes.push("it is late".into());
+            plan
+        };
+        let text = plan_markdown(&fixtures::origin(), &planned(["a", "b", "c"].map(plan).into()));
+        for said in ["<b>a, b, c · web</b>", "| a, b, c | 0 | 1 | 0 | 0 |  |", "- **a, b, c**: it is late", "\n+b\n"] {
+            assert_eq!(text.matches(said).count(), 1, "{said}: {text}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn host_text(page: &mut Page, host: &HostPlan, sections: &[Section], layout: Lay
     }
     for section in sections {
         page.end().put(BOLD, &section.title(layout.full));
-        page.put(DIM, if section.offline { " (offline: nothing is activated)" } else { "" }).end();
+        page.put(DIM, if section.host.offline { " (offline: nothing is activated)" } else { "" }).end();
         page.add(&section.text);
     }
     hazards(page, host);
@@ -295,22 +295,12 @@ pub fn failure(error: &Error) -> String {
     }
 }
 
-/// What the reader should know of each host; the same of several is said once. That a stack is held stands with it.
+/// What the reader should know of each host.
 pub fn notes(page: &mut Page, planned: &Planned) {
-    let mut notes: Vec<(&str, Vec<&str>)> = Vec::new();
-    for host in &planned.plan.hosts {
-        let held: Vec<&String> = host.transactions.iter().filter_map(|each| each.held.as_ref()).collect();
-        for note in host.notes.iter().filter(|note| !held.iter().any(|held| note.ends_with(held.as_str()))) {
-            match notes.iter_mut().find(|(known, _)| known == note) {
-                Some((_, hosts)) => hosts.push(host.host.as_str()),
-                None => notes.push((note, vec![host.host.as_str()])),
-            }
+    for (number, (note, hosts)) in words::notes(planned).into_iter().enumerate() {
+        if number == 0 {
+            page.end();
         }
-    }
-    if !notes.is_empty() {
-        page.end();
-    }
-    for (note, hosts) in notes {
         page.put(DIM, &format!("note: {}: ", words::hosts(&hosts, false))).put(PLAIN, note).end();
     }
 }

@@ -30,7 +30,7 @@ impl Progress {
     pub fn new(shown: bool) -> Self {
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        let style = ProgressStyle::with_template("{spinner} {prefix} {pos}/{len} hosts  {wide_msg}");
+        let style = ProgressStyle::with_template("{spinner} {prefix} {pos}/{len} hosts, {elapsed}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Progress(Arc::new(Line { bar, busy: Mutex::new(BTreeMap::new()) }))
     }

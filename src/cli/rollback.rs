@@ -8,16 +8,16 @@ use crate::cli::apply::{self, bounds, carry_out};
 use crate::cli::args::{Common, Rollback};
 use crate::cli::plan::Planning;
 use crate::cli::wire::{Parts, Repository};
-use crate::cli::{Call, wire};
+use crate::cli::{Call, history, wire};
 use crate::load::{Config, Secrets};
 use crate::source::{self, Spec};
 use crate::store::{self, Before, Part, Run, Store};
 
 /// Runs the command.
 pub fn run(call: &Call, options: &Rollback) -> Result<u8> {
-    let agreed = apply::is_agreed(call, &options.apply)?;
     let store = Store::open(&store::default_directory())?;
-    let run = store.find(&options.run)?;
+    let run = store.find(&options.run, history::here(call.common, &store)?.as_deref())?;
+    let agreed = apply::is_agreed(call, &options.apply)?;
     let touched = touched(call.common, &run)?;
     let (commit, before) = one_commit(&store, &run, &touched)?;
     let repository = at(call.common, &run, &commit)?;

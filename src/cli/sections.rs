@@ -7,15 +7,17 @@ use crate::cli::page::Page;
 use crate::cli::plan_text::{Layout, transaction_text};
 use crate::cli::words::hosts;
 use crate::engine::Planned;
-use crate::plan::HostPlan;
+use crate::plan::{HostPlan, Transaction};
 
 /// What comes of one stack, on all hosts of which the very same is to be said.
 pub struct Section<'a> {
     hosts: Vec<&'a str>,
     stack: &'a StackName,
-    /// Nothing is activated there.
-    pub offline: bool,
-    /// What is to be done.
+    /// The first of the hosts.
+    pub host: &'a HostPlan,
+    /// What is to be done there, as on all of them.
+    pub transaction: &'a Transaction,
+    /// The same in words.
     pub text: Page,
 }
 
@@ -41,7 +43,7 @@ pub fn sections(planned: &Planned, layout: Layout) -> Vec<(&HostPlan, Vec<Sectio
                 sections[number].hosts.push(host.host.as_str());
             } else {
                 let (hosts, stack) = (vec![host.host.as_str()], &transaction.stack);
-                own.push(Section { hosts, stack, offline: host.offline, text });
+                own.push(Section { hosts, stack, host, transaction, text });
             }
         }
         all.push((host, own));

@@ -40,7 +40,7 @@ pub fn spec(common: &Common) -> Result<Spec> {
     let root = here.as_deref().and_then(source::find_root);
     let root = root.ok_or_else(|| {
         Error::new(Kind::Usage, "neither this directory nor one above it has stacks/ and hosts/")
-            .hint("go to the repository, or name it: --repo DIR|URL[@REV]")
+            .hint("go to the repository, or name it: --repo DIR|URL[@REV]; a new one begins with these two directories")
     })?;
     Ok(Spec { place: Place::Directory(root), revision: None })
 }

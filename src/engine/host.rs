@@ -306,7 +306,8 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
 
 /// How the resources of a transaction ended. `others` is the reason where it lies outside of it.
 fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, step: Option<&String>, others: &str) {
-    let failed = || Some(step.or(course.failed.as_ref()).map_or(others, String::as_str).to_string());
+    let said = || course.failed.clone().unwrap_or_else(|| others.into());
+    let failed = || Some(step.map_or_else(said, |step| finding(step)));
     let (outcome, what) = match course.ending {
         Some(Ending::Applied) => (Outcome::Applied, None),
         Some(Ending::RolledBack) => (Outcome::RolledBack, failed()),
@@ -327,6 +328,15 @@ fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, s
             what,
             output: course.output.clone(),
         });
+    }
+}
+
+/// That a step failed, in words that are no order.
+fn finding(step: &str) -> String {
+    match step.strip_prefix("check ") {
+        Some(that) if that.starts_with("that ") => format!("the check {that} failed"),
+        Some(what) => format!("the check of {what} failed"),
+        None => format!("`{step}` failed"),
     }
 }
 
@@ -358,4 +368,21 @@ fn without_part(error: &Error) -> Outcome {
 
 fn note(setup: &Setup, host: &HostName, what: &str) {
     setup.sink.note(Event::Working { host: host.clone(), what: what.into() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_as_a_finding() {
+        for (step, said) in [
+            ("check that go-api.service stays active", "the check that go-api.service stays active failed"),
+            ("check http://127.0.0.1/up for unit:go-api", "the check of http://127.0.0.1/up for unit:go-api failed"),
+            ("check the containers of shop", "the check of the containers of shop failed"),
+            ("restart go-api", "`restart go-api` failed"),
+        ] {
+            assert_eq!(finding(step), said);
+        }
+    }
 }

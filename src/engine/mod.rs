@@ -28,7 +28,7 @@ use crate::base::error::{Error, Kind};
 use crate::base::event::{Event, Sink};
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::host::transport::Prompt;
-use crate::load::{Config, Rollout};
+use crate::load::{self, Config, Rollout};
 use crate::plan::Plan;
 use crate::plan::waves::Waves;
 use host::Ready;
@@ -165,7 +165,8 @@ where
             let result = if *setup.interrupted.borrow() {
                 Err(Error::new(Kind::Interrupted, format!("{host} was not begun: the run was interrupted")))
             } else {
-                setup.sink.note(Event::Working { host: host.clone(), what: "connecting".into() });
+                let address = setup.config.hosts.get(&host).map_or("", load::Host::address);
+                setup.sink.note(Event::Working { host: host.clone(), what: format!("connecting to {address}") });
                 host_work.await
             };
             setup.sink.note(Event::Done { host: host.clone(), ok: result.is_ok() });

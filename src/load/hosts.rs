@@ -1,12 +1,14 @@
 //! `hosts/*.kdl`: the repository's id, its hosts, and secrets for all stacks.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::base::decode::{self, Reader, Text};
-use crate::base::diagnostic::{Problem, Span};
+use crate::base::diagnostic::{Problem, Source, Span};
 use crate::base::id::{HostName, RepoId};
 use crate::base::secret::SecretTree;
 use crate::base::template::{Scope, Templates};
@@ -77,6 +79,7 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
                     let problem = Problem::error(format!("a hosts file has no node called {}", shown(name)));
                     let known = ["repo", "host", "defaults", "secret", "secrets", "registry"].into_iter();
                     reading.report(with_known(problem.at(&reader.span(), "unknown"), name, "it knows", known));
+                    inventory.complete = false;
                 }
             }
         }
@@ -88,6 +91,10 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
         }
         None => (Given::default(), None),
     };
+    if drafts.is_empty() && reading.problems.borrow().errors() == 0 {
+        let problem = Problem::warning("the repository has no hosts, so nothing is done anywhere");
+        reading.report(problem.hint("describe one in a file such as `hosts/web.kdl`: `host \"web-1\" address=\"…\"`"));
+    }
     inventory.rollout = rollout.map(|rollout| rollout.finish(reading, &drafts.keys(), inventory.complete));
     for draft in drafts.values_mut() {
         let given = draft.given.over(&given);
@@ -96,7 +103,22 @@ pub(super) fn read(reading: &Reading<'_>, templates: Option<&Templates>) -> Inve
     warn_of_twins(reading, &drafts);
     resolve_jumps(&mut drafts);
     inventory.hosts = fill(reading, drafts, templates, &inventory.secrets);
+    // A word that is misspelt may have been the tag that a stack asks for.
+    inventory.complete &= reading.problems.borrow().errors() == 0;
     inventory
+}
+
+/// The id of the repository whose files these are, where it can be read. Whatever else is wrong with them does not matter.
+pub fn repo(files: &BTreeMap<Utf8PathBuf, Arc<[u8]>>) -> Option<RepoId> {
+    let problems = RefCell::default();
+    let inventory = files.iter().filter(|(path, _)| path.parent() == Some("hosts".into()));
+    inventory.filter(|(path, _)| path.extension() == Some("kdl")).find_map(|(path, bytes)| {
+        let source = Source::new(path.clone(), std::str::from_utf8(bytes).ok()?);
+        let document = decode::parse(&source, &problems)?;
+        let readers = Reader::document(&document, &source, &problems);
+        let id = readers.into_iter().find(|reader| reader.name() == "repo")?.arg()?;
+        RepoId::new(id.raw).ok()
+    })
 }
 
 fn read_defaults(reading: &Reading<'_>, nodes: Vec<Reader<'_>>) -> Settings {

@@ -35,6 +35,7 @@ use crate::resource::spec::Spec;
 use crate::sealed::World;
 use reading::Reading;
 
+pub use hosts::repo;
 pub use limits::{Extent, Limits};
 pub use reading::sorted;
 pub use rollout::{OnFailure, Rollout, Size, pause};

@@ -217,6 +217,11 @@ fn text(reading: &Reading<'_>, bytes: Vec<u8>, at: &Span) -> Option<Secret> {
 
 fn report(reading: &Reading<'_>, path: &Utf8Path, locked: &Locked, at: &Span) {
     let problem = Problem::error(format!("{} {}", shown(path.as_str()), locked.why()));
+    // One word for the file is enough.
+    let is_same = |other: &Problem| other.message == problem.message && matches!(locked, Locked::NoIdentity { .. });
+    if reading.problems.borrow().0.iter().any(is_same) {
+        return;
+    }
     reading.report(problem.at(at, "needed here").hint(locked.hint()));
 }
 

@@ -17,7 +17,13 @@ pub(super) type Found = BTreeMap<String, (SecretTree, Span)>;
 pub(super) fn read(reading: &Reading<'_>, mut reader: Reader<'_>, folder: &Utf8Path, found: &mut Found) {
     let name = reader.required("the name of the secret");
     let (env, file, age) = (reader.value("env"), reader.value("file"), reader.value("age"));
-    let span = reader.span();
+    let given = [&env, &file, &age].into_iter().flatten().count();
+    if let Some(name) = name.as_ref().filter(|_| given != 1) {
+        let many = if given > 0 { "more than one of" } else { "none of" };
+        let what = format!("the secret {} has {many} `env`, `file` and `age`", shown(&name.raw));
+        let hint = format!("write `secret \"{}\" env=\"NAME\"`, `file=\"/path\"` or `age=\"NAME.age\"`", name.raw);
+        reader.report(Problem::error(what).at(&reader.span(), "here").hint(hint));
+    }
     reader.finish();
     let Some(name) = name else { return };
     if !may_add(reading, &name.raw, &name.span, found) {
@@ -27,14 +33,7 @@ pub(super) fn read(reading: &Reading<'_>, mut reader: Reader<'_>, folder: &Utf8P
         (Some(env), None, None) => from_env(reading, &env).map(Secret::new),
         (None, Some(file), None) => from_file(reading, &file),
         (None, None, Some(age)) => sealed::single(reading, folder, &age),
-        (env, file, age) => {
-            let given = [env, file, age].into_iter().flatten().count();
-            let many = if given > 0 { "more than one of" } else { "none of" };
-            let what = format!("the secret {} has {many} `env`, `file` and `age`", shown(&name.raw));
-            let hint = format!("write `secret \"{}\" env=\"NAME\"`, `file=\"/path\"` or `age=\"NAME.age\"`", name.raw);
-            reading.report(Problem::error(what).at(&span, "here").hint(hint));
-            return;
-        }
+        _ => return,
     };
     // A secret that could not be read still has a name: its uses are no mistakes.
     let secret = secret.unwrap_or_else(|| placeholder(&name.raw));

@@ -18,6 +18,9 @@ pub(super) struct Selectors {
     except: Vec<Text>,
     /// Whether there is any `on`: if so, what is wrong with it has been reported.
     given: bool,
+    /// Whether something stands there that may have been meant to be `on` or `except`. Which hosts are meant is not known
+    /// then, and what seems to be none of them is no mistake.
+    pub(super) doubted: bool,
 }
 
 impl Selectors {
@@ -34,6 +37,7 @@ impl Selectors {
         self.hosts.extend(args.into_iter().filter(|arg| arg.raw != "all").chain(hosts));
         self.tags.extend(tags);
         self.given = true;
+        self.doubted |= empty;
         if empty {
             let problem = Problem::error("`on` names no hosts").at(&reader.span(), "here");
             reader.report(problem.hint("write `on \"web-1\"`, `on tag=\"web\"` or `on \"all\"`"));
@@ -52,7 +56,7 @@ impl Selectors {
     pub(super) fn select(&self, reading: &Reading<'_>, inventory: &Inventory, stack: &Span) -> BTreeSet<HostName> {
         let mut chosen = BTreeSet::new();
         let hosts = &inventory.hosts;
-        if !self.given {
+        if !self.given && !self.doubted {
             let problem = Problem::error("the stack does not say which hosts it is for").at(stack, "here");
             reading.report(problem.hint("add `on \"web-1\"`, `on tag=\"web\"` or `on \"all\"`"));
         }
@@ -84,7 +88,7 @@ impl Selectors {
         let before = chosen.len();
         for name in &self.except {
             let host = find(&inventory.hosts, &name.raw);
-            if host.as_ref().is_some_and(|host| chosen.remove(host)) || !inventory.complete {
+            if host.as_ref().is_some_and(|host| chosen.remove(host)) || self.doubted || !inventory.complete {
                 continue;
             }
             if host.is_none() {
@@ -94,7 +98,7 @@ impl Selectors {
                 reading.report(problem.at(&name.span, "leaves out nothing").hint("remove it"));
             }
         }
-        if before > 0 && chosen.is_empty() && inventory.complete {
+        if before > 0 && chosen.is_empty() && inventory.complete && !self.doubted {
             let problem = Problem::error("`except` leaves out every host of the stack").at(stack, "this stack");
             reading.report(problem.hint("remove the folder of a stack that is not wanted any more"));
         }

@@ -124,7 +124,8 @@ fn read_stack(
     }
     reader.finish();
     let hosts = draft.selectors.select(reading, inventory, &span);
-    let (overrides, host_secrets) = draft.overrides_on(inventory, |host| hosts.contains(host));
+    let (overrides, host_secrets) =
+        draft.overrides_on(inventory, |host| draft.selectors.doubted || hosts.contains(host));
     let secrets = draft.all_secrets(inventory);
     draft.vars.lay_over(&draft.values.vars);
     Some(Stack {
@@ -171,7 +172,10 @@ impl Draft<'_, '_> {
                 let span = reader.span();
                 self.resources.extend(Spec::decode(reader).map(|spec| (spec, span)));
             }
-            _ => self.unknown(&reader),
+            _ => {
+                self.selectors.doubted = true;
+                self.unknown(&reader);
+            }
         }
     }
 

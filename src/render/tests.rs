@@ -239,6 +239,24 @@ fn what_can_be_wrong_on_the_way_of_a_request() {
 }
 
 #[test]
+fn a_port_where_nothing_listens_is_warned_of_once() {
+    let site = |name: &str| {
+        let server = "server { listen 80; server_name NAME; location / { proxy_pass http://127.0.0.1:99; }\n\
+                      location /x { proxy_pass http://127.0.0.1:99; } }\n";
+        server.replace("NAME", name)
+    };
+    let config = config(&[
+        ("stacks/s/stack.kdl", "stack \"s\" { on \"all\"; site \"a\" file=\"a.conf\"; site \"b\" file=\"b.conf\" }"),
+        ("stacks/s/a.conf", &site("a.org")),
+        ("stacks/s/b.conf", &site("b.org")),
+    ]);
+    let (_, warnings) = render_all(&config, &Selection::default().select(&config).unwrap()).unwrap();
+    let said = lines(&warnings);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("leave it as it is"), "a file has no `to`: {said:?}");
+}
+
+#[test]
 fn a_database_that_is_open_to_the_world() {
     let compose = "services:\n  db:\n    image: postgres:16\n    ports: ['5432:5432']\n  cache:\n    image: redis\n    ports: ['127.0.0.1:6379:6379']\n  \
                    web:\n    image: nginx\n    ports: ['80:80']\n  odd:\n    image: ghcr.io/acme/thing\n    ports: ['13306:3306']\n";

@@ -9,7 +9,7 @@ use crate::resource::{Resource, Route};
 
 /// Checks all routes of a host. `complete` says that no resource is missing because of a mistake of its own.
 pub(super) fn check(resources: &[Resource], complete: bool, problems: &mut Problems) {
-    let host = Host::new(resources);
+    let (host, mut unheard) = (Host::new(resources), BTreeSet::new());
     for resource in resources {
         if resource.id.kind == Kind::Tunnel {
             shadowed(&resource.wiring.routes, problems);
@@ -19,7 +19,7 @@ pub(super) fn check(resources: &[Resource], complete: bool, problems: &mut Probl
                 served(route, &host, problems);
             }
             if complete {
-                heard(route, &host, problems);
+                heard(route, &host, &mut unheard, problems);
             }
         }
     }
@@ -113,18 +113,25 @@ fn renames(tunnel: &Resource) -> bool {
     })
 }
 
-/// A port of this host at which nothing managed listens.
-fn heard(route: &Route, host: &Host<'_>, problems: &mut Problems) {
+/// A port of this host at which nothing managed listens. Of each such port one route tells; `unheard` are those that were
+/// told of.
+fn heard(route: &Route, host: &Host<'_>, unheard: &mut BTreeSet<u16>, problems: &mut Problems) {
     let Some(port) = local_port(route) else { return };
     if host.ports.contains(&port) || host.opaque_sites > 0 {
         return;
     }
-    problems.push(match &route.reference {
-        Some(id) => Problem::error(format!("`{id}` does not listen on port {port}")).at(&route.span, "sent there"),
-        None => Problem::warning(format!("nothing that is managed here listens on port {port}"))
-            .at(&route.span, "sent there")
-            .hint(format!("name the resource, as in `to=\"unit:…\"`, or add `listen {port}` to the unit that does")),
-    });
+    if let Some(id) = &route.reference {
+        let message = format!("`{id}` does not listen on port {port}");
+        problems.push(Problem::error(message).at(&route.span, "sent there"));
+    } else if unheard.insert(port) {
+        let problem = Problem::warning(format!("nothing that is managed here listens on port {port}"));
+        let in_stack = route.span.path().extension() == Some("kdl");
+        problems.push(problem.at(&route.span, "sent there").hint(if in_stack {
+            format!("name the resource, as in `to=\"unit:…\"`, or add `listen {port}` to the unit that does")
+        } else {
+            format!("add `listen {port}` to the unit that does; if nothing of this repository does, leave it as it is")
+        }));
+    }
 }
 
 /// Rules that are never asked, because one before them takes all their requests.

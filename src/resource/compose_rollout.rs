@@ -47,7 +47,8 @@ impl Rollout {
             }
         })?;
         if !turns.has_checks() {
-            let problem = Problem::error("nothing says how one sees that a new version works").at(&turns.span, "here");
+            let problem = Problem::error("nothing says how one sees that a new version works");
+            let problem = problem.at(&reader.span(), "this project").at(&turns.span, "new versions take turns");
             let hint = "add `health http=\"/health\"`: only what has shown that it works is sent requests";
             reader.report(problem.hint(hint));
             return None;

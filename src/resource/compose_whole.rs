@@ -51,6 +51,10 @@ impl Whole {
     ) -> Option<Self> {
         let mut walk = Walk { on, origin, whole: Whole::default(), seen: BTreeSet::new() };
         walk.layers(files, base, variables)?;
+        if walk.whole.services.is_empty() && !walk.whole.incomplete {
+            let problem = Problem::error("this project has no services").at(origin, "this project");
+            on.report(problem.hint("they stand below `services:` in the Compose file"));
+        }
         Some(walk.whole)
     }
 

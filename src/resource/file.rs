@@ -41,8 +41,6 @@ impl File {
         let mut given = [body.map(What::Body), secret.map(What::Secret), link.map(What::Link)].into_iter().flatten();
         let what = given.next();
         match (&what, given.next()) {
-            // What is not known is told below, and may have been meant to be it.
-            (None, _) if reader.has_unknown() => {}
             (None, _) => {
                 let problem = Problem::error("`file` does not say what is in it").at(&origin, "this file");
                 reader.report(problem.hint("give one of `content`, `source`, `template`, `secret` and `link`"));

@@ -59,11 +59,13 @@ fn resource_of(id: ResourceId) -> ResourceId {
 }
 
 fn unknown(on: &Lowering<'_>, id: &ResourceId) -> Problem {
-    let problem = Problem::error(format!("nothing on `{}` is known to listen as `{id}`", on.host));
+    let problem = Problem::error(format!("nothing is known to listen as `{id}`"));
     let known: Vec<String> = on.ports.keys().map(ToString::to_string).collect();
     match did_you_mean(&id.to_string(), known.iter().map(String::as_str)) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None if id.kind == Kind::Unit => problem.hint("the unit must be on the same host and say `listen 8080`"),
+        None if id.kind == Kind::Unit => {
+            problem.hint(format!("the unit must be on the same host, `{}`, and say `listen 8080`", on.host))
+        }
         None if id.kind == Kind::Compose => {
             problem.hint("name a service that publishes a port: `compose:project/service`")
         }

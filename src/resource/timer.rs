@@ -71,8 +71,7 @@ impl Timer {
             let problem = Problem::error(format!("`{}` is not {CALENDAR}", text.raw.escape_debug()));
             reader.report(problem.at(&text.span, "here"));
         }
-        // What is not known is told of anyway, and may have been meant to be what is missing.
-        if !odd.is_empty() || reader.has_unknown() {
+        if !odd.is_empty() {
             return false;
         }
         let triggers = ["OnCalendar", "OnBootSec", "OnUnitActiveSec"];

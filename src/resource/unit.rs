@@ -89,8 +89,9 @@ impl Unit {
         if let Some(rollout) = &self.rollout
             && let Some((what, hint)) = self.cannot_take_turns()
         {
-            let problem = Problem::error(what).at(&rollout.span, "new versions take turns").hint(hint);
-            reader.report(problem);
+            let problem =
+                Problem::error(what).at(&self.origin, "this unit").at(&rollout.span, "new versions take turns");
+            reader.report(problem.hint(hint));
             return false;
         }
         if self.on_demand && self.running.is_some() {
@@ -329,7 +330,7 @@ impl DropIn {
     fn decode(mut reader: Reader<'_>) -> Option<Self> {
         let name = reader.required("a name");
         let body = Body::decode(&mut reader, "file");
-        if body.is_none() && !reader.has_unknown() {
+        if body.is_none() {
             let problem = Problem::error("`drop-in` does not say what is in it").at(&reader.span(), "here");
             reader.report(problem.hint("give one of `content`, `file` and `template`"));
         }

@@ -121,7 +121,7 @@ impl Local {
                 .and_then(|reference| reference.shorthand().ok().map(Into::into));
             Ok((object.peel_to_commit()?, branch))
         });
-        let (commit, branch) = found.map_err(|cause| unknown_revision(revision, label, cause))?;
+        let (commit, branch) = found.map_err(|cause| unknown_revision(revision, label, &cause))?;
         self.at_commit(&commit, branch, label)
     }
 
@@ -192,10 +192,11 @@ fn describe(repository: &Repository, commit: &git2::Commit<'_>, branch: Option<S
 }
 
 /// The error of a revision that is not there.
-pub fn unknown_revision(revision: &str, label: &str, cause: git2::Error) -> Error {
-    Error::new(Kind::Usage, format!("there is no revision `{revision}` in {label}"))
-        .hint("a branch, a tag or a commit")
-        .because(cause)
+pub fn unknown_revision(revision: &str, label: &str, cause: &git2::Error) -> Error {
+    let place = label.strip_suffix(&format!("@{revision}")).unwrap_or(label);
+    let error = Error::new(Kind::Usage, format!("there is no revision `{revision}` in {place}"));
+    let error = error.hint("a revision is a branch, a tag, a commit, or whatever else `git rev-parse` knows");
+    if cause.code() == ErrorCode::NotFound { error } else { error.because(cause.message().to_string()) }
 }
 
 fn broken(directory: &Utf8Path, cause: git2::Error) -> Error {

@@ -38,7 +38,10 @@ pub fn open(spec: &Spec, cache: &Utf8Path) -> Result<Tree> {
 /// The trees of both ends of `range`, written `A..B`; an end that is left out is `HEAD`. Any revision in `spec` is passed
 /// over. Fails as [`open`] does.
 pub fn revision_pair(spec: &Spec, range: &str, cache: &Utf8Path) -> Result<(Tree, Tree)> {
-    let wrong = || Error::new(Kind::Usage, format!("`{range}` is no range of revisions")).hint("write it as A..B");
+    let wrong = || {
+        Error::new(Kind::Usage, format!("`{range}` is no range of revisions"))
+            .hint("write two of them as A..B, such as HEAD~1..HEAD")
+    };
     let (from, to) = range.split_once("..").filter(|(_, to)| !to.starts_with('.')).ok_or_else(wrong)?;
     let side = |revision: &str| {
         // An end left out is the working copy's HEAD, or the default branch of a remote.

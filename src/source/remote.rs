@@ -36,7 +36,7 @@ pub struct Fetched {
 impl Fetched {
     /// Its tree, called `label`.
     pub fn tree(&self, label: &str) -> Result<Tree> {
-        let commit = self.local.repository.find_commit(self.id).map_err(|cause| unknown_revision("", label, cause))?;
+        let commit = self.local.repository.find_commit(self.id).map_err(|cause| unknown_revision("", label, &cause))?;
         self.local.at_commit(&commit, self.branch.clone(), label)
     }
 }
@@ -176,7 +176,7 @@ impl Fetch {
         let name = self.revision.as_deref().filter(|revision| full_id(revision).is_some()).unwrap_or(name);
         let commit = repository.revparse_single(name).and_then(|object| object.peel_to_commit());
         let shown = self.revision.as_deref().unwrap_or("HEAD");
-        let commit = commit.map_err(|cause| unknown_revision(shown, &self.shown, cause))?;
+        let commit = commit.map_err(|cause| unknown_revision(shown, &self.shown, &cause))?;
         Ok((commit.id(), want.branch))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use crate::base::error::{Error, Kind, Result};
 use crate::engine::report::Outcome;
@@ -24,19 +24,27 @@ impl Store {
                 OR EXISTS (SELECT 1 FROM failure WHERE run = number AND host IN (SELECT value FROM json_each(?2))))
             AND (?3 = '[]'
                 OR EXISTS (SELECT 1 FROM part WHERE run = number AND stack IN (SELECT value FROM json_each(?3))))
+            AND (?4 IS NULL OR repo = ?4)
             ORDER BY number DESC LIMIT ?1";
         let list = |names: &[String]| serde_json::to_string(names).unwrap_or_default();
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-        self.select(sql, params![limit, list(&filter.hosts), list(&filter.stacks)])
+        self.select(sql, params![limit, list(&filter.hosts), list(&filter.stacks), filter.repo])
     }
 
-    /// The run that a name means: its id, the beginning of it, or `last`.
-    pub fn find(&self, name: &str) -> Result<Run> {
+    /// The repository that was at `source` when something was last run from there.
+    pub fn repo_at(&self, source: &str) -> Result<Option<String>> {
+        let sql = "SELECT repo FROM run WHERE source = ?1 ORDER BY number DESC LIMIT 1";
+        self.connection.query_row(sql, [source], |row| row.get(0)).optional().map_err(broken)
+    }
+
+    /// The run that a name means: its id, the beginning of it, or `last`, which is the last one of `repo`.
+    pub fn find(&self, name: &str, repo: Option<&str>) -> Result<Run> {
         let error = |what: String| {
             Error::new(Kind::Usage, what).hint("`reconcile history` lists the runs; `last` is the last one")
         };
         let mut found = if name == LAST {
-            self.select("SELECT * FROM run ORDER BY number DESC LIMIT 1", params![])?
+            let sql = "SELECT * FROM run WHERE ?1 IS NULL OR repo = ?1 ORDER BY number DESC LIMIT 1";
+            self.select(sql, params![repo])?
         } else {
             // Not LIKE: a name is no pattern.
             self.select("SELECT * FROM run WHERE substr(id, 1, length(?1)) = ?1 LIMIT 3", params![name])?
@@ -47,7 +55,10 @@ impl Store {
         match (found.pop(), found.is_empty()) {
             (Some(run), true) => Ok(run),
             (Some(_), false) => Err(error(format!("several runs begin with `{name}`"))),
-            (None, _) if name == LAST => Err(error("no run is recorded here".into())),
+            (None, _) if name == LAST => Err(error(match repo {
+                Some(repo) => format!("no run of {repo} is recorded here"),
+                None => "no run is recorded here".into(),
+            })),
             (None, _) => Err(error(format!("no run `{name}` is recorded here"))),
         }
     }

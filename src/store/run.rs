@@ -148,6 +148,8 @@ pub struct Failure {
 /// Which runs are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
+    /// Only those of this repository.
+    pub repo: Option<String>,
     /// Only those with one of these hosts.
     pub hosts: Vec<String>,
     /// Only those with one of these stacks.

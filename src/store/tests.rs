@@ -83,7 +83,7 @@ fn a_run_is_read_as_it_was_written() {
     store.end(&begun.id, &report, Ending::Failed, &[&Secret::new("hunter2".into())]).unwrap();
     drop(at_work);
     drop(store);
-    let run = Store::open(&path).unwrap().find("last").unwrap();
+    let run = Store::open(&path).unwrap().find("last", None).unwrap();
     assert_eq!((&run.beginning, run.ending, run.ended.is_some()), (&begun, Ending::Failed, true));
     let part = &run.parts[..];
     let outcomes = BTreeMap::from([("file:/a".to_string(), Outcome::RolledBack)]);
@@ -116,9 +116,9 @@ fn a_run_that_was_killed_is_not_taken_for_one_at_work() {
     let mut store = Store::open(&path).unwrap();
     let at_work = store.begin(&beginning("1", "a"), &plan()).unwrap();
     let other = Store::open(&path).unwrap();
-    assert_eq!(other.find("1").unwrap().ending, Ending::AtWork);
+    assert_eq!(other.find("1", None).unwrap().ending, Ending::AtWork);
     drop(at_work);
-    let run = other.find("1").unwrap();
+    let run = other.find("1", None).unwrap();
     assert_eq!((run.ending, run.ended), (Ending::Interrupted, None));
     assert!(run.parts[0].unchanged.is_none() && run.parts[0].is_touched(), "what it did is not known");
 }
@@ -130,8 +130,29 @@ fn a_refused_run_touched_nothing() {
     let at_work = store.begin(&beginning("1", "a"), &plan()).unwrap();
     store.refuse("1", &Error::new(Kind::Stale, "it has moved")).unwrap();
     drop(at_work);
-    let run = store.find("1").unwrap();
+    let run = store.find("1", None).unwrap();
     assert_eq!((run.ending, run.error.as_deref(), run.parts.len()), (Ending::Refused, Some("it has moved"), 0));
+}
+
+#[test]
+fn the_runs_of_a_repository_are_its_own() {
+    let (_keep, path) = directory();
+    let mut store = Store::open(&path).unwrap();
+    ran(&mut store, "1", "a", Outcome::Applied);
+    let other = Beginning { repo: "other".into(), source: "/srv/other".into(), ..beginning("2", "a") };
+    drop(store.begin(&other, &plan()).unwrap());
+    let of = |repo: Option<&str>| {
+        let runs = store.runs(&Filter { repo: repo.map(Into::into), limit: usize::MAX, ..Filter::default() }).unwrap();
+        runs.into_iter().map(|run| run.beginning.id).collect::<Vec<_>>()
+    };
+    assert_eq!((of(Some("infra")), of(Some("other"))), (vec!["1".to_string()], vec!["2".to_string()]));
+    assert_eq!((of(None).len(), of(Some("none")).len()), (2, 0));
+    let last = |repo: Option<&str>| store.find("last", repo).map(|run| run.beginning.id).map_err(|error| error.what);
+    assert_eq!((last(Some("infra")).unwrap(), last(None).unwrap()), ("1".to_string(), "2".to_string()));
+    assert_eq!(last(Some("none")).unwrap_err(), "no run of none is recorded here");
+    assert_eq!(store.find("1", Some("other")).unwrap().beginning.repo, "infra", "an id says which run is meant");
+    assert_eq!(store.repo_at("/srv/other").unwrap().as_deref(), Some("other"));
+    assert_eq!(store.repo_at("/srv/none").unwrap(), None);
 }
 
 #[test]
@@ -141,7 +162,7 @@ fn runs_are_named_by_the_beginning_of_their_id() {
     for id in ["20260101T1", "20260101T12", "20260102T1"] {
         ran(&mut store, id, id, Outcome::Applied);
     }
-    let found = |name: &str| store.find(name).map(|run| run.beginning.id).map_err(|error| error.what);
+    let found = |name: &str| store.find(name, None).map(|run| run.beginning.id).map_err(|error| error.what);
     assert_eq!(found("20260102").unwrap(), "20260102T1");
     assert_eq!(found("20260101T1").unwrap(), "20260101T1", "a whole id is no prefix");
     assert_eq!(found("last").unwrap(), "20260102T1");
@@ -185,7 +206,7 @@ fn what_a_run_goes_back_to() {
     ran(&mut store, "3", "c", Outcome::Unchanged);
     ran(&mut store, "4", "d", Outcome::Failed);
     let before = |store: &Store, id: &str| {
-        let run = store.find(id).unwrap();
+        let run = store.find(id, None).unwrap();
         store.before(&run, &run.parts[0]).unwrap().and_then(|before| before.commit)
     };
     assert_eq!(before(&store, "1"), None);
@@ -197,7 +218,7 @@ fn what_a_run_goes_back_to() {
     let both = report(&[("a", "web", Outcome::Applied), ("n", "new", Outcome::Applied)]);
     store.end("5", &both, Ending::Done, &[]).unwrap();
     drop(at_work);
-    let run = store.find("5").unwrap();
+    let run = store.find("5", None).unwrap();
     let new = run.parts.iter().find(|part| part.stack == "new").unwrap();
     assert_eq!(store.before(&run, new).unwrap().and_then(|before| before.commit).as_deref(), Some("c"));
 }

@@ -195,7 +195,7 @@ impl Login<'_> {
         }
         error.hint(format!(
             "the server accepts: {methods}. Put a public key into ~{}/.ssh/authorized_keys there, and the private one into \
-             the agent (ssh-add) or name it by IdentityFile",
+             the agent (ssh-add), or name it by `identity` in hosts/*.kdl or IdentityFile in ~/.ssh/config",
             config.user
         ))
     }

@@ -8,17 +8,21 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A moment by which something must be done. Clones are the same deadline.
 #[derive(Clone)]
-pub struct Clock(Arc<Mutex<Instant>>);
+pub struct Clock {
+    end: Arc<Mutex<Instant>>,
+    /// How long it was from the beginning to the end.
+    pub span: Duration,
+}
 
 impl Clock {
     /// The deadline `span` from now.
     pub fn new(span: Duration) -> Self {
-        Clock(Arc::new(Mutex::new(Instant::now() + span)))
+        Clock { end: Arc::new(Mutex::new(Instant::now() + span)), span }
     }
 
     /// The moment itself. It may move later, never earlier.
     pub fn end(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long is left.
@@ -36,7 +40,7 @@ impl Clock {
     }
 
     fn set(&self, end: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
     /// Waits for `done`, until the deadline.

@@ -58,7 +58,7 @@ impl Link {
         prompt: Arc<dyn Prompt>,
         clock: Clock,
     ) -> Result<Link> {
-        let label = plan.label.clone();
+        let (label, silence) = (plan.label.clone(), session::silence(&plan, clock.span));
         let internal = |cause| Error::new(Kind::Internal, format!("cannot serve {}", plan.label)).because(cause);
         let (bell, hears) = UnixStream::pair().map_err(internal)?;
         bell.set_nonblocking(true).and_then(|()| hears.set_nonblocking(true)).map_err(internal)?;
@@ -80,7 +80,7 @@ impl Link {
         match clock.wait(is_ready).await {
             Some(Ok(ended)) => ended?,
             Some(Err(_)) => return Err(Error::new(Kind::Internal, format!("the thread for {label} ended early"))),
-            None => return Err(Error::new(Kind::Unreachable, format!("{label} does not answer in time"))),
+            None => return Err(silence),
         }
         Ok(Link { label, commands, bell: Arc::new(Bell(bell)), lost, _via: via.map(Box::new) })
     }

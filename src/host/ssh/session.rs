@@ -3,7 +3,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ssh2::{ErrorCode, MethodType, Session};
 
@@ -61,7 +61,7 @@ fn dial(plan: &Plan, clock: &Clock) -> Result<TcpStream> {
     let found = (host_name.as_str(), *port).to_socket_addrs();
     let addresses: Vec<_> = found.map_err(|cause| unreachable(plan, &cause))?.collect();
     let limit = plan.config.connect_timeout.unwrap_or(Duration::MAX);
-    let mut last = None;
+    let (mut last, begun) = (None, Instant::now());
     for (index, address) in addresses.iter().enumerate() {
         // Every address gets its share, so that a dead IPv6 route leaves time for IPv4.
         let share = clock.left() / u32::try_from(addresses.len() - index).unwrap_or(1);
@@ -76,7 +76,28 @@ fn dial(plan: &Plan, clock: &Clock) -> Result<TcpStream> {
         }
     }
     let nothing = || std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    Err(unreachable(plan, &last.unwrap_or_else(nothing)))
+    let cause = last.unwrap_or_else(nothing);
+    Err(if cause.kind() == std::io::ErrorKind::TimedOut {
+        silence(plan, begun.elapsed())
+    } else {
+        unreachable(plan, &cause)
+    })
+}
+
+/// The error of a machine that says nothing at all for so long.
+pub fn silence(plan: &Plan, span: Duration) -> Error {
+    let (way, port) = (way(plan), plan.config.port);
+    let what = format!("{way} does not answer on port {port} within {} s", span.as_secs_f32().round().max(1.0));
+    let hint = format!(
+        "is it switched on, and is port {port} open from here? `ConnectTimeout 5` in ~/.ssh/config gives up sooner"
+    );
+    Error::new(Kind::Unreachable, what).hint(hint)
+}
+
+/// A machine, and the name by which it is reached where that is another one.
+fn way(plan: &Plan) -> String {
+    let (label, host_name) = (&plan.label, &plan.config.host_name);
+    if label == host_name { label.clone() } else { format!("{label} ({host_name})") }
 }
 
 fn shake_hands(session: &mut Session, plan: &Plan, clock: &Clock) -> Result<()> {
@@ -92,6 +113,8 @@ fn shake_hands(session: &mut Session, plan: &Plan, clock: &Clock) -> Result<()> 
                 .hint("its sshd is very old, or allows very little; `ssh -v` shows what it offers")
                 .because(cause)
         }
+        // LIBSSH2_ERROR_TIMEOUT, LIBSSH2_ERROR_SOCKET_TIMEOUT
+        ErrorCode::Session(-9 | -30) => silence(plan, clock.span),
         _ => Error::new(Kind::Unreachable, format!("{} does not complete the SSH handshake", plan.label))
             .hint("is this the port of an sshd? Too many connections at once (MaxStartups) end so, too")
             .because(cause),
@@ -102,10 +125,8 @@ fn shake_hands(session: &mut Session, plan: &Plan, clock: &Clock) -> Result<()> 
 }
 
 fn unreachable(plan: &Plan, cause: &std::io::Error) -> Error {
-    let HostConfig { host_name, port, .. } = &plan.config;
-    let label = &plan.label;
-    let through = if label == host_name { String::new() } else { format!(" ({host_name})") };
-    Error::new(Kind::Unreachable, format!("cannot reach {label}{through} on port {port}")).because(cause.to_string())
+    let what = format!("cannot reach {} on port {}", way(plan), plan.config.port);
+    Error::new(Kind::Unreachable, what).because(cause.to_string())
 }
 
 fn internal(cause: &ssh2::Error) -> Error {

@@ -1,5 +1,6 @@
 //! What `ssh_config` and `known_hosts` mean, as tables.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -7,8 +8,9 @@ use hmac::{Hmac, Mac as _};
 use tempfile::TempDir;
 
 use crate::host::ssh::config::{HostConfig, Place, Proxy, matches_any, resolve};
-use crate::host::ssh::hop_target;
 use crate::host::ssh::known_hosts::Known;
+use crate::host::ssh::{connect, hop_target};
+use crate::host::transport::Nobody;
 
 struct Home(TempDir);
 
@@ -228,4 +230,16 @@ fn known_types_are_asked_for_first_and_certificates_never() {
     let known = Known::read("web", 22, &[home.path("known_hosts")]).expect("reads");
     let supported = ["ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519", "rsa-sha2-512", "ecdsa-sha2-nistp256"];
     assert_eq!(known.preference(&supported), "ecdsa-sha2-nistp256,ssh-ed25519,rsa-sha2-512");
+}
+
+#[tokio::test]
+async fn a_machine_that_says_nothing_is_told_of_with_the_way_to_wait_for_less() {
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = mute.local_addr().expect("an address").port();
+    let home = Home::new(&[]);
+    let place = Place { home: home.path(""), user: "me".into(), files: Vec::new() };
+    let target = hop_target(&format!("127.0.0.1:{port}")).expect("a machine");
+    let error = connect(&place, &target, Arc::new(Nobody), Duration::from_secs(1)).await.err().expect("no answer");
+    assert_eq!(error.to_string(), format!("127.0.0.1 does not answer on port {port} within 1 s"));
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("ConnectTimeout")), "{error:?}");
 }

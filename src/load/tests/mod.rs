@@ -3,6 +3,7 @@
 mod headers;
 mod hostile;
 mod inventory;
+mod misspelt;
 
 use std::collections::BTreeMap;
 use std::io;

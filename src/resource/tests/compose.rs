@@ -231,3 +231,10 @@ fn a_service_that_is_to_be_stopped_is_one_that_runs_and_that_nobody_needs() {
     assert!(lower("\"db\"").problems[0].message.contains("`web` needs `db`"));
     assert!(lower("\"wep\"").problems[0].hint.as_deref().is_some_and(|hint| hint.contains("`web`")));
 }
+
+#[test]
+fn a_project_without_services_is_an_error() {
+    let outcome =
+        lower_with("compose \"app\" { file \"compose.yaml\"; }", &[("compose.yaml", "service:\n  web: {image: a}\n")]);
+    assert!(outcome.complaints().contains("this project has no services"), "{}", outcome.complaints());
+}
