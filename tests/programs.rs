@@ -170,7 +170,7 @@ fn what_arrives_is_waited_for_and_a_link_that_is_silent_is_not() {
             assert_eq!(said, "broken the archive did not arrive whole\nover in time\n", "{shell}");
             // What is to be built there is not waited for either, and nothing of it stays.
             let begin = "printf 'state %s\\nrepo r\\nwait 0\\ntar\\n' $state";
-            let ends = "{ build; ls $state/r/build; flock -n $state/r/build/lock printf 'free\\n'; }";
+            let ends = "{ (build); ls $state/r/build; flock -n $state/r/build/lock printf 'free\\n'; }";
             let (said, took) = in_apply(shell, &format!("{set} {{ {begin}; {silent}; }} | {ends}"));
             assert_eq!(said, "broken the files did not arrive whole\nlock\nreceive\nfree\n", "{shell}");
             assert!(took < Duration::from_secs(30), "{shell}: {took:?}");
