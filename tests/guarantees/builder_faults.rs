@@ -1,7 +1,7 @@
 //! What goes wrong while one host builds for others: each time the report says so, the next run finishes it, and the
 //! builder has nothing left of it but images.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::builder::Fleet;
 use crate::kit::{Host, finish, lab};
@@ -141,6 +141,10 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     let fleet = Fleet::built_by("bldend", dockerfile);
     let (repo, [one, two], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
     let building = "pgrep -xf 'sleep 5'";
+    // What an engine has built before, it does not build again.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
+    let stack = |word: &str| fleet.stack(&format!("env WORD=\"{word}{now}\""));
+    stack("a");
 
     // The link to the builder is cut: both hosts stay as they are, and a third thing goes on.
     repo.stack("other", "file \"/srv/ID-other\" content=\"x\"");
@@ -158,7 +162,7 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     fleet.repairs(&["transfer web from the builder", "create plain"]);
 
     // The control side dies.
-    fleet.stack("env WORD=\"b\"");
+    stack("b");
     let mut run = repo.begin(&["apply", "--yes", "--json"]);
     builder.until(building);
     run.kill().expect("it can be killed");
@@ -166,7 +170,7 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     fleet.repairs(&["transfer web from the builder", "recreate web"]);
 
     // Two runs want the same: it is built once.
-    fleet.stack("env WORD=\"c\"");
+    stack("c");
     let before = fleet.images(builder).len();
     let other = repo.copy();
     let begin = |repo: &crate::kit::Repo, host: &Host| repo.begin(&["apply", "--yes", "--json", "--host", &host.name]);
