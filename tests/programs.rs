@@ -119,7 +119,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/revert.sh; . {programs}/apply.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/revert.sh; . {programs}/apply.sh; . {programs}/build.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -168,6 +168,12 @@ fn what_arrives_is_waited_for_and_a_link_that_is_silent_is_not() {
             let waits = "{ begun=$(now); receive; [ $(($(now) - begun)) -gt 6 ] || printf 'over in time\\n'; }";
             let (said, _) = in_apply(shell, &format!("{set} {silent} | {waits}"));
             assert_eq!(said, "broken the archive did not arrive whole\nover in time\n", "{shell}");
+            // What is to be built there is not waited for either, and nothing of it stays.
+            let begin = "printf 'state %s\\nrepo r\\nwait 0\\ntar\\n' $state";
+            let ends = "{ (build); ls $state/r/build; flock -n $state/r/build/lock printf 'free\\n'; }";
+            let (said, took) = in_apply(shell, &format!("{set} {{ {begin}; {silent}; }} | {ends}"));
+            assert_eq!(said, "broken the files did not arrive whole\nlock\nreceive\nfree\n", "{shell}");
+            assert!(took < Duration::from_secs(30), "{shell}: {took:?}");
         })
     });
     for shell in tries {

@@ -80,8 +80,9 @@ impl Writer<'_> {
         let of = |phase: Phase| transaction.effects.iter().filter(move |effect| effect.deed.phase() == phase);
         self.deeds(&mut script, transaction, of(Phase::Prepare))?;
         let parts = Parts::of(transaction, changes);
-        let (files, turned) = (self.files(&parts.first), self.files(&parts.turned));
-        if of(Phase::Prepare).next().is_some() {
+        let later = of(Phase::Prepare).next().is_some();
+        let (files, turned) = (self.files(&parts.first, later), self.files(&parts.turned, later));
+        if later {
             self.judge_after_installing(&mut script, transaction, files.iter().chain(&turned))?;
         }
         self.deeds(&mut script, transaction, of(Phase::Before))?;
@@ -175,10 +176,14 @@ impl Writer<'_> {
         number.to_string()
     }
 
-    /// Stages all new files, grouped by the directory they are for.
-    fn files(&mut self, changes: &[&PathChange]) -> Vec<Group> {
-        let groups = self.groups(changes);
-        for group in groups.iter().filter(|group| !group.replaced.is_empty()) {
+    /// Stages all new files, grouped by the directory they are for. Where packages are installed first, what was not
+    /// there may be there `later`.
+    fn files(&mut self, changes: &[&PathChange], later: bool) -> Vec<Group> {
+        let mut groups = self.groups(changes);
+        if later {
+            groups.iter_mut().for_each(Group::expect_more);
+        }
+        for group in groups.iter().filter(|group| !group.replaced.is_empty() || !group.came.is_empty()) {
             self.archive.directory(&group.kept, 0o700);
         }
         groups
@@ -267,6 +272,9 @@ impl Writer<'_> {
             if !group.replaced.is_empty() {
                 let paths = group.in_place(&group.replaced);
                 script.steps.push(listed(&["keep", group.kept.as_str()], &paths)?);
+            }
+            if !group.came.is_empty() {
+                script.steps.push(listed(&["came", group.kept.as_str()], &group.in_place(&group.came))?);
             }
         }
         self.make_directories(script, changes)?;
@@ -379,6 +387,8 @@ struct Group {
     staged: Vec<String>,
     files: Vec<String>,
     replaced: Vec<String>,
+    /// What was not there when it was planned, and may have come with a package.
+    came: Vec<String>,
     removed: Vec<String>,
     owners: BTreeMap<String, Vec<String>>,
 }
@@ -386,6 +396,10 @@ struct Group {
 impl Group {
     fn in_staging(&self, names: &[String]) -> Vec<String> {
         names.iter().map(|name| self.staging.join(name).to_string()).collect()
+    }
+
+    fn expect_more(&mut self) {
+        self.came = self.staged.iter().filter(|name| !self.replaced.contains(name)).cloned().collect();
     }
 
     fn in_place(&self, names: &[String]) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::id::HostName;
 use crate::engine::Setup;
 use crate::engine::images::Unknown;
-use crate::engine::session::Session;
+use crate::engine::session::{Session, is_alive};
 use crate::host::archive::Archive;
 use crate::host::images::ImagesSeen;
 use crate::host::observation::Observation;
@@ -93,7 +93,7 @@ impl Builders {
 
     /// A connection for this run: the one of the plan may be old.
     async fn session(&self, setup: &Setup, host: &HostName) -> Result<Arc<Session>, Fault> {
-        let reaching = async { Ok(Arc::new(Box::pin(open(setup, host)).await?)) };
+        let reaching = async { Ok(Arc::new(Box::pin(open(setup, host)).await.map_err(|error| lost(host, error))?)) };
         once(&self.reached, host).get_or_init(|| reaching).await.clone()
     }
 
@@ -116,7 +116,14 @@ impl Builders {
     ) -> Result<(), Fault> {
         let session = self.session(setup, &recipe.builder).await?;
         let from = Engine::reach(session.connection(), session.is_sudo()).await?;
-        Ok(to.take(&from, &recipe.image, on_progress).await?)
+        match to.take(&from, &recipe.image, on_progress).await {
+            // What the two Engines say then is only that a stream has ended.
+            Err(_) if !is_alive(session.connection()).await => {
+                let error = Error::new(Kind::Unreachable, "the connection was lost while an image came from there");
+                Err(lost(&recipe.builder, error))
+            }
+            taken => Ok(taken?),
+        }
     }
 }
 
@@ -171,7 +178,8 @@ async fn build(
     discard: &[String],
 ) -> Result<(), Fault> {
     let mut input = format!("state {state}\nrepo {}\n", setup.config.repo);
-    let _ = write!(input, "wait {}\nseconds {}\n", setup.lock_wait.max(PATIENCE), BUILD.as_secs());
+    let wait = setup.lock_wait.max(PATIENCE);
+    let _ = write!(input, "wait {wait}\nseconds {}\n", BUILD.as_secs());
     let mut archive = Archive::default();
     let recipes = recipe.in_order();
     for recipe in &recipes {
@@ -186,8 +194,10 @@ async fn build(
     input.extend(discard.iter().map(|image| format!("discard {image}\n")));
     input += "tar\n";
     let input = [input.into_bytes(), archive.finish()].concat();
-    let deadline = BUILD * u32::try_from(recipes.len()).unwrap_or(1) + Duration::from_mins(5);
-    let answer = session.tell_alone(Program::Build, &input, deadline).await?;
+    let waiting = Duration::from_secs(wait.into()) + Duration::from_mins(5);
+    let deadline = BUILD * u32::try_from(recipes.len()).unwrap_or(1) + waiting;
+    let answer = session.tell_alone(Program::Build, &input, deadline).await;
+    let answer = answer.map_err(|error| lost(&recipe.builder, error))?;
     let said = String::from_utf8_lossy(&answer);
     let there = said.lines().filter(|line| line.starts_with("there ")).count();
     if there == recipes.len() {
@@ -198,6 +208,15 @@ async fn build(
     let last = words.len().saturating_sub(LAST);
     let output = words[last..].iter().map(ToString::to_string).collect();
     Err(Fault { what: format!("{}: {broken}", recipe.builder), output })
+}
+
+/// What is said of a builder that is out of reach, in the report of another host.
+fn lost(builder: &HostName, error: Error) -> Fault {
+    if error.kind != Kind::Unreachable {
+        return error.into();
+    }
+    let hint = "apply again once it can be reached; what it has built by then is not built again".to_string();
+    Fault { what: format!("the builder {builder}: {error}"), output: vec![hint] }
 }
 
 fn cannot_be_asked(recipe: &Recipe, fault: &Fault) -> Problem {

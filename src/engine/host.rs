@@ -239,7 +239,13 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     }
     let mut interrupted = setup.interrupted.clone();
     tokio::select! {
-        () = pull(setup, &ready.session, &ready.supply, &mut ready.plan, report) => {}
+        pulled = pull(setup, &ready.session, &ready.supply, &mut ready.plan, report) => {
+            if pulled.is_err() {
+                // Nothing of it was begun.
+                fill(report, &ready.plan, Outcome::Unreachable);
+            }
+            pulled?;
+        }
         // Without its other end it never becomes true.
         Ok(_) = interrupted.wait_for(|interrupted| *interrupted) => {
             return Err(Error::new(Kind::Interrupted, format!("{host}: interrupted while images came; nothing changed")));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::StackName;
 use crate::engine::Setup;
 use crate::engine::builder::{Builders, Fault};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
-use crate::engine::session::Session;
+use crate::engine::session::{Session, is_alive};
 use crate::load::Extent;
 use crate::plan::effect::{Deed, Phase};
 use crate::plan::{HostPlan, Transaction};
@@ -47,15 +47,29 @@ impl Supply {
     }
 }
 
-/// Makes room, and pulls what the transactions that are not refused need. A transaction whose images do not come is taken out of the
-/// plan, and so is what comes after it: nothing of them is done.
+/// Makes room, and pulls what the transactions that are not refused need. A transaction whose images do not come is taken
+/// out of the plan, and so is what comes after it: nothing of them is done. It is an error where the host itself is out
+/// of reach by then.
 pub async fn pull(
     setup: &Setup,
     session: &Session,
     supply: &Supply,
     plan: &mut Arc<HostPlan>,
     report: &mut HostReport,
-) {
+) -> Result<()> {
+    let faults = pull_all(setup, session, supply, plan).await;
+    if !faults.is_empty() && !is_alive(session.connection()).await {
+        let what = format!("the connection to {} was lost while images came", session.host);
+        return Err(Error::new(Kind::Unreachable, what).hint("apply again; everything runs as before"));
+    }
+    for (stack, fault) in faults {
+        leave_out(Arc::make_mut(plan), report, &stack, &fault);
+    }
+    Ok(())
+}
+
+/// Pulls what a plan needs, and says which stacks cannot have it, and why.
+async fn pull_all(setup: &Setup, session: &Session, supply: &Supply, plan: &HostPlan) -> Vec<(StackName, Fault)> {
     let wanted: BTreeSet<(StackName, Deed)> = plan
         .carried_out()
         .flat_map(|transaction| {
@@ -64,14 +78,14 @@ pub async fn pull(
         .filter(|(_, deed)| deed.phase() == Phase::Pull)
         .collect();
     if wanted.is_empty() {
-        return;
+        return Vec::new();
     }
     let engine = match session.engine().await {
         Ok(engine) => engine,
         Err(error) => {
             let all = wanted.into_iter().map(|(stack, _)| stack).collect::<BTreeSet<_>>();
             let fault = Fault::from(error);
-            return all.into_iter().for_each(|stack| leave_out(Arc::make_mut(plan), report, &stack, &fault));
+            return all.into_iter().map(|stack| (stack, fault.clone())).collect();
         }
     };
     let (wanted, unwanted): (Vec<_>, Vec<_>) =
@@ -97,9 +111,7 @@ pub async fn pull(
         });
     }
     let pulled: Vec<(StackName, Result<(), Fault>)> = stream::iter(pulling).buffer_unordered(PARALLEL).collect().await;
-    for (stack, fault) in pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))) {
-        leave_out(Arc::make_mut(plan), report, &stack, &fault);
-    }
+    pulled.into_iter().filter_map(|(stack, result)| Some((stack, result.err()?))).collect()
 }
 
 async fn pull_one(

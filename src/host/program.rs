@@ -66,7 +66,7 @@ impl Program {
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold; unlock"),
             Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain; unlock"),
-            Program::Build => (&[COMMON, BUILD], "build"),
+            Program::Build => (&[COMMON, RECEIVE, BUILD], "build"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };
         let mut text: String = parts

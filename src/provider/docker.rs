@@ -235,10 +235,18 @@ fn is_final(why: &str) -> bool {
     signs.iter().any(|sign| why.contains(sign))
 }
 
+/// What to do where images have no room.
+pub(super) const MAKE_ROOM: &str = "make room where the Engine keeps its images; everything runs as before";
+
+/// Whether there is no room for an image.
+pub(super) fn has_no_room(why: &str) -> bool {
+    why.to_lowercase().contains("no space left")
+}
+
 fn hint(why: &str) -> &'static str {
     let why = why.to_lowercase();
-    if why.contains("no space left") {
-        "make room where the Engine keeps its images; everything runs as before"
+    if has_no_room(&why) {
+        MAKE_ROOM
     } else if why.contains("certificate") {
         "the Engine of the host must trust the registry too: /etc/docker/certs.d/REGISTRY/ca.crt"
     } else if why.contains("http response to https") {

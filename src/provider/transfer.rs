@@ -9,7 +9,7 @@ use bollard::query_parameters::{ImportImageOptions, TagImageOptions};
 use futures_util::StreamExt as _;
 
 use crate::base::error::{Error, Kind, Result};
-use crate::provider::docker::{Engine, OnProgress, SILENCE, words};
+use crate::provider::docker::{Engine, MAKE_ROOM, OnProgress, SILENCE, has_no_room, words};
 
 /// How long a transfer may take in all.
 const TRANSFER: Duration = Duration::from_hours(1);
@@ -23,7 +23,7 @@ impl Engine {
         let taken = tokio::time::timeout(TRANSFER, self.take_once(from, image, on_progress)).await;
         taken.unwrap_or_else(late).map_err(|why| {
             let error = Error::new(Kind::Host, format!("{image} cannot be brought: {why}"));
-            error.hint("apply again; everything runs as before")
+            error.hint(if has_no_room(&why) { MAKE_ROOM } else { "apply again; everything runs as before" })
         })
     }
 
@@ -45,7 +45,12 @@ impl Engine {
         loop {
             match tokio::time::timeout(LOOK, said.next()).await {
                 Ok(None) => break,
-                Ok(Some(Ok(_))) => {}
+                Ok(Some(Ok(said))) => {
+                    if let Some(why) = said.error_detail.and_then(|error| error.message) {
+                        return Err(why);
+                    }
+                    silent = Duration::ZERO;
+                }
                 Ok(Some(Err(error))) => return Err(words(&error)),
                 Err(_) => silent += LOOK,
             }

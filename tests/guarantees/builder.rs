@@ -20,14 +20,14 @@ services:
 const DOCKERFILE: &str = "FROM lab/busybox:1\nARG WORD\nENV WORD=$WORD\nCOPY . /web/\n";
 
 /// A repository with one project on two hosts, which a third one builds.
-struct Fleet {
-    repo: Repo,
-    hosts: [Host; 2],
-    builder: Host,
+pub struct Fleet {
+    pub repo: Repo,
+    pub hosts: [Host; 2],
+    pub builder: Host,
 }
 
 impl Fleet {
-    fn new(id: &str) -> Fleet {
+    pub fn new(id: &str) -> Fleet {
         let [one, two, builder] = free_three();
         let hosts = [one, two];
         let repo = Repo::new(id, &[&hosts[0], &hosts[1], &builder]);
@@ -46,7 +46,7 @@ impl Fleet {
         fleet
     }
 
-    fn stack(&self, more: &str) {
+    pub fn stack(&self, more: &str) {
         let id = &self.repo.id;
         let [one, two] = [0, 1].map(|at: usize| &self.hosts[at].name);
         let builder = &self.builder.name;
@@ -55,7 +55,7 @@ impl Fleet {
     }
 
     /// The images that were built, on a host.
-    fn images(&self, host: &Host) -> BTreeSet<String> {
+    pub fn images(&self, host: &Host) -> BTreeSet<String> {
         let said = host.sh("docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'");
         let own = said.lines().filter(|line| line.starts_with(&format!("reconcile.invalid/{}/", self.repo.id)));
         own.map(String::from).collect()
@@ -70,7 +70,7 @@ impl Fleet {
     }
 
     /// What a plan does on one of the two.
-    fn does(&self, plan: &Plan, host: usize) -> Vec<String> {
+    pub fn does(&self, plan: &Plan, host: usize) -> Vec<String> {
         let hosts = plan.0["hosts"].as_array().expect("hosts");
         let host = hosts.iter().find(|there| there["host"] == self.hosts[host].name).expect("the host");
         let stacks = host["stacks"].as_array().into_iter().flatten();
@@ -110,7 +110,7 @@ fn one_host_builds_for_all_that_run_it() {
     assert_eq!(fleet.container(one, "web", "{{.Image}}"), id);
     assert_eq!(fleet.text(two), "one a\nDockerfile\ntext\n");
     assert!(!one.try_sh("ls /srv/bld-app/web").0, "what it is built from stays away from those that run it");
-    assert_eq!(builder.sh("ls -A /var/lib/reconcile/bld/build"), "lock\nstatus\n");
+    assert_eq!(builder.sh("ls -A /var/lib/reconcile/bld/build"), "lock\nreceive\nstatus\n");
     repo.is_settled();
 
     // What is no part of it changes nothing; what is, is built and replaced, and the other service goes on.

@@ -33,7 +33,7 @@ fn at_each_write(host: &Host, id: &str, place: &str, few: usize) {
         let mut attempt = |left: usize| {
             saw.tip();
             room.leave(host, &place, Some(left));
-            let ran = saw.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]);
+            let ran = saw.repo.run(&["apply", "--yes", "--json", "--confirm", "10"]);
             let when = format!("{place} has room for {left} {name}");
             saw.reports(&ran, &when);
             saw.is_whole(&when);
@@ -48,7 +48,7 @@ fn at_each_write(host: &Host, id: &str, place: &str, few: usize) {
         while attempt(enough).0 {
             enough *= 2;
         }
-        each(&format!("full {place}"), points(enough, few), |left| attempt(left - 1).1);
+        each(&format!("full {place}"), &mut [attempt], points(enough, few), |attempt, left| attempt(left - 1).1);
     }
 }
 

@@ -13,6 +13,7 @@ mod shared;
 mod adoption;
 mod bounded;
 mod builder;
+mod builder_faults;
 mod compose;
 mod compose_is_apply;
 mod crash;

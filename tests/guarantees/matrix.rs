@@ -1,31 +1,34 @@
 //! 6, enumerated: either end dies, the link breaks or the power goes at every command or step of an apply.
 //!
-//! All points at every command, not only some, are tried with `RECONCILE_MATRIX=all`: see `tests/kit/seesaw.rs`. That
-//! takes about an hour.
+//! All points at every command, not only some, are tried with `RECONCILE_MATRIX=all`: see `tests/kit/seesaw.rs`.
 
 use std::time::Duration;
 
-use crate::kit::seesaw::{Seesaw, each, points};
+use crate::kit::seesaw::{Seesaw, each, lanes, points};
 use crate::kit::stop::{How, Stop};
 use crate::kit::{Host, finish, free, lab};
 
 const LONG: Duration = Duration::from_mins(5);
 
-/// Kills the program of the host at commands of one kind of apply.
-fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
-    let mut saw = Seesaw::new(host, id, "");
-    let stop = Stop::on(host);
+/// Kills a program of the host at commands of one kind of apply. `stop` has it counted, and the numbers go from 1 to the
+/// most that was counted.
+fn kill_at_each(id: &str, confirm: &str, stop: fn(&Host) -> Stop<'_>, few: usize) {
+    let hosts = lanes();
+    let mut saws: Vec<Seesaw> = hosts.iter().map(|host| Seesaw::new(host, id, "")).collect();
     let args = ["apply", "--yes", "--json", "--confirm", confirm];
     let mut count = 0;
     // Both ways take as many commands; the longer one counts.
     for _ in 0..2 {
-        saw.tip();
+        saws[0].tip();
+        let stop = stop(&hosts[0]);
         stop.at(0, "*", How::Kill);
-        saw.repo.apply_with(&["--confirm", confirm]);
+        saws[0].repo.run(&args);
         count = count.max(stop.release().0);
+        saws[0].repairs("nothing was killed");
     }
-    each(&format!("--confirm {confirm}"), points(count, few), |number| {
+    each(&format!("{id} --confirm {confirm}"), &mut saws, points(count, few), |saw, number| {
         saw.tip();
+        let stop = stop(saw.host);
         stop.at(number, "*", How::Kill);
         let ran = saw.repo.run(&args);
         let (_, command) = stop.release();
@@ -39,14 +42,43 @@ fn kill_at_each(host: &Host, id: &str, confirm: &str, few: usize) {
 
 #[test]
 fn g06_the_host_program_is_killed_at_each_command() {
-    let host = free();
-    kill_at_each(&host, "g06-kill", "0", 6);
+    kill_at_each("g06-kill", "0", |host| Stop::on(host), 6);
 }
 
 #[test]
 fn g06_the_host_program_is_killed_at_each_command_of_a_confirmed_run() {
+    kill_at_each("g06-confirmed", "10", |host| Stop::on(host), 4);
+}
+
+#[test]
+fn g08_the_host_program_is_killed_at_each_command_when_nobody_confirms() {
+    fn unconfirmed(host: &Host) -> Stop<'_> {
+        let stop = Stop::from(host, "revert_run");
+        stop.unconfirmed();
+        stop
+    }
+    kill_at_each("g08-back", "1", unconfirmed, 3);
+}
+
+#[test]
+fn g08_a_confirmation_that_is_killed_is_sent_again() {
     let host = free();
-    kill_at_each(&host, "g06-confirmed", "10", 4);
+    let mut saw = Seesaw::new(&host, "g08-confirm", "");
+    let confirmed = |saw: &mut Seesaw, number: usize| {
+        saw.tip();
+        let stop = Stop::from(&host, "confirm");
+        stop.at(number, "*", How::Kill);
+        let ran = saw.repo.run(&["apply", "--yes", "--json", "--confirm", "10"]);
+        assert_eq!(ran.code, 0, "killed at command {number}: {ran:?}");
+        stop.release()
+    };
+    let (count, _) = confirmed(&mut saw, 0);
+    each("g08-confirm", &mut [saw], points(count, 3), |saw, number| {
+        let (_, command) = confirmed(saw, number);
+        let when = format!("killed at command {number} of {count}: {command}");
+        saw.repairs(&when);
+        when
+    });
 }
 
 #[test]
@@ -80,16 +112,18 @@ enum Fault {
 }
 
 /// Lets something happen at each step of an apply: at each line of T/steps, that is.
-fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
-    let mut saw = Seesaw::new(host, id, "");
-    saw.tip();
-    let stop = Stop::on(host);
+fn at_each_step(id: &str, fault: Fault, few: usize) {
+    let hosts = lanes();
+    let mut saws: Vec<Seesaw> = hosts.iter().map(|host| Seesaw::new(host, id, "")).collect();
+    saws[0].tip();
+    let stop = Stop::on(&hosts[0]);
     stop.at(0, "do_step*", How::Hold);
-    saw.repo.apply();
+    saws[0].repo.apply();
     let (count, _) = stop.release();
     assert!(count > 10, "{count} steps");
     let journal_gone = format!("[ -z \"$(ls /var/lib/reconcile/{id}/run)\" ]");
-    each(id, points(count, few), |number| {
+    each(id, &mut saws, points(count, few), |saw, number| {
+        let host = saw.host;
         saw.tip();
         let stop = Stop::on(host);
         stop.at(number, "do_step*", How::Hold);
@@ -130,18 +164,15 @@ fn at_each_step(host: &Host, id: &str, fault: Fault, few: usize) {
 
 #[test]
 fn g06_the_control_side_is_killed_at_each_step() {
-    let host = free();
-    at_each_step(&host, "g06-control", Fault::ControlSideDies, 4);
+    at_each_step("g06-control", Fault::ControlSideDies, 4);
 }
 
 #[test]
 fn g08_the_link_breaks_at_each_step() {
-    let host = free();
-    at_each_step(&host, "g08-link", Fault::LinkBreaks, 3);
+    at_each_step("g08-link", Fault::LinkBreaks, 3);
 }
 
 #[test]
 fn g06_the_power_goes_at_each_step() {
-    let host = free();
-    at_each_step(&host, "g06-power", Fault::PowerGoes, 3);
+    at_each_step("g06-power", Fault::PowerGoes, 3);
 }

@@ -213,3 +213,40 @@ fn g07_a_way_back_that_meets_a_full_disk_is_gone_by_the_next_run() {
         "A=one\n"
     );
 }
+
+/// A package with files below `/etc/ID`, and where to have it from.
+const PACKAGE: &str = r"
+    dpkg -P ID >/dev/null 2>&1; rm -rf /srv/ID-apt /etc/apt/sources.list.d/ID.list /etc/ID
+    mkdir -p /srv/ID-apt/p/DEBIAN /srv/ID-apt/p/etc/ID/empty && cd /srv/ID-apt && chmod 750 p/etc/ID
+    printf 'Package: ID\nVersion: 1\nArchitecture: all\nMaintainer: Lab <lab@example.org>\nDescription: lab\n' >p/DEBIAN/control
+    echo theirs >p/etc/ID/conf && chmod 640 p/etc/ID/conf && ln -s conf p/etc/ID/link
+    dpkg-deb --root-owner-group -b p ID.deb >/dev/null
+    { cat p/DEBIAN/control; echo Filename: ./ID.deb; echo Size: $(stat -c %s ID.deb); echo SHA256: $(sha256sum <ID.deb | cut -c1-64); } >Packages
+    echo 'deb [trusted=yes] file:/srv/ID-apt ./' >/etc/apt/sources.list.d/ID.list";
+
+#[test]
+fn g07_what_a_package_brings_to_our_paths_is_there_again_after_a_rollback() {
+    let host = free();
+    let repo = Repo::new("g07-package", &[&host]);
+    let set = |script: &str| host.sh(&script.replace("ID", &repo.id));
+    set(PACKAGE);
+    let body = "packages \"ID\"
+        file \"/etc/ID/conf\" content=\"ours\"
+        file \"/etc/ID/link\" link=\"/srv\"
+        file \"/etc/ID/made/new\" content=\"ours\"
+        directory \"/etc/ID/empty\" mode=\"0700\" owner=\"www-data\"";
+    repo.stack("one", &format!("{body}\nunit \"ID-bad\" exec=\"/usr/bin/false\""));
+    let ran = repo.fail();
+    assert_eq!((ran.code, ran.outcome("file:/etc/g07-package/conf")), (4, "rolled-back".into()), "{}", ran.out);
+    let is = host.files("/etc/g07-package");
+    set("dpkg -P ID >/dev/null; rm -rf /etc/ID; apt-get -q install -y ID >/dev/null");
+    assert_eq!(is, host.files("/etc/g07-package"), "as the package alone brings it");
+
+    // Where it goes well, all is as wanted.
+    set("dpkg -P ID >/dev/null; rm -rf /etc/ID");
+    repo.stack("one", body);
+    repo.apply();
+    repo.is_settled();
+    assert_eq!(set("cat /etc/ID/conf; stat -c %a /etc/ID/empty"), "ours700\n");
+    set("dpkg -P ID >/dev/null; rm -rf /etc/apt/sources.list.d/ID.list");
+}

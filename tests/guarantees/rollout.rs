@@ -343,7 +343,7 @@ fn wherever_the_host_dies_no_request_fails_and_the_next_run_repairs() {
     service.repo.apply();
     let (count, _) = stop.release();
     let load = service.load();
-    each("dies", points(count, 5), |number| {
+    each("dies", &mut [next], points(count, 5), |next, number| {
         let version = next();
         stop.at(number, "*", How::Kill);
         let ran = service.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]);

@@ -1,14 +1,17 @@
 # shellcheck shell=bash
-# Read by bash in front of a host program, while a test wants to stop it (see stop.rs). Counts the simple commands of
-# `apply` and `drain` that match a pattern, in all its subshells, and does at one of them what the test asks for.
-# The folder holds: on, the pattern; at, the number; how, kill or hold; count and where, how far it came.
+# Read by bash in front of a host program, while a test wants to stop it (see stop.rs). Counts the simple commands that
+# match a pattern, in all its subshells, from the call of a certain function on, and does at one of them what the test
+# asks for. The folder holds: from, those functions; on, the pattern; at, the number; how, kill or hold; count and where,
+# how far it came; and unconfirmed, where no word of a confirmation may get through.
 hook=/run/reconcile-hook
 hook_counts=''
+read -r hook_from <$hook/from
 read -r hook_on <$hook/on
 read -r hook_at <$hook/at
 read -r hook_how <$hook/how
 hook_command() {
-  case $1 in apply | drain) hook_counts=yes ;; esac
+  [ "$1" != confirm ] || [ ! -e $hook/unconfirmed ] || kill -9 0
+  case " $hook_from " in *" $1 "*) hook_counts=yes ;; esac
   [ -n "$hook_counts" ] || return 0
   # shellcheck disable=SC2254 # a pattern
   case $1 in $hook_on) ;; *) return 0 ;; esac

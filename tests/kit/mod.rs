@@ -75,6 +75,11 @@ pub fn free() -> Host {
     Host::of(Hold::alone(&hosts(), 1).remove(0))
 }
 
+/// So many of them.
+pub fn free_some(count: usize) -> Vec<Host> {
+    Hold::alone(&hosts(), count).into_iter().map(Host::of).collect()
+}
+
 /// Two of them.
 pub fn free_pair() -> [Host; 2] {
     let mut holds = Hold::alone(&hosts(), 2).into_iter().map(Host::of);

@@ -1,34 +1,65 @@
 //! A host that goes back and forth between two states, and what must hold whatever interrupts it on the way.
 //!
 //! By default only some of the points of a matrix are tried, the same each time. `RECONCILE_MATRIX=all` tries all of
-//! them; a number N tries every Nth.
+//! them, a number N every Nth, and `FROM-TO` those in between. `RECONCILE_LANES=3` tries them on three hosts side by side.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
 
-use crate::kit::{Host, Ran, Repo};
+use crate::kit::{Host, Ran, Repo, free_some};
 
-/// The points to try, of so many, where `few` are enough by default.
-pub fn points(count: usize, few: usize) -> impl Iterator<Item = usize> {
-    let stride = match std::env::var("RECONCILE_MATRIX").as_deref() {
-        Ok("all") => 1,
-        Ok(number) => number.parse().expect("RECONCILE_MATRIX is `all` or a number"),
-        Err(_) => count.div_ceil(few),
-    };
-    (1..=count).rev().step_by(stride)
+/// The hosts on which a matrix is tried side by side.
+pub fn lanes() -> Vec<Host> {
+    let count = std::env::var("RECONCILE_LANES").map_or(1, |count| count.parse().expect("RECONCILE_LANES is a number"));
+    free_some(count)
 }
 
-/// Tries all points, also after one that goes wrong, and fails in the end if one did.
+/// The points to try, of so many, where `few` are enough by default.
+pub fn points(count: usize, few: usize) -> impl Iterator<Item = usize> + use<> {
+    let number = |text: &str| text.parse().expect("RECONCILE_MATRIX is `all`, a number, or `FROM-TO`");
+    let (from, to, stride) = match std::env::var("RECONCILE_MATRIX").as_deref() {
+        Ok("all") => (1, count, 1),
+        Ok(text) => match text.split_once('-') {
+            Some((from, to)) => (number(from), count.min(number(to)), 1),
+            None => (1, count, number(text)),
+        },
+        Err(_) => (1, count, count.div_ceil(few)),
+    };
+    (from..=to).rev().step_by(stride)
+}
+
+/// Tries all points, each in whichever lane is free, also after one that goes wrong, and fails in the end if one did.
 #[expect(clippy::print_stdout, reason = "what a matrix has tried is wanted with --nocapture")]
-pub fn each(what: &str, points: impl Iterator<Item = usize>, mut point: impl FnMut(usize) -> String) {
-    let (mut tried, mut wrong) = (0, Vec::new());
-    for number in points {
-        tried += 1;
-        match catch_unwind(AssertUnwindSafe(|| point(number))) {
-            Ok(when) => println!("{what}: {when}"),
-            Err(_) => wrong.push(number),
+pub fn each<T: Send>(
+    what: &str,
+    lanes: &mut [T],
+    points: impl Iterator<Item = usize> + Send,
+    point: impl Fn(&mut T, usize) -> String + Sync,
+) {
+    let points = Mutex::new(points);
+    let next = || points.lock().expect("nobody panics here").next();
+    // How many were tried, and which of them were wrong.
+    let go = |lane: &mut T| {
+        let (mut tried, mut wrong) = (0, Vec::new());
+        while let Some(number) = next() {
+            tried += 1;
+            let begun = Instant::now();
+            match catch_unwind(AssertUnwindSafe(|| point(lane, number))) {
+                Ok(when) => println!("{what}: {:.1} s, {when}", begun.elapsed().as_secs_f64()),
+                Err(_) => wrong.push(number),
+            }
         }
-    }
+        (tried, wrong)
+    };
+    let ends: Vec<(usize, Vec<usize>)> = thread::scope(|scope| {
+        let threads: Vec<_> = lanes.iter_mut().map(|lane| scope.spawn(|| go(lane))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("it catches what is wrong")).collect()
+    });
+    let tried: usize = ends.iter().map(|(tried, _)| tried).sum();
+    let wrong: Vec<usize> = ends.into_iter().flat_map(|(_, wrong)| wrong).collect();
     println!("{what}: {tried} points, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "{what}: wrong at {wrong:?} of {tried}");
 }
@@ -36,7 +67,7 @@ pub fn each(what: &str, points: impl Iterator<Item = usize>, mut point: impl FnM
 /// A host that goes back and forth between two states. Each way brings a new directory, file and unit, a changed file,
 /// mode, link, unit and site, and takes away a directory, a file and a unit.
 pub struct Seesaw<'a> {
-    host: &'a Host,
+    pub host: &'a Host,
     pub repo: Repo,
     is: &'static str,
     states: BTreeMap<&'static str, BTreeMap<String, String>>,

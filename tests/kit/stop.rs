@@ -21,27 +21,40 @@ pub enum How {
     Hold,
 }
 
-/// Stops the `apply` program of a host, which is held by nobody else meanwhile.
+/// Stops a program of a host, which is held by nobody else meanwhile.
 pub struct Stop<'a> {
     host: &'a Host,
+    from: &'static str,
 }
 
 impl<'a> Stop<'a> {
-    /// Nothing is stopped yet.
+    /// What writes to the host is to be stopped; nothing is yet.
     pub fn on(host: &'a Host) -> Stop<'a> {
+        Stop::from(host, "apply drain")
+    }
+
+    /// What calls one of these functions is to be stopped, once it has done so.
+    pub fn from(host: &'a Host, from: &'static str) -> Stop<'a> {
         let put = |path: &str, text: &str| host.sh(&format!("cat >{path} <<'TEXT'\n{text}TEXT\n"));
         host.sh(&format!("rm -rf {FOLDER}; mkdir {FOLDER}"));
         put(&format!("{FOLDER}/hook.sh"), include_str!("hook.sh"));
         put("/usr/local/bin/sh", SH);
         host.sh("chmod 755 /usr/local/bin/sh");
-        Stop { host }
+        Stop { host, from }
     }
 
-    /// The next apply stops at the command with this number among those that match a pattern. At 0 it only counts.
+    /// Nothing that confirms a run gets through.
+    pub fn unconfirmed(&self) {
+        self.host.sh(&format!("touch {FOLDER}/unconfirmed"));
+    }
+
+    /// The next one stops at the command with this number among those that match a pattern. At 0 it only counts.
     pub fn at(&self, number: usize, pattern: &str, how: How) {
         let how = if how == How::Kill { "kill" } else { "hold" };
         self.host.sh(&format!(
-            "cd {FOLDER}; rm -f where; echo 0 >count; echo '{pattern}' >on; echo {how} >how; echo {number} >at"
+            "cd {FOLDER}; rm -f where; echo 0 >count; echo '{}' >from; echo '{pattern}' >on; echo {how} >how; \
+            echo {number} >at",
+            self.from
         ));
     }
 

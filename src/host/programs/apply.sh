@@ -23,6 +23,7 @@
 #   T/parting     what is done when nobody goes back any more: what served until then is stopped
 #   T/undo.before   the part of that which is needed where no path was switched yet
 #   T/preflight, T/staged   what to have judged once packages are installed
+#   T/came        directories that a package has brought since the plan, with their modes and owners
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
@@ -190,19 +191,15 @@ paid() {
   rm -f -- "$@"
 }
 
-# mkdir MODE OWNER GROUP DIR…: from the top down.
+# mkdir MODE OWNER GROUP DIR…: from the top down. How those were that a package has brought since the plan is noted.
 make_directories() {
   mode=$1 owner=$2 group=$3
   shift 3
+  for made; do
+    [ -d "$made" ] || continue
+    stat -c "%a$tab%u$tab%g$tab%n" -- "$made" >>"$dir/came" && sync "$dir/came" || return 1
+  done
   if [ "$owner" = - ]; then install -d -m "$mode" -- "$@"; else install -d -m "$mode" -o "$owner" -g "$group" -- "$@"; fi
-}
-
-unmake_directories() {
-  shift 3
-  upwards=''
-  for made; do upwards="$made$nl$upwards"; done
-  # shellcheck disable=SC2086
-  rmdir -- $upwards 2>/dev/null || :
 }
 
 change_directory_meta() {
@@ -216,6 +213,17 @@ keep() {
   ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"
 }
 
+# came DIR PATH…: the same for those that a package has brought since the plan.
+keep_what_came() {
+  kept=$1
+  shift
+  for path; do
+    shift
+    if [ -e "$path" ] || [ -L "$path" ]; then set -- "$@" "$path"; fi
+  done
+  [ $# = 0 ] || keep "$kept" "$@"
+}
+
 # One line of T/steps.
 do_step() {
   IFS=$tab
@@ -226,6 +234,7 @@ do_step() {
   shift
   case $verb in
     keep) keep "$@" ;;
+    came) keep_what_came "$@" ;;
     mkdir) make_directories "$@" ;;
     meta) change_directory_meta "$@" ;;
     chown) owner=$1 && shift && chown -h -- "$owner" "$@" ;;

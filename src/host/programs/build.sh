@@ -34,6 +34,8 @@ build() {
     return 0
   fi
   exec 8>"$place/lock"
+  # Whoever asked may be gone meanwhile: the build comes to its end all the same, and its files go.
+  trap '' HUP PIPE
   if ! flock -w "$wait" 8; then
     printf 'broken another build is at work there\n'
     return 0
@@ -46,8 +48,8 @@ build() {
 
 build_all() {
   umask 022
-  # Docker takes a file of the same size and time for the same file: each build has its own times (`-m`).
-  if ! mkdir -- "$place/files" || ! tar -x -p -m -f - -C "$place/files" 2>&1; then
+  if ! mkdir -- "$place/files" || ! unpack "$place/files" "$place/receive"; then
+    said <"$place/receive"
     printf 'broken the files did not arrive whole\n'
     return 0
   fi

@@ -87,11 +87,28 @@ undo_step() {
   verb=$1
   shift
   case $verb in
-    keep) put_back "$@" ;;
+    keep | came) put_back "$@" ;;
     mkdir) unmake_directories "$@" ;;
     meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
     move) take_away "$@" ;;
   esac
+}
+
+# mkdir MODE OWNER GROUP DIR…: what was made goes, where it is empty. What had been there stays, as it was.
+unmake_directories() {
+  shift 3
+  upwards='' former=$nl
+  if [ -f "$dir/came" ]; then
+    while IFS=$tab read -r mode owner group made; do
+      former=$former$made$nl
+      change_directory_meta "$mode" "$owner" "$group" "$made" || return 1
+    done <"$dir/came"
+  fi
+  for made; do
+    case $former in *"$nl$made$nl"*) ;; *) upwards="$made$nl$upwards" ;; esac
+  done
+  # shellcheck disable=SC2086
+  [ -z "$upwards" ] || rmdir -- $upwards 2>/dev/null || :
 }
 
 # keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
