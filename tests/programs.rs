@@ -20,7 +20,7 @@ const SHELLS: [&str; 3] = ["dash -c", "bash -c", "busybox sh -c"];
 async fn ask(shell: &str, questions: &Questions, place: &Place) -> Observation {
     let target = Target::Local { root: None, sudo: false };
     let connection = Connection::connect(&target, Arc::new(Nobody), Duration::from_secs(5)).await.unwrap();
-    let request = questions.to_request(place, &RepoId::new("test").unwrap());
+    let request = questions.to_request(place, Some(&RepoId::new("test").unwrap()));
     let mut exchange = Program::Observe.exchange(&request, false, Duration::from_secs(20));
     exchange.command = exchange.command.replacen("sh -c", shell, 1);
     let output = connection.run(exchange, None).await.unwrap();

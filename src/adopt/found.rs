@@ -109,14 +109,14 @@ async fn ask(session: &mut Session, found: &mut Found, questions: Questions, rep
     if questions == Questions::default() {
         return Ok(());
     }
-    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, Some(repo))).await?;
     let fits = |path: &Utf8PathBuf| match seen.paths.get(path) {
         Some(Seen::Present(seen)) => matches!(seen.thing, Thing::File(_)) && is_open(seen) && seen.size <= LARGEST,
         _ => false,
     };
     let contents = questions.paths.iter().filter(|path| fits(path)).cloned().collect();
     let contents = Questions { contents, ..Questions::default() };
-    let bytes = session.ask(Program::Observe, &contents.to_request(&session.place, repo)).await?;
+    let bytes = session.ask(Program::Observe, &contents.to_request(&session.place, None)).await?;
     found.seen.paths.extend(seen.paths);
     found.seen.units.extend(seen.units);
     found.seen.ledgers.extend(seen.ledgers);

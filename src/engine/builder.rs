@@ -155,7 +155,7 @@ async fn open(setup: &Setup, host: &HostName) -> Result<Session> {
 async fn ask(setup: &Setup, host: &HostName) -> Result<Asked> {
     let mut session = open(setup, host).await?;
     let questions = Questions { images: true, ..Questions::default() };
-    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, &setup.config.repo)).await?;
+    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, Some(&setup.config.repo))).await?;
     match seen.images {
         Some(images) => Ok(Asked { images, state: seen.state }),
         None if seen.tools.contains("docker") => {

@@ -240,7 +240,7 @@ async fn tell_one(
 async fn open(setup: &Setup, proxy: &HostName) -> Result<Session> {
     let (target, pool) = (&setup.config.hosts[proxy].target, setup.pool.as_deref());
     let mut session = Session::open(proxy, target, setup.base.as_ref(), setup.prompt.clone(), pool).await?;
-    let questions = Questions::default().to_request(&session.place, &setup.config.repo);
+    let questions = Questions::default().to_request(&session.place, Some(&setup.config.repo));
     session.seen = session.ask(Program::Observe, &questions).await?;
     Ok(session)
 }

@@ -38,7 +38,7 @@ pub async fn record(
 async fn on_host(setup: &Setup, host: &HostName, order: &str) -> Result<bool> {
     let (target, pool) = (&setup.config.hosts[host].target, setup.pool.as_deref());
     let mut session = Session::open(host, target, setup.base.as_ref(), setup.prompt.clone(), pool).await?;
-    let questions = Questions::default().to_request(&session.place, &setup.config.repo);
+    let questions = Questions::default().to_request(&session.place, Some(&setup.config.repo));
     let state = session.ask(Program::Observe, &questions).await?.state;
     let answer = session.hear(Program::Hold, format!("state {state}\n{order}end\n").as_bytes()).await?;
     let answer = String::from_utf8_lossy(&answer);

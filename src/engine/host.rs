@@ -69,11 +69,11 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
     let repo = &setup.config.repo;
     let questions = Questions::about(&desired, session.is_offline());
-    session.seen = session.look(&questions.to_request(&session.place, repo), pool).await?;
+    session.seen = session.look(&questions.to_request(&session.place, Some(repo))).await?;
     let left = session.seen.busy.is_some() || !session.seen.unfinished.is_empty();
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
         recover(setup, &mut session, who).await?;
-        session.seen = session.ask(Program::Observe, &questions.to_request(&session.place, repo)).await?;
+        session.seen = session.look(&questions.to_request(&session.place, Some(repo))).await?;
         brought_back(&session)?;
     }
     unknown.settle(repo, &mut desired.resources, &session.seen);
@@ -98,14 +98,18 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     choose(&mut desired, &session.seen, &policy);
     if let Some(inspection) = inspection(&desired, &session.seen, &policy) {
         note(setup, host, "checking the candidate");
-        let program = if inspection.candidate.is_empty() { Program::Observe } else { Program::Inspect };
-        let later = session.ask(program, &inspection.to_request(&session.place, repo)).await?;
+        let later = if inspection.candidate.is_empty() {
+            session.look(&inspection.questions.to_request(&session.place, None)).await?
+        } else {
+            session.ask(Program::Inspect, &inspection.to_request(&session.place)).await?
+        };
         session.seen.merge(later);
         lookups.weigh(&mut desired.resources, &session.seen, &mut unknown).await;
         builders.ask(setup, &mut desired.resources, &session.seen, &mut unknown).await;
         // Compose has said by now which services would be other ones.
         choose(&mut desired, &session.seen, &policy);
     }
+    session.has_looked(pool);
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let mut plan = crate::plan::host::plan(&desired, &session.seen, &policy);
     hiding::in_plan(setup, &mut plan);
@@ -165,7 +169,7 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
         return rendering.into_result().map(|(desired, _)| desired);
     }
     let questions = Questions { facts: true, ..Questions::default() };
-    let seen = session.ask(Program::Observe, &questions.to_request(&session.place, &setup.config.repo)).await?;
+    let seen = session.look(&questions.to_request(&session.place, None)).await?;
     let facts = serde_json::to_value(seen.facts.unwrap_or_default()).unwrap_or_default();
     render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::error::Result;
 use crate::base::id::HostName;
-use crate::engine::session::{CONNECT, OBSERVE, is_alive};
+use crate::engine::session::{CONNECT, is_alive};
 use crate::host::observer::Observer;
 use crate::host::transport::{Connection, Prompt, Target};
 use crate::load::Config;
@@ -62,26 +62,16 @@ impl Pool {
         Some(connection)
     }
 
-    /// How a host is, by the program that stays there; one that looks at something else goes.
-    pub async fn look(
-        &self,
-        host: &HostName,
-        connection: &Arc<Connection>,
-        request: &[u8],
-        sudo: bool,
-    ) -> Result<Vec<u8>> {
-        let stays = self.lock().get_mut(host).and_then(|kept| kept.observer.take());
-        let (observer, answer) = match stays.filter(|observer| observer.is_for(request)) {
-            Some(mut observer) => {
-                let answer = observer.look(OBSERVE).await?;
-                (observer, answer)
-            }
-            None => Observer::start(connection, request, sudo, OBSERVE).await?,
-        };
+    /// Who stays on a host to look at it, for a user of its kept connection.
+    pub fn take_observer(&self, host: &HostName) -> Option<Observer> {
+        self.lock().get_mut(host).and_then(|kept| kept.observer.take())
+    }
+
+    /// Keeps one for the next look over the same connection.
+    pub fn keep_observer(&self, host: &HostName, connection: &Arc<Connection>, observer: Observer) {
         if let Some(kept) = self.lock().get_mut(host).filter(|kept| Arc::ptr_eq(&kept.connection, connection)) {
             kept.observer = Some(observer);
         }
-        Ok(answer)
     }
 
     /// What a host should be, without its facts: rendered once, for as long as the config is the same. Where a secret

@@ -13,7 +13,7 @@ use crate::base::id::HostName;
 use crate::engine::pool::Pool;
 use crate::host::answer;
 use crate::host::observation::Observation;
-use crate::host::observer::END;
+use crate::host::observer::{END, Observer};
 use crate::host::program::Program;
 use crate::host::transport::{Connection, Exchange, Output, Prompt, Target};
 use crate::observe::Place;
@@ -23,7 +23,7 @@ pub const CONNECT: Duration = Duration::from_secs(20);
 /// How long a connection that was silent may take for a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How long a host may take to say how it is.
-pub const OBSERVE: Duration = Duration::from_mins(2);
+const OBSERVE: Duration = Duration::from_mins(2);
 /// How long to wait before the host is tried again for its confirmation.
 const AGAIN: Duration = Duration::from_millis(300);
 /// How long one apply may take on a host; each step has its own, shorter deadline there.
@@ -42,6 +42,7 @@ pub struct Session {
     target: Target,
     prompt: Arc<dyn Prompt>,
     connection: Arc<Connection>,
+    observer: Option<Observer>,
     sudo: bool,
 }
 
@@ -80,6 +81,7 @@ impl Session {
             target: target.clone(),
             prompt,
             connection,
+            observer: pool.and_then(|pool| pool.take_observer(host)),
             sudo,
         })
     }
@@ -87,6 +89,7 @@ impl Session {
     /// Makes sure that the connection still works; if it does not, a new one takes its place.
     pub async fn renew(&mut self) -> Result<()> {
         if !is_alive(&self.connection).await {
+            self.observer = None;
             self.connection = Arc::new(Connection::connect(&self.target, self.prompt.clone(), CONNECT).await?);
         }
         Ok(())
@@ -118,13 +121,20 @@ impl Session {
         self.understand(&answer)
     }
 
-    /// The same as asking [`Program::Observe`], by one that stays on the host where there is a pool to keep it. Local
-    /// hosts need none: to start a shell is all that they cost.
-    pub async fn look(&mut self, request: &[u8], pool: Option<&Pool>) -> Result<Observation> {
-        let Some(pool) = pool.filter(|_| self.is_remote()) else { return self.ask(Program::Observe, request).await };
-        match pool.look(&self.host, &self.connection, request, self.sudo).await {
-            Ok(answer) => {
+    /// The same as asking [`Program::Observe`], by one that stays there for the next look. Local hosts need none: to
+    /// start a shell is all that a look costs there.
+    pub async fn look(&mut self, request: &[u8]) -> Result<Observation> {
+        if !self.is_remote() {
+            return self.ask(Program::Observe, request).await;
+        }
+        let looked = match self.observer.take() {
+            Some(mut observer) => observer.look(request, OBSERVE).await.map(|answer| (observer, answer)),
+            None => Observer::start(&self.connection, request, self.sudo, OBSERVE).await,
+        };
+        match looked {
+            Ok((observer, answer)) => {
                 self.exchanges += 1;
+                self.observer = Some(observer);
                 self.understand(&answer)
             }
             // One that does not stay says less of why than one that ends.
@@ -132,6 +142,13 @@ impl Session {
                 tracing::debug!(target: "observe", host = %self.host, %error);
                 self.ask(Program::Observe, request).await
             }
+        }
+    }
+
+    /// No further look follows: who stays on the host waits for the next plan, or goes.
+    pub fn has_looked(&mut self, pool: Option<&Pool>) {
+        if let (Some(observer), Some(pool)) = (self.observer.take(), pool) {
+            pool.keep_observer(&self.host, &self.connection, observer);
         }
     }
 

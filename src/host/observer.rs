@@ -1,5 +1,6 @@
-//! The program that says how a host is, staying there between two looks: for a program that stays itself. Once started
-//! it knows what to look at, so a further look is one line there and one answer back, and starts no shell.
+//! The program that says how a host is, staying there between two looks: the second look of a plan starts no shell, nor
+//! does the next plan of a program that stays itself. What it was asked last it knows, so to look at the same again is
+//! one line there and one answer back.
 
 use std::time::Duration;
 
@@ -38,14 +39,13 @@ impl Observer {
         Ok((observer, answer))
     }
 
-    /// Whether it looks at just this.
-    pub fn is_for(&self, request: &[u8]) -> bool {
-        self.request == request
-    }
-
-    /// Has it look once more. Fails as [`Observer::start`] does; it is of no use any more then.
-    pub async fn look(&mut self, deadline: Duration) -> Result<Vec<u8>> {
-        self.tell(b"look\n", deadline).await
+    /// Has it look at what `request` says now. Fails as [`Observer::start`] does; it is of no use any more then.
+    pub async fn look(&mut self, request: &[u8], deadline: Duration) -> Result<Vec<u8>> {
+        if self.request == request {
+            return self.tell(b"look\n", deadline).await;
+        }
+        self.request = request.to_vec();
+        self.tell(request, deadline).await
     }
 
     async fn tell(&mut self, words: &[u8], deadline: Duration) -> Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::base::id::{RepoId, StackName};
+use crate::base::id::StackName;
 use crate::host::archive::Archive;
 use crate::host::observation::{Observation, Seen, Thing};
 use crate::ledger::{Claim, ProjectClaim, Written};
@@ -200,8 +200,8 @@ impl Inspection {
     }
 
     /// The inspection as `observe.sh` and `preflight.sh` read it.
-    pub fn to_request(&self, place: &Place, repo: &RepoId) -> Vec<u8> {
-        let mut request = self.questions.to_request(place, repo);
+    pub fn to_request(&self, place: &Place) -> Vec<u8> {
+        let mut request = self.questions.to_request(place, None);
         request.extend(self.candidate.to_lines().into_bytes());
         request.extend(b"tar\n");
         request.extend(self.candidate.archive());

@@ -105,9 +105,9 @@ impl Questions {
         questions
     }
 
-    /// The questions as `observe.sh` reads them.
-    pub fn to_request(&self, place: &Place, repo: &RepoId) -> Vec<u8> {
-        let mut request = format!("repo {repo}\n");
+    /// The questions as `observe.sh` reads them. With a repository, they are about its records too.
+    pub fn to_request(&self, place: &Place, repo: Option<&RepoId>) -> Vec<u8> {
+        let mut request = repo.map_or(String::new(), |repo| format!("repo {repo}\n"));
         if place.root.is_some() {
             let _ = writeln!(request, "state {}", place.real(Utf8Path::new(STATE)));
         }

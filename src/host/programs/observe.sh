@@ -3,10 +3,10 @@
 # observe.sh: says how a host is. Reads only.
 #
 # Runs as root or not. Standard input holds, after the program's text, lines that say what to look at, then `look`. Standard output gets sections, each begun by a line `[name]`; the
-# last one is `[end]`. Where it stays, a further line `look` has it look at the same again.
+# last one is `[end]`. Where it stays, further lines are heard in the same way; `look` alone is about the same again.
 #
 #   state DIR     where ledgers are: DIR/REPO/ledger/STACK; left out, it is the usual place for the user
-#   repo ID       whose unfinished runs and owed restarts are wanted
+#   repo ID       whose unfinished runs and owed restarts are wanted; with it come the ledgers of all
 #   unit NAME     a systemd unit
 #   package NAME  a Debian package
 #   docker        all containers of Compose projects
@@ -238,10 +238,13 @@ look_at_facts() {
   printf 'time %s\n' "$(date +%s)"
 }
 
-# What to look at. Paths stay in the batches they come in: each is few enough for one command.
+# What to look at, or a single `look` for what was asked last. Paths stay in the batches they come in: each is few enough
+# for one command.
 read_questions() {
+  IFS= read -r line || return 1
+  [ "$line" != look ] || return 0
   state='' repo='' units='' packages='' contents='' docker='' images='' facts='' batches=0
-  while IFS= read -r line; do
+  while :; do
     case $line in
       'state '*) state=${line#state } ;;
       'repo '*) repo=${line#repo } ;;
@@ -256,10 +259,10 @@ read_questions() {
       docker) docker=yes ;;
       images) images=yes ;;
       facts) facts=yes ;;
-      look) break ;;
+      look) return 0 ;;
     esac
+    IFS= read -r line || return 1
   done
-  IFS=$nl
 }
 
 look() {
@@ -273,7 +276,7 @@ look() {
     look_at_paths "$batch"
   done
   if [ -n "$contents" ]; then printf '[contents]\n' && look_at_content "$contents"; fi
-  look_at_ledgers
+  if [ -n "$repo" ]; then look_at_ledgers; fi
   if [ -n "$units" ] && have systemctl; then look_at_units "$units"; fi
   if [ -n "$packages" ]; then look_at_packages "$packages"; fi
   if [ -n "$docker" ]; then look_at_containers; fi
@@ -281,14 +284,11 @@ look() {
   if [ -n "$facts" ]; then look_at_facts; fi
 }
 
-observe() {
-  read_questions
-  look
-}
+observe() { read_questions && look; }
 
-# Looks again whenever it is told to, until the other end goes away. It keeps no directory in use, and does not trust
-# what the shell remembers of where commands are.
+# Answers until the other end goes away. It keeps no directory in use, and does not trust what the shell remembers of
+# where commands are.
 stay() {
-  cd / && read_questions
-  while look && printf '[end]\n' && IFS= read -r line && [ "$line" = look ]; do hash -r; done
+  cd /
+  while observe && printf '[end]\n'; do hash -r; done
 }

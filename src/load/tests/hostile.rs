@@ -108,7 +108,7 @@ fn ten_thousand_files_load_quickly() {
     let list: Vec<(&str, &str)> = list.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let start = Instant::now();
     assert_eq!(good(&list).stacks.len(), 500);
-    assert!(start.elapsed() < Duration::from_secs(60), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "took {:?}", start.elapsed());
 }
 
 /// Text that is nearly a repository: the words of the language in any order.
