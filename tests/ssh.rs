@@ -183,6 +183,21 @@ async fn host_keys_are_known_unknown_changed_or_pinned() {
 }
 
 #[tokio::test]
+async fn one_session_at_a_time_is_enough() {
+    let server = Server::with("MaxSessions 1");
+    let connection = server.connect(target()).await.expect("connects");
+    for _ in 0..3 {
+        // What has just been left still takes up the only place.
+        drop(connection.open_command("cat", Duration::from_secs(5)).await.expect("opens"));
+        assert_eq!(connection.run(exchange("echo well", Vec::new()), None).await.expect("runs").stdout, b"well\n");
+    }
+    let stays = connection.open_command("cat", Duration::from_secs(5)).await.expect("opens");
+    let refused = connection.run(exchange("true", Vec::new()), None).await.expect_err("no place");
+    assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains("MaxSessions")), "{refused}");
+    drop(stays);
+}
+
+#[tokio::test]
 async fn much_output_on_both_streams_does_not_block() {
     let server = Server::start();
     let connection = server.connect(target()).await.expect("connects");

@@ -64,6 +64,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
             Ok(())
         },
     )?;
+    session.goes_on(pool);
     note(setup, host, "looking");
     let mut desired = desired(setup, &mut session, rendering).await?;
     let mut unknown = lookups.pin(desired.resources.iter_mut().filter(|resource| follows(resource))).await;
@@ -109,9 +110,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
         // Compose has said by now which services would be other ones.
         choose(&mut desired, &session.seen, &policy);
     }
-    session.has_looked(pool);
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let mut plan = crate::plan::host::plan(&desired, &session.seen, &policy);
+    session.has_looked(pool.filter(|_| plan.is_empty()));
     hiding::in_plan(setup, &mut plan);
     let plan = Arc::new(plan);
     session.seen.forget_what_is_planned();

@@ -81,7 +81,7 @@ impl Session {
             target: target.clone(),
             prompt,
             connection,
-            observer: pool.and_then(|pool| pool.take_observer(host)),
+            observer: None,
             sudo,
         })
     }
@@ -145,9 +145,15 @@ impl Session {
         }
     }
 
-    /// No further look follows: who stays on the host waits for the next plan, or goes.
-    pub fn has_looked(&mut self, pool: Option<&Pool>) {
-        if let (Some(observer), Some(pool)) = (self.observer.take(), pool) {
+    /// Looks by who stayed on the host, if anybody did.
+    pub fn goes_on(&mut self, pool: Option<&Pool>) {
+        self.observer = pool.and_then(|pool| pool.take_observer(&self.host));
+    }
+
+    /// No further look follows. Where nothing else does either, who stays on the host waits for the next plan; otherwise
+    /// it makes room: an sshd may allow one session at a time.
+    pub fn has_looked(&mut self, next: Option<&Pool>) {
+        if let (Some(observer), Some(pool)) = (self.observer.take(), next) {
             pool.keep_observer(&self.host, &self.connection, observer);
         }
     }
@@ -160,6 +166,7 @@ impl Session {
     /// Runs a program that only reads, and gives its whole answer.
     pub async fn hear(&mut self, program: Program, request: &[u8]) -> Result<Vec<u8>> {
         self.exchanges += 1;
+        self.observer = None;
         let exchange = program.exchange(request, self.sudo, OBSERVE);
         let output = self.connection.run(exchange, None).await?;
         if output.status != Ok(0) || !output.stdout.ends_with(END) {

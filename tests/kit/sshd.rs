@@ -41,8 +41,8 @@ impl Server {
         write(&dir.join("authorized_keys"), &authorized);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let mut text = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nPidFile none\nStrictModes no\nUsePAM no\nMaxSessions 40\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n{extra}\n"
+            "{extra}\nListenAddress 127.0.0.1\nPort {port}\nPidFile none\nStrictModes no\nUsePAM no\nMaxSessions 40\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
         );
         for line in ["HostKey DIR/host_ed25519", "HostKey DIR/host_ecdsa", "AuthorizedKeysFile DIR/authorized_keys"] {
             text += &line.replace("DIR", dir.as_str());

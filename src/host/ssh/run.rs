@@ -14,6 +14,10 @@ use crate::host::transport::{Exchange, OnStdout, Output, too_slow, trim_stderr};
 const PIECE: usize = 64 << 10;
 /// How many pieces one job may move before others have their turn.
 const PIECES: usize = 32;
+/// How long a session is asked for that is refused: one that has just been ended may still be taking up the last place.
+const REFUSED: Duration = Duration::from_secs(2);
+/// How long to wait before it is asked for again.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long the goodbye of a channel may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -36,6 +40,8 @@ pub struct Run {
     phase: Phase,
     channel: Option<Channel>,
     until: Instant,
+    /// When a session was first refused, and when it is asked for again.
+    refused: Option<(Instant, Instant)>,
     written: usize,
     /// The last write is to be repeated as it was.
     write_pending: bool,
@@ -62,6 +68,7 @@ impl Run {
             phase: Phase::Opening,
             channel: None,
             until,
+            refused: None,
             written: 0,
             write_pending: false,
             eof_sent: false,
@@ -88,7 +95,7 @@ impl Run {
 
     /// When something is to be decided even if nothing happens.
     pub fn wakes_at(&self) -> Instant {
-        self.until
+        self.refused.filter(|_| self.phase == Phase::Opening).map_or(self.until, |(_, again)| again.min(self.until))
     }
 
     /// Ends it with an error.
@@ -155,11 +162,19 @@ impl Run {
     }
 
     fn open(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
+        let now = Instant::now();
+        if self.refused.is_some_and(|(_, again)| now < again) {
+            return Ok(());
+        }
         match turn.settle(turn.session.channel_session())? {
             Some(Ok(channel)) => {
                 turn.opening_taken = false;
                 self.channel = Some(channel);
                 self.phase = Phase::Starting;
+            }
+            Some(Err(_)) if self.refused.is_none_or(|(first, _)| now < first + REFUSED) => {
+                turn.opening_taken = false;
+                self.refused = Some((self.refused.map_or(now, |(first, _)| first), now + AGAIN));
             }
             Some(Err(cause)) => {
                 let error = Error::new(Kind::Host, format!("{} opens no further session", self.label))
