@@ -47,12 +47,16 @@ impl Fleet {
     }
 }
 
-/// A host's Engine stands still as soon as it takes in an image, until this is dropped.
+/// A host's Engine stands still as soon as it takes an image in, or gives one out, until this is dropped.
 struct Halfway<'a>(&'a Host);
 
 impl<'a> Halfway<'a> {
     fn on(host: &'a Host) -> Self {
-        host.until("ls -d /var/lib/docker/tmp/docker-import-* >/dev/null && kill -STOP $(pidof dockerd)");
+        Halfway::at("import", host)
+    }
+
+    fn at(work: &str, host: &'a Host) -> Self {
+        host.until(&format!("ls -d /var/lib/docker/tmp/docker-{work}-* >/dev/null && kill -STOP $(pidof dockerd)"));
         Halfway(host)
     }
 
@@ -102,11 +106,11 @@ fn g13_an_image_that_is_cut_off_on_its_way_comes_with_the_next_run() {
     let why = format!("unreachable the connection to {} was lost while images came", one.name);
     assert_eq!(fleet.ends(&ran), [why, "applied".into()], "{}", ran.out);
 
-    // The builder is.
+    // The builder is, before all of it was on its way.
     Halfway::none(one);
     let run = repo.begin(&args);
     let ran = {
-        let _half = Halfway::on(one);
+        let _half = Halfway::at("export", builder);
         let _cut = Cut::to(builder);
         finish(run, LONG)
     };

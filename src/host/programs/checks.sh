@@ -16,6 +16,7 @@ check() {
     if [ "$(now)" -ge "$limit" ]; then
       case $kind in
         http | tcp | command) tell_watched ;;
+        containers) tell_overdue ;;
         reloaded) tail -n 5 /var/log/nginx/error.log ;;
       esac >>"$run_dir/output" 2>&1
       return 1
