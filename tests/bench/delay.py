@@ -35,7 +35,10 @@ class Delay:
         # A connection takes a round trip too before it is there.
         await asyncio.sleep(2 * self.seconds)
         far_reader, far_writer = await asyncio.open_connection(*self.place)
-        await asyncio.gather(self.carry(reader, far_writer), self.carry(far_reader, writer))
+        try:
+            await asyncio.gather(self.carry(reader, far_writer), self.carry(far_reader, writer))
+        except asyncio.CancelledError:
+            pass  # The end, with connections that are kept.
 
     async def carry(self, reader, writer):
         """What is read is written once its time has come, while more is read."""

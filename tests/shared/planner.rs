@@ -53,6 +53,16 @@ impl Planner {
         Planner { setup: Arc::new(setup) }
     }
 
+    /// Connects to all hosts, and does nothing there.
+    #[allow(dead_code)]
+    pub async fn connect(&self) {
+        let pool = self.setup.pool.as_ref().expect("a pool");
+        for host in &self.setup.hosts {
+            let target = &self.setup.config.hosts[host].target;
+            pool.connect(host, target, self.setup.prompt.clone()).await.expect("it is reached");
+        }
+    }
+
     /// Plans all hosts; each must be reached.
     pub async fn plan(&self) -> Planned {
         let planned = engine::plan(&self.setup).await;
