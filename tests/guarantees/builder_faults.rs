@@ -37,10 +37,14 @@ impl Fleet {
         })
     }
 
-    /// The builder has done with all of it, and all is as wanted.
-    fn repairs(&self, does: &[&str]) {
+    fn on_builder(&self) -> String {
+        self.builder.sh("docker ps -aq")
+    }
+
+    /// The builder has done with all of it, runs what it ran before, and all is as wanted.
+    fn repairs(&self, containers: &str, does: &[&str]) {
         self.builder.until(&IDLE.replace("ID", &self.repo.id));
-        assert_eq!(self.builder.sh("docker ps -aq"), "");
+        assert_eq!(self.on_builder(), containers);
         assert_eq!(self.does(&self.repo.plan(), 0), does);
         self.repo.apply();
         self.repo.is_settled();
@@ -94,7 +98,7 @@ fn g13_an_image_that_is_cut_off_on_its_way_comes_with_the_next_run() {
     let dockerfile = "FROM lab/busybox:1\nRUN head -c 40000000 /dev/urandom >/big\nARG WORD\nENV WORD=$WORD\n";
     let fleet = Fleet::built_by("bldway", dockerfile);
     let (repo, [one, _], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
-    let args = ["apply", "--yes", "--json"];
+    let (args, containers) = (["apply", "--yes", "--json"], fleet.on_builder());
 
     // The host that is to have it is cut off: nothing is changed there, and the other one has it.
     let run = repo.begin(&args);
@@ -135,7 +139,7 @@ fn g13_an_image_that_is_cut_off_on_its_way_comes_with_the_next_run() {
     assert!(why.starts_with("failed ") && why.contains("no space left"), "{}", ran.out);
     assert!(ran.out.contains("make room where the Engine keeps its images"), "{}", ran.out);
 
-    fleet.repairs(&["transfer web from the builder", "create plain"]);
+    fleet.repairs(&containers, &["transfer web from the builder", "create plain"]);
     Halfway::none(one);
 }
 
@@ -144,7 +148,7 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     let dockerfile = "FROM lab/busybox:1\nARG WORD\nENV WORD=$WORD\nRUN sleep 5\n";
     let fleet = Fleet::built_by("bldend", dockerfile);
     let (repo, [one, two], builder) = (&fleet.repo, &fleet.hosts, &fleet.builder);
-    let building = "pgrep -xf 'sleep 5'";
+    let (building, containers) = ("pgrep -xf 'sleep 5'", fleet.on_builder());
     // What an engine has built before, it does not build again.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     let stack = |word: &str| fleet.stack(&format!("env WORD=\"{word}{now}\""));
@@ -163,7 +167,7 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     }
     let other = format!("file:/srv/{}-other", repo.id);
     assert_eq!((ran.outcome_on(0, &other), ran.outcome_on(1, &other)), ("applied".into(), "applied".into()));
-    fleet.repairs(&["transfer web from the builder", "create plain"]);
+    fleet.repairs(&containers, &["transfer web from the builder", "create plain"]);
 
     // The control side dies.
     stack("b");
@@ -171,7 +175,7 @@ fn g13_a_build_that_nobody_waits_for_comes_to_its_end() {
     builder.until(building);
     run.kill().expect("it can be killed");
     finish(run, LONG);
-    fleet.repairs(&["transfer web from the builder", "recreate web"]);
+    fleet.repairs(&containers, &["transfer web from the builder", "recreate web"]);
 
     // Two runs want the same: it is built once.
     stack("c");

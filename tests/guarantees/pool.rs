@@ -17,6 +17,8 @@ use crate::kit::{Host, Repo, finish, free_pair, shared};
 const APP: &str = r#"
 import http.server, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
+    # An answer goes out whole: one that was cut off after its head is nobody's to send again.
+    wbufsize = 65536
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         time.sleep(0.1)
