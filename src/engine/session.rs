@@ -1,7 +1,7 @@
 //! One host during a run: its connection, and what it has told us.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use tokio::sync::{Notify, watch};
@@ -127,6 +127,7 @@ impl Session {
         if !self.is_remote() {
             return self.ask(Program::Observe, request).await;
         }
+        let begun = Instant::now();
         let looked = match self.observer.take() {
             Some(mut observer) => observer.look(request, OBSERVE).await.map(|answer| (observer, answer)),
             None => Observer::start(&self.connection, request, self.sudo, OBSERVE).await,
@@ -137,11 +138,12 @@ impl Session {
                 self.observer = Some(observer);
                 self.understand(&answer)
             }
-            // One that does not stay says less of why than one that ends.
-            Err(error) => {
+            // One that does not stay says less of why than one that ends. A host that has had all its time gets no more.
+            Err(error) if begun.elapsed() < OBSERVE => {
                 tracing::debug!(target: "observe", host = %self.host, %error);
                 self.ask(Program::Observe, request).await
             }
+            Err(error) => Err(error),
         }
     }
 
