@@ -105,10 +105,7 @@ fn diff_text(before: &Repository, after: &Repository, differences: &Differences,
             text.space(2).put(PLAIN, &besides.join(", ")).end();
             path_changes(&mut text, &paths(change), None, layout);
         }
-        match sections.iter_mut().find(|(known, _)| known.as_str() == text.as_str()) {
-            Some((_, hosts)) => hosts.push(host.as_str()),
-            None => sections.push((text, vec![host.as_str()])),
-        }
+        words::say_once(&mut sections, text, host);
     }
     for (text, hosts) in &sections {
         page.end().put(BOLD, &words::hosts(hosts, layout.full)).end().add(text);

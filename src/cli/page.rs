@@ -25,7 +25,7 @@ pub const EFFECT: Style = AnsiColor::Cyan.on_default();
 pub const OWED: Style = AnsiColor::Magenta.on_default();
 
 /// Text with colours. The colours are only ever our own.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Page {
     text: String,
 }

@@ -72,12 +72,9 @@ fn table(text: &mut String, planned: &Planned) {
         let totals = Totals::of_host(host);
         let (change, refused) = (totals.change + totals.activate + totals.adopt, totals.refused + totals.blocked);
         let effects = totals.effect_words();
-        let (name, add, remove) = (host.host.as_str(), totals.add, totals.remove);
+        let (add, remove) = (totals.add, totals.remove);
         let row = format!("{add} | {change} | {remove} | {refused} | {effects}");
-        match rows.iter_mut().find(|(known, _)| *known == row) {
-            Some((_, hosts)) => hosts.push(name),
-            None => rows.push((row, vec![name])),
-        }
+        words::say_once(&mut rows, row, &host.host);
     }
     for (row, hosts) in rows {
         let _ = writeln!(text, "| {} | {row} |", words::hosts(&hosts, false));

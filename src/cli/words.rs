@@ -158,16 +158,21 @@ pub fn hosts(hosts: &[&str], full: bool) -> String {
     format!("{} and {} more hosts", hosts[..MOST_HOSTS].join(", "), hosts.len() - MOST_HOSTS)
 }
 
+/// Notes that something is said of a host: what is the same of several is said once, in the order in which it came.
+pub fn say_once<'h, T: PartialEq>(said: &mut Vec<(T, Vec<&'h str>)>, what: T, host: &'h HostName) {
+    match said.iter_mut().find(|(known, _)| *known == what) {
+        Some((_, hosts)) => hosts.push(host.as_str()),
+        None => said.push((what, vec![host.as_str()])),
+    }
+}
+
 /// What the reader should know of each host; the same of several is said once. That a stack is held stands with it.
 pub fn notes(planned: &Planned) -> Vec<(&str, Vec<&str>)> {
     let mut notes: Vec<(&str, Vec<&str>)> = Vec::new();
     for host in &planned.plan.hosts {
         let held: Vec<&String> = host.transactions.iter().filter_map(|each| each.held.as_ref()).collect();
         for note in host.notes.iter().filter(|note| !held.iter().any(|held| note.ends_with(held.as_str()))) {
-            match notes.iter_mut().find(|(known, _)| known == note) {
-                Some((_, hosts)) => hosts.push(host.host.as_str()),
-                None => notes.push((note, vec![host.host.as_str()])),
-            }
+            say_once(&mut notes, note.as_str(), &host.host);
         }
     }
     notes
