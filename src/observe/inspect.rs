@@ -20,6 +20,9 @@ use crate::resource::{Action, Desired, Resource};
 /// Files larger than this are not fetched to show how they differ.
 const LARGEST_SHOWN: u64 = 512 * 1024;
 
+/// Where validators write themselves.
+const WRITTEN: [&str; 3] = ["/run", "/var/log", "/var/lib/nginx"];
+
 /// What the second look asks, and the candidate tree that the host's validators are to judge.
 #[derive(Debug, Default)]
 pub struct Inspection {
@@ -233,11 +236,15 @@ impl Candidate {
         self.projects.retain(|project| exists(&project.directory));
     }
 
+    /// The directories that candidate files are laid over.
+    fn over(&self) -> BTreeSet<Utf8PathBuf> {
+        self.paths.keys().chain(&self.removed).map(|path| overlay(path)).collect()
+    }
+
     /// The request's lines: what to lay over, what is gone, who has a say.
     pub fn to_lines(&self) -> String {
         let mut lines = String::new();
-        let over: BTreeSet<Utf8PathBuf> = self.paths.keys().chain(&self.removed).map(|path| overlay(path)).collect();
-        for path in over {
+        for path in self.over() {
             let _ = writeln!(lines, "over {path}");
         }
         for path in &self.removed {
@@ -259,8 +266,14 @@ impl Candidate {
         lines
     }
 
+    /// The candidate, and the directories that it takes to lay it over others: see `preflight.sh`.
     fn archive(&self) -> Vec<u8> {
         let mut archive = Archive::default();
+        let over: Vec<_> = self.over().into_iter().chain(WRITTEN.map(Utf8PathBuf::from)).collect();
+        for (path, number) in over.iter().zip(1..) {
+            archive.directory(path, 0o755);
+            archive.directory(&Utf8Path::new("/.work").join(format!("{number}")), 0o755);
+        }
         for (path, state) in &self.paths {
             match state {
                 PathState::File { content, mode, .. } => archive.file(path, *mode, &content.bytes),

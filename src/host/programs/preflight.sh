@@ -33,40 +33,35 @@ preflight_read() {
   IFS=$nl
 }
 
-# Runs in the namespace. $1 fills the directory `up` with the candidate files.
+# Runs in the namespace. $1 fills a directory with the candidate files, and with what it takes to lay them over others:
+# a directory for each of those that are laid over, and as many in `.work`.
 preflight_mount() {
   scratch=''
   for dir in /mnt /media /srv /tmp; do
     if [ -d "$dir" ]; then scratch=$dir && break; fi
   done
   mount -t tmpfs -o mode=0700 tmpfs "$scratch" || return 1
-  # Validators write logs, pid files and caches: those go to the overlay too.
-  number=0 overlays='' made=''
-  for dir in $over /run /var/log /var/lib/nginx; do
-    [ -d "$dir" ] || continue
-    number=$((number + 1))
-    overlays=$overlays$dir$nl made=$made$scratch/up$dir$nl$scratch/wk/$number$nl
-  done
+  # Whoever judges is root, and sees as much whatever the modes of these are.
   umask 022
   # shellcheck disable=SC2086 # one argument for each line
-  mkdir -p "$scratch/up" $made || return 1
-  "$1" "$scratch/up" || return 1
-  # shellcheck disable=SC2086
-  for line in $(stat -L -c '%a %u:%g %n' -- $overlays); do
-    mode=${line%% *} line=${line#* }
-    owner=${line%% *} dir=$scratch/up${line#* }
-    # What most are, and what they have just been made.
-    [ "$mode $owner" = '755 0:0' ] || { chown "$owner" "$dir" && chmod "$mode" "$dir"; } || return 1
-  done
-  number=0
-  for dir in $overlays; do
-    number=$((number + 1))
-    mount -t overlay overlay \
-      -o "lowerdir=$dir,upperdir=$scratch/up$dir,workdir=$scratch/wk/$number" "$dir" || return 1
-  done
+  "$1" "$scratch" && lay_over $over $written || return 1
   mount -o remount,bind,ro / 2>/dev/null
   # shellcheck disable=SC2086 # one argument for each line
   [ -z "$remove" ] || rm -rf -- $remove
+}
+
+# One process mounts them all, as long as each name means itself in the list it reads.
+lay_over() {
+  number=0
+  for dir; do
+    [ -d "$dir" ] || continue
+    number=$((number + 1)) layers=lowerdir=$dir,upperdir=$scratch$dir,workdir=$scratch/.work/$number
+    case $dir in
+      *[!A-Za-z0-9/._-]*) mount -t overlay -o "$layers" candidate "$dir" || return 1 ;;
+      *) printf 'candidate %s overlay %s\n' "$dir" "$layers" ;;
+    esac
+  done >"$scratch/.overlays"
+  mount -a -T "$scratch/.overlays"
 }
 
 preflight_report() {
@@ -126,10 +121,15 @@ compose_hashes() {
   resolved=$(timeout 60 "$@" $files config $services) && printf '%s\n' "$resolved" | timeout 60 "$@" -f - config --hash '*'
 }
 
+# The archive brings the directories too.
 fill_from_archive() { tar -x -p -f - -C "$1"; }
 
 # The candidate files are staged already: $staged has lines STAGING-DIRECTORY TAB DIRECTORY.
 fill_from_stages() {
+  number=0 made=''
+  for dir in $over $written; do number=$((number + 1)) && made=$made$1$dir$nl$1/.work/$number$nl; done
+  # shellcheck disable=SC2086
+  mkdir -p $made || return 1
   for line in $staged; do
     mkdir -p "$1${line#*"$tab"}" && cp -a "${line%%"$tab"*}/." "$1${line#*"$tab"}/" || return 1
   done
@@ -142,7 +142,9 @@ preflight_in_namespace() {
   elif find_uid && [ "$uid" != 0 ]; then
     printf 'cannot only root can have a private mount namespace\n'
   else
-    export over remove verify compose nginx staged
+    # Validators write logs, pid files and caches: those go to an overlay too.
+    written=/run$nl/var/log$nl/var/lib/nginx
+    export over written remove verify compose nginx staged
     # shellcheck disable=SC2154 # the program's own text, from the line that started it
     unshare -m --propagation private sh -c "$program"'
       if preflight_mount "$1"; then preflight_checks; else printf "cannot the candidate could not be mounted\n"; fi
