@@ -9,6 +9,7 @@ mod clock;
 pub mod config;
 pub mod known_hosts;
 mod link;
+mod opening;
 mod run;
 mod session;
 #[cfg(test)]

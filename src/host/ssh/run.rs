@@ -8,16 +8,13 @@ use tokio::sync::oneshot;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::ssh::actor::{Lost, Turn};
+use crate::host::ssh::opening::Refused;
 use crate::host::transport::{Exchange, OnStdout, Output, too_slow, trim_stderr};
 
 /// How much is offered to libssh2 at once.
 const PIECE: usize = 64 << 10;
 /// How many pieces one job may move before others have their turn.
 const PIECES: usize = 32;
-/// How long a session is asked for that is refused: one that has just been ended may still be taking up the last place.
-const REFUSED: Duration = Duration::from_secs(2);
-/// How long to wait before it is asked for again.
-const AGAIN: Duration = Duration::from_millis(50);
 /// How long the goodbye of a channel may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -40,8 +37,7 @@ pub struct Run {
     phase: Phase,
     channel: Option<Channel>,
     until: Instant,
-    /// When a session was first refused, and when it is asked for again.
-    refused: Option<(Instant, Instant)>,
+    refused: Refused,
     written: usize,
     /// The last write is to be repeated as it was.
     write_pending: bool,
@@ -68,7 +64,7 @@ impl Run {
             phase: Phase::Opening,
             channel: None,
             until,
-            refused: None,
+            refused: Refused::default(),
             written: 0,
             write_pending: false,
             eof_sent: false,
@@ -95,7 +91,8 @@ impl Run {
 
     /// When something is to be decided even if nothing happens.
     pub fn wakes_at(&self) -> Instant {
-        self.refused.filter(|_| self.phase == Phase::Opening).map_or(self.until, |(_, again)| again.min(self.until))
+        let again = self.refused.wakes_at().filter(|_| self.phase == Phase::Opening);
+        again.map_or(self.until, |again| again.min(self.until))
     }
 
     /// Ends it with an error.
@@ -162,8 +159,7 @@ impl Run {
     }
 
     fn open(&mut self, turn: &mut Turn<'_>) -> Result<(), Lost> {
-        let now = Instant::now();
-        if self.refused.is_some_and(|(_, again)| now < again) {
+        if self.refused.waits() {
             return Ok(());
         }
         match turn.settle(turn.session.channel_session())? {
@@ -172,10 +168,7 @@ impl Run {
                 self.channel = Some(channel);
                 self.phase = Phase::Starting;
             }
-            Some(Err(_)) if self.refused.is_none_or(|(first, _)| now < first + REFUSED) => {
-                turn.opening_taken = false;
-                self.refused = Some((self.refused.map_or(now, |(first, _)| first), now + AGAIN));
-            }
+            Some(Err(_)) if self.refused.may_ask_again() => turn.opening_taken = false,
             Some(Err(cause)) => {
                 let error = Error::new(Kind::Host, format!("{} opens no further session", self.label))
                     .hint("sshd allows ten at once unless MaxSessions says otherwise")

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::ssh::actor::{Lost, Turn};
+use crate::host::ssh::opening::Refused;
 
 /// How much is held in each direction.
 const HELD: usize = 64 << 10;
@@ -81,6 +82,7 @@ pub struct Tunnel {
     reply: Option<oneshot::Sender<Result<UnixStream>>>,
     channel: Option<Channel>,
     stream: Option<UnixStream>,
+    refused: Refused,
     out: Flow,
     back: Flow,
     done: bool,
@@ -96,6 +98,7 @@ impl Tunnel {
             reply: Some(reply),
             channel: None,
             stream: None,
+            refused: Refused::default(),
             out: Flow::new(),
             back: Flow::new(),
             done: false,
@@ -119,7 +122,8 @@ impl Tunnel {
 
     /// When something is to be decided even if nothing happens.
     pub fn wakes_at(&self) -> Option<Instant> {
-        self.is_opening().then_some(self.until)
+        let again = self.refused.wakes_at();
+        self.is_opening().then(|| again.map_or(self.until, |again| again.min(self.until)))
     }
 
     /// Ends it with an error.
@@ -166,6 +170,9 @@ impl Tunnel {
             self.fail(Error::new(Kind::Unreachable, what));
             return Ok(());
         }
+        if self.refused.waits() {
+            return Ok(());
+        }
         let opened = match &self.to {
             Destination::Tcp(host, port) => turn.session.channel_direct_tcpip(host, *port, None),
             Destination::Socket(path) => turn.session.channel_direct_streamlocal(path, None),
@@ -175,6 +182,9 @@ impl Tunnel {
             Some(Ok(channel)) => {
                 turn.opening_taken = false;
                 self.channel = Some(channel);
+            }
+            Some(Err(_)) if matches!(self.to, Destination::Command(_)) && self.refused.may_ask_again() => {
+                turn.opening_taken = false;
             }
             Some(Err(cause)) => {
                 let kind = if matches!(self.to, Destination::Tcp(..)) { Kind::Unreachable } else { Kind::Host };
@@ -285,6 +295,10 @@ impl Tunnel {
         // Our side may have closed for writing only, and still read; or be gone altogether.
         if self.out.closed && !self.back.closed && is_gone(stream) {
             self.back.closed = true;
+        }
+        // The other end takes no more of what there is still to say, and nobody waits for that.
+        if self.back.closed && !self.out.closed && is_gone(stream) && turn.has_room() {
+            self.out.closed = true;
         }
         if self.out.closed && self.back.closed && turn.has_room() && turn.settle(channel.close())?.is_some() {
             self.channel = None;
