@@ -119,7 +119,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/revert.sh; . {programs}/apply.sh; . {programs}/build.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/debts.sh; . {programs}/revert.sh; . {programs}/apply.sh; . {programs}/build.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -198,6 +198,29 @@ fn what_was_held_since_the_plan_is_not_done_and_a_hold_runs_out() {
 }
 
 #[test]
+fn g07_every_shell_puts_a_new_directory_in_its_place_and_takes_it_away() {
+    let set = "cd $run_dir; mkdir -p stage/0/new/in; printf ours >stage/0/new/in/file; output=$run_dir/output
+        at=$run_dir/stage/0/new is=$run_dir/new; tree=tree$tab$at$tab$is$tab$is$tab$is/in within=within$tab$at$tab$is$tab$is/in/file
+        back() { undo_step \"$within\" && undo_step \"$tree\" && printf 'back\n'; }\n";
+    for shell in SHELLS {
+        let says = |script: &str| in_apply(shell, &format!("{set}{script}; find new stage 2>/dev/null | sort")).0;
+        let stays = "stage\nstage/0\nstage/0/new\nstage/0/new/in\nstage/0/new/in/file\n";
+        let came = "new\nnew/in\nnew/in/file\nstage\nstage/0\n";
+        assert_eq!(says("do_step \"$tree\" && do_step \"$within\""), came, "{shell}");
+        assert_eq!(says("do_step \"$tree\"; do_step \"$tree\""), came, "{shell}: once more");
+        assert_eq!(says("do_step \"$tree\"; back; back"), "back\nback\nstage\nstage/0\n", "{shell}");
+        assert_eq!(says("mkdir new; do_step \"$tree\""), came, "{shell}: an empty one is nobody's loss");
+        let theirs =
+            "mkdir -p new/in; printf theirs >new/in/file; do_step \"$tree\" || back; cat new/in/file; printf '\\n'";
+        assert_eq!(says(theirs), format!("back\ntheirs\nnew\nnew/in\nnew/in/file\n{stays}"), "{shell}");
+        let mixed = "do_step \"$tree\"; printf theirs >new/other; back";
+        assert_eq!(says(mixed), "back\nnew\nnew/other\nstage\nstage/0\n", "{shell}");
+        let lost = "rm -rf stage/0/new; do_step \"$tree\" || printf 'lost\n'";
+        assert_eq!(says(lost), "lost\nstage\nstage/0\n", "{shell}");
+    }
+}
+
+#[test]
 fn deadlines_go_by_a_clock_that_nobody_sets() {
     for shell in SHELLS {
         // Whoever sets the clock changes what `date` says.
@@ -214,7 +237,7 @@ fn a_full_disk_fails_a_command_and_does_not_end_the_program() {
     for shell in SHELLS {
         let (said, _) = in_apply(shell, "run_dir=/nowhere; true >\"$run_dir/output\"; printf 'goes on\\n'");
         assert_eq!(said, "goes on\n", "{shell}");
-        for program in ["apply", "checks", "planned", "receive", "revert"] {
+        for program in ["apply", "checks", "debts", "planned", "receive", "revert"] {
             let path = format!("{}/src/host/programs/{program}.sh", env!("CARGO_MANIFEST_DIR"));
             let text = std::fs::read_to_string(path).unwrap();
             let ends = text.lines().find(|line| line.trim_start().starts_with(": >"));

@@ -7,8 +7,10 @@ pub mod answer;
 mod checks;
 pub mod commands;
 pub mod expected;
+mod files;
 mod handover;
 pub mod script;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,7 +79,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     let mut archive = Archive::default();
     archive.directory(&folder, 0o700);
     let mut words = BTreeMap::new();
-    let (mut next, mut stage) = (1, 0);
+    let (mut next, mut stage, mut tops) = (1, 0, BTreeSet::new());
     let transactions: Vec<&Transaction> = plan.carried_out().collect();
     // The scripts come first in the archive, but the files must be written before they are known: so these are put
     // together in a second archive.
@@ -97,6 +99,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
             archive: &mut files,
             folder: &own,
             stage: &mut stage,
+            tops: &mut tops,
         };
         scripts.push((transaction, writer.script(transaction)?));
     }
@@ -106,6 +109,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     }
     let order: String = transactions.iter().map(|transaction| format!("{}\n", transaction.stack)).collect();
     archive.file(&folder.join("order"), 0o600, order.as_bytes());
+    archive.file(&folder.join("over"), 0o600, order.as_bytes());
     let extent = if plan.extent == Extent::Host { "host\n" } else { "stack\n" };
     archive.file(&folder.join("extent"), 0o600, extent.as_bytes());
     for (transaction, script) in scripts {
@@ -167,7 +171,6 @@ fn add_transaction(
         ("stat", lines(&script.expected.stat)),
         ("sums", lines(&sums)),
         ("links", lines(&script.expected.links)),
-        ("durable", lines(&script.durable)),
         ("emptied", lines(&script.emptied)),
         ("phase", "staged\n".into()),
         ("steps", lines(&script.steps)),

@@ -7,21 +7,18 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::apply::checks::watched;
 use crate::apply::commands::{Command, commands, undo, unmake};
 use crate::apply::expected::Expected;
+use crate::apply::files::Group;
 use crate::apply::handover::Parts;
 use crate::base::error::{Error, Kind, Result};
 use crate::host::archive::Archive;
-use crate::host::observation::{Observation, Seen, Thing};
+use crate::host::observation::Observation;
 use crate::observe::Place;
 use crate::observe::inspect::Candidate;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
-use crate::resource::state::{Owner, PathState};
 
 /// The unit whose reload is looked after.
 const NGINX: &str = "nginx.service";
-
-/// How many paths go into one step.
-const BATCH: usize = 500;
 
 /// Everything `apply.sh` needs for one transaction.
 #[derive(Debug, Default)]
@@ -42,8 +39,8 @@ pub struct Script {
     pub undo_before: Vec<String>,
     /// `T/paths`, `T/stat`, `T/sums`, `T/links`.
     pub expected: Expected,
-    /// `T/durable`.
-    pub durable: Vec<String>,
+    /// What is staged, and must be on the disk before anything changes.
+    pub(super) durable: Vec<String>,
     /// `T/emptied`.
     pub emptied: Vec<String>,
     /// Staging directories.
@@ -70,6 +67,8 @@ pub struct Writer<'a> {
     pub folder: &'a Utf8Path,
     /// Numbers staging folders of the whole run.
     pub stage: &'a mut usize,
+    /// New directories that come whole, of the whole run.
+    pub tops: &'a mut BTreeSet<Utf8PathBuf>,
 }
 
 impl Writer<'_> {
@@ -81,7 +80,10 @@ impl Writer<'_> {
         self.deeds(&mut script, transaction, of(Phase::Prepare))?;
         let parts = Parts::of(transaction, changes);
         let later = of(Phase::Prepare).next().is_some();
-        let (files, turned) = (self.files(&parts.first, later), self.files(&parts.turned, later));
+        // What is done before the switch may make directories.
+        let whole = !later && of(Phase::Before).next().is_none();
+        let (trees, first) = if whole { self.trees(&parts.first) } else { (Vec::new(), parts.first.clone()) };
+        let (files, turned) = (self.files(&first, later), self.files(&parts.turned, later));
         if later {
             self.judge_after_installing(&mut script, transaction, files.iter().chain(&turned))?;
         }
@@ -90,17 +92,20 @@ impl Writer<'_> {
             self.look_again(&mut script, transaction)?;
         }
         owe(&mut script, transaction)?;
-        self.switch(&mut script, &parts.first, &files)?;
+        self.switch(&mut script, &first, &files, &trees)?;
         self.deeds(&mut script, transaction, parts.before.iter().copied())?;
         if !parts.turning.is_empty() {
             self.turn(&mut script, transaction, &parts)?;
-            self.switch(&mut script, &parts.turned, &turned)?;
+            self.switch(&mut script, &parts.turned, &turned, &[])?;
             self.deeds(&mut script, transaction, parts.after.iter().copied())?;
         }
         self.checks(&mut script, transaction, |id| !parts.turning.contains(id))?;
         self.parting(&mut script, transaction)?;
         script.undo_before = way_back(of(Phase::Before))?;
         script.undo = way_back(transaction.effects.iter().filter(|effect| !parts.tells(effect)))?;
+        if !script.durable.is_empty() {
+            script.steps.insert(0, listed(&["durable"], &script.durable)?);
+        }
         Ok(script)
     }
 
@@ -176,171 +181,6 @@ impl Writer<'_> {
         number.to_string()
     }
 
-    /// Stages all new files, grouped by the directory they are for. Where packages are installed first, what was not
-    /// there may be there `later`.
-    fn files(&mut self, changes: &[&PathChange], later: bool) -> Vec<Group> {
-        let mut groups = self.groups(changes);
-        if later {
-            groups.iter_mut().for_each(Group::expect_more);
-        }
-        for group in groups.iter().filter(|group| !group.replaced.is_empty() || !group.came.is_empty()) {
-            self.archive.directory(&group.kept, 0o700);
-        }
-        groups
-    }
-
-    fn groups(&mut self, changes: &[&PathChange]) -> Vec<Group> {
-        let gone: BTreeSet<&Utf8Path> =
-            changes.iter().filter(|change| change.after.is_none()).map(|change| change.path.as_path()).collect();
-        let mut groups: BTreeMap<Utf8PathBuf, Group> = BTreeMap::new();
-        for change in changes {
-            // Directories are made and removed by steps of their own.
-            let was_directory = matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory);
-            if matches!(change.after, Some(PathState::Directory { .. })) || (change.after.is_none() && was_directory) {
-                continue;
-            }
-            let Some(parent) = change.path.parent() else { continue };
-            if !groups.contains_key(parent) {
-                let group = self.group(parent, &gone);
-                groups.insert(parent.to_owned(), group);
-            }
-            let Some(group) = groups.get_mut(parent) else { continue };
-            let name = change.path.file_name().unwrap_or_default().to_string();
-            if matches!(&change.before, Seen::Present(_)) && !was_directory {
-                group.replaced.push(name.clone());
-            }
-            let staged = group.staging.join(&name);
-            match &change.after {
-                Some(PathState::File { content, mode, owner }) => {
-                    self.archive.file(&staged, *mode, &content.bytes);
-                    if self.with_owner && *owner != Owner::root() {
-                        let owner = format!("{}:{}", owner.user, owner.group);
-                        group.owners.entry(owner).or_default().push(name.clone());
-                    }
-                    group.files.push(name.clone());
-                }
-                Some(PathState::Link { target }) => self.archive.link(&staged, target),
-                _ => {
-                    group.removed.push(name);
-                    continue;
-                }
-            }
-            group.staged.push(name);
-        }
-        groups.into_values().collect()
-    }
-
-    /// Files wait in the nearest directory that is there and stays.
-    fn group(&mut self, parent: &Utf8Path, gone: &BTreeSet<&Utf8Path>) -> Group {
-        let stays = |above: &Utf8Path| is_there(self.seen, above) && !gone.contains(above);
-        let anchor = parent.ancestors().find(|above| *above == "/" || stays(above));
-        let stage = self.place.real(anchor.unwrap_or(Utf8Path::new("/"))).join(format!(".reconcile-{}", self.run));
-        let number = *self.stage;
-        *self.stage += 1;
-        self.archive.directory(&stage, 0o700);
-        let staging = stage.join(number.to_string());
-        self.archive.directory(&staging, 0o700);
-        Group {
-            directory: self.place.real(parent),
-            kept: stage.join(format!("{number}.old")),
-            stage,
-            staging,
-            ..Group::default()
-        }
-    }
-
-    /// The steps that put every path in its place.
-    fn switch(&self, script: &mut Script, changes: &[&PathChange], groups: &[Group]) -> Result<()> {
-        for group in groups {
-            script.stages.insert(group.stage.clone());
-            for (owner, names) in &group.owners {
-                script.steps.push(listed(&["chown", owner], &group.in_staging(names))?);
-            }
-        }
-        let staged: Vec<String> = groups.iter().flat_map(|group| group.in_staging(&group.files)).collect();
-        let owned = groups.iter().any(|group| !group.owners.is_empty());
-        // One call for all, unless their owners are still to be set, or there are too many for one.
-        if owned || staged.len() > BATCH {
-            for batch in staged.chunks(BATCH) {
-                script.steps.push(listed(&["sync"], batch)?);
-            }
-        } else {
-            let durable = staged.iter().map(|path| line(&[path.as_str()]));
-            script.durable.extend(durable.collect::<Result<Vec<_>>>()?);
-        }
-        for group in groups {
-            if !group.replaced.is_empty() {
-                let paths = group.in_place(&group.replaced);
-                script.steps.push(listed(&["keep", group.kept.as_str()], &paths)?);
-            }
-            if !group.came.is_empty() {
-                script.steps.push(listed(&["came", group.kept.as_str()], &group.in_place(&group.came))?);
-            }
-        }
-        self.make_directories(script, changes)?;
-        for group in groups {
-            let (directory, kept) = (group.directory.as_str(), group.kept.as_str());
-            for batch in group.in_staging(&group.staged).chunks(BATCH) {
-                script.steps.push(listed(&["move", directory, kept], batch)?);
-            }
-            if !group.removed.is_empty() {
-                script.steps.push(listed(&["remove"], &group.in_place(&group.removed))?);
-            }
-        }
-        let touched: BTreeSet<String> = groups.iter().map(|group| group.directory.to_string()).collect();
-        if !touched.is_empty() {
-            script.steps.push(listed(&["sync"], &touched.into_iter().collect::<Vec<_>>())?);
-        }
-        let gone = changes.iter().filter(|change| {
-            change.after.is_none() && matches!(&change.before, Seen::Present(seen) if seen.thing == Thing::Directory)
-        });
-        let gone = gone.map(|change| line(&[self.place.real(&change.path).as_str()]));
-        script.emptied.extend(gone.collect::<Result<Vec<_>>>()?);
-        Ok(())
-    }
-
-    /// Directories that are wanted, and those above new files that are not there yet; from the top down.
-    fn make_directories(&self, script: &mut Script, changes: &[&PathChange]) -> Result<()> {
-        let mut wanted: BTreeMap<Utf8PathBuf, (u32, Option<Owner>)> = BTreeMap::new();
-        for change in changes.iter().filter(|change| change.after.is_some()) {
-            for above in change.path.ancestors().skip(1).filter(|above| *above != "/") {
-                if !is_there(self.seen, above) {
-                    wanted.entry(above.to_owned()).or_insert((0o755, None));
-                }
-            }
-        }
-        for change in changes {
-            if let Some(PathState::Directory { mode, owner }) = &change.after {
-                wanted.insert(change.path.clone(), (*mode, self.with_owner.then(|| owner.clone())));
-            }
-        }
-        // Those made alike, one right after the other, are made together.
-        let mut made: Vec<([String; 3], Vec<String>)> = Vec::new();
-        let mut metas = Vec::new();
-        for (path, (mode, owner)) in wanted {
-            let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
-            let like = [format!("{mode:o}"), user, group];
-            let real = self.place.real(&path);
-            match self.seen.paths.get(&path) {
-                Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {
-                    let (old_mode, (old_user, old_group)) = (format!("{:o}", seen.mode), seen.ids);
-                    let old = [old_mode, old_user.to_string(), old_group.to_string()];
-                    let [mode, user, group] = &like;
-                    metas.push(line(&["meta", mode, user, group, real.as_str(), &old[0], &old[1], &old[2]])?);
-                }
-                _ => match made.last_mut() {
-                    Some((last, paths)) if *last == like && paths.len() < BATCH => paths.push(real.to_string()),
-                    _ => made.push((like, vec![real.to_string()])),
-                },
-            }
-        }
-        script.steps.extend(metas);
-        for ([mode, user, group], paths) in made {
-            script.steps.push(listed(&["mkdir", &mode, &user, &group], &paths)?);
-        }
-        Ok(())
-    }
-
     /// Validators that are only installed by this very transaction judge its files before they are switched.
     fn judge_after_installing<'g>(
         &self,
@@ -370,40 +210,6 @@ impl Writer<'_> {
         script.preflight = Some((format!("{}tar\n", candidate.to_lines()), staged));
         script.steps.push(line(&["preflight", self.folder.as_str()])?);
         Ok(())
-    }
-}
-
-/// The files of one directory.
-#[derive(Debug, Default)]
-struct Group {
-    /// Where they go.
-    directory: Utf8PathBuf,
-    /// The staging directory, which the run removes in the end.
-    stage: Utf8PathBuf,
-    /// Where the new ones wait.
-    staging: Utf8PathBuf,
-    /// Where the former ones are kept.
-    kept: Utf8PathBuf,
-    staged: Vec<String>,
-    files: Vec<String>,
-    replaced: Vec<String>,
-    /// What was not there when it was planned, and may have come with a package.
-    came: Vec<String>,
-    removed: Vec<String>,
-    owners: BTreeMap<String, Vec<String>>,
-}
-
-impl Group {
-    fn in_staging(&self, names: &[String]) -> Vec<String> {
-        names.iter().map(|name| self.staging.join(name).to_string()).collect()
-    }
-
-    fn expect_more(&mut self) {
-        self.came = self.staged.iter().filter(|name| !self.replaced.contains(name)).cloned().collect();
-    }
-
-    fn in_place(&self, names: &[String]) -> Vec<String> {
-        names.iter().map(|name| self.directory.join(name).to_string()).collect()
     }
 }
 
@@ -454,10 +260,6 @@ fn way_back<'a>(effects: impl Iterator<Item = &'a Effect>) -> Result<Vec<String>
         _ => 2,
     });
     Ok(lines)
-}
-
-fn is_there(seen: &Observation, path: &Utf8Path) -> bool {
-    matches!(seen.paths.get(path), Some(Seen::Present(_)))
 }
 
 pub(super) fn run_line(command: &Command) -> Result<String> {

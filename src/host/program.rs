@@ -12,6 +12,7 @@ const CHECKS: &str = include_str!("programs/checks.sh");
 const PLANNED: &str = include_str!("programs/planned.sh");
 const RECEIVE: &str = include_str!("programs/receive.sh");
 const CONTAINERS: &str = include_str!("programs/containers.sh");
+const DEBTS: &str = include_str!("programs/debts.sh");
 const REVERT: &str = include_str!("programs/revert.sh");
 const CONFIRM: &str = include_str!("programs/confirm.sh");
 const HALT: &str = include_str!("programs/halt.sh");
@@ -20,11 +21,18 @@ const DRAIN: &str = include_str!("programs/drain.sh");
 const BUILD: &str = include_str!("programs/build.sh");
 const DISCOVER: &str = include_str!("programs/discover.sh");
 
+/// How many bytes of a program the shell reads by itself: that takes a system call for each, but no process.
+const SHORT: usize = 2000;
+
 /// Reads the program from standard input, exactly so many bytes that nothing after it is swallowed, defines its
-/// functions, and calls `main`. What follows on standard input is its data. (The shell's own `read` would do without
-/// `dd`, but takes a system call for each byte.)
+/// functions, and calls `main`. What follows on standard input is its data.
 fn loader(length: usize) -> String {
-    format!(r#"sh -c 'program=$(dd bs={length} count=1 iflag=fullblock 2>/dev/null); eval "$program"; main'"#)
+    let load = if length > SHORT {
+        format!("program=$(dd bs={length} count=1 iflag=fullblock 2>/dev/null)")
+    } else {
+        format!("program=; while [ ${{#program}} -lt {length} ] && read -r line; do program=$program$line\"\n\"; done")
+    };
+    format!(r#"sh -c '{load}; eval "$program"; main'"#)
 }
 
 /// Which program.
@@ -54,18 +62,18 @@ pub enum Program {
 
 impl Program {
     /// The program's text, without comments.
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         let (parts, main): (&[&str], &str) = match self {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Stay => (&[COMMON, OBSERVE], "stay"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
             Program::Apply => {
-                (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, REVERT, APPLY], "apply; unlock")
+                (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, DEBTS, REVERT, APPLY], "apply; unlock")
             }
             Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
             Program::Halt => (&[COMMON, HALT], "halt"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold; unlock"),
-            Program::Drain => (&[COMMON, CHECKS, CONTAINERS, APPLY, DRAIN], "drain; unlock"),
+            Program::Drain => (&[COMMON, CHECKS, CONTAINERS, DEBTS, APPLY, DRAIN], "drain; unlock"),
             Program::Build => (&[COMMON, RECEIVE, BUILD], "build"),
             Program::Discover => (&[COMMON, DISCOVER], "discover"),
         };

@@ -46,6 +46,7 @@ mod scale;
 mod secrets;
 mod systems;
 mod terminal;
+mod tree;
 mod versions;
 mod watched;
 mod waves;

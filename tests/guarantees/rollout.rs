@@ -109,7 +109,7 @@ fn whichever_end_dies_while_the_old_version_drains_the_new_one_stays() {
     for (version, left) in [("v2", "blue"), ("v3", "green")] {
         service.version(version);
         let mut run = service.repo.begin(&["apply", "--yes", "--json"]);
-        let drains = "ls /var/lib/reconcile/dies/run/*/over";
+        let drains = "cd /var/lib/reconcile/dies/run/* && [ -f order ] && ! [ -s order ]";
         host.until(drains);
         assert_eq!(service.answer(), version);
         if version == "v2" {
@@ -398,7 +398,7 @@ fn services_of_compose_take_turns_as_those_of_systemd_do() {
     // The host dies while the old one drains.
     service.composed("v5", "two");
     let run = service.repo.begin(&["apply", "--yes", "--json"]);
-    host.until("ls /var/lib/reconcile/boats/run/*/over");
+    host.until("cd /var/lib/reconcile/boats/run/* && [ -f order ] && ! [ -s order ]");
     host.sh(&kill_there("boats"));
     finish(run, LONG);
     assert_eq!((service.answer(), names()), ("v5".into(), "side web-blue web-green".into()));

@@ -7,7 +7,8 @@
 # staged in directories `.reconcile-RUN` beside the places they are for (so that a rename puts them there), and the
 # run's own folder STATE/REPO/run/RUN with the instructions:
 #
-#   order         the transactions, one on a line
+#   order         the transactions, one on a line, as long as they can be taken back
+#   over          the same, for good
 #   extent        `stack`, or `host` where all transactions go well together or not at all
 #   stack/T       the folder of each transaction, which is `T` here
 #   T/needs       transactions that must have gone well before T
@@ -15,8 +16,8 @@
 #   T/stat, T/sums   what stat and sha256sum said of them, and sha256sum of the ledger
 #   T/links       the symbolic links among them, each followed by its target
 #   T/emptied     directories to be removed in the end, where they are empty
-#   T/durable     staged files that must be on the disk before anything changes
-#   T/steps       what is to be done, one step on a line, fields separated by tabs
+#   T/steps       what is to be done, one step on a line, fields separated by tabs; the first may name what is staged
+#                 and must be on the disk before anything changes
 #   T/unmake      what takes back running state before the former files are in place again
 #   T/undo        what brings running state back once they are
 #   T/unturn      where a service has turned to another place, what comes before all that once nginx's files are back
@@ -54,9 +55,10 @@ show_output() {
 
 lock() {
   locked=''
+  # Nobody else may look inside, which is so for what is made here.
   if ! [ -d "$state/$repo/run" ] || ! [ -d "$state/$repo/ledger" ] || ! [ -d "$state/$repo/owed" ]; then
+    [ ! -d "$state" ] || [ -f "$state/lock" ] || chmod 700 "$state" || return 1
     mkdir -p "$state/$repo/run" "$state/$repo/ledger" "$state/$repo/owed" || return 1
-    chmod 700 "$state" "$state/$repo" || return 1
   fi
   # One writer for the whole host. The repository's own lock tells whether its runs are alive; older versions take no other.
   exec 8>>"$state/lock" 9>>"$state/$repo/lock" || return 1
@@ -112,8 +114,17 @@ begin_switch() {
     set -- "$@" "$dir/ledger.was"
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
-  # shellcheck disable=SC2046
-  sync "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" $(cat "$dir/durable") && mv -f -- "$dir/ledger.before" "$ledger"
+  set -- "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run"
+  case $steps in
+    "durable$tab"*)
+      IFS=$tab
+      line=${steps%%"$nl"*}
+      # shellcheck disable=SC2086
+      set -- "$@" ${line#*"$tab"}
+      IFS=$nl
+      ;;
+  esac
+  sync "$@" && mv -f -- "$dir/ledger.before" "$ledger"
 }
 
 # All went well, if that can be written down. A stack that owns nothing any more has no ledger.
@@ -162,35 +173,6 @@ run_command() {
   (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
 }
 
-# owe VERB WHY UNIT…: notes that units run with older files than they should, and which run that was: if this program
-# dies before the restart, a unit still runs under the same invocation and so the debt is known. It need not outlive a
-# loss of power: nothing runs with older files then.
-owe() {
-  verb=$1 why=$2
-  shift 2
-  notes=''
-  # One line for each unit, in their order. What nginx's main process is will be wanted for its reload.
-  for line in $(systemctl show --property=InvocationID,MainPID -- "$@" 2>/dev/null); do
-    case $line in
-      MainPID=*)
-        [ "$1" != nginx.service ] || nginx_pid=${line#*=}
-        continue
-        ;;
-    esac
-    unit=$1 && shift
-    [ "$line" != InvocationID= ] || continue
-    printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$dir/owed/$unit" || return 1
-    notes=$notes$dir/owed/$unit$nl
-  done
-  # shellcheck disable=SC2086
-  [ -z "$notes" ] || mv -f -- $notes "$state/$repo/owed/"
-}
-
-paid() {
-  for unit; do set -- "$@" "$state/$repo/owed/$unit" && shift; done
-  rm -f -- "$@"
-}
-
 # mkdir MODE OWNER GROUP DIR…: from the top down. How those were that a package has brought since the plan is noted.
 make_directories() {
   mode=$1 owner=$2 group=$3
@@ -233,6 +215,7 @@ do_step() {
   verb=$1
   shift
   case $verb in
+    durable | within) ;;
     keep) keep "$@" ;;
     came) keep_what_came "$@" ;;
     mkdir) make_directories "$@" ;;
@@ -240,6 +223,8 @@ do_step() {
     chown) owner=$1 && shift && chown -h -- "$owner" "$@" ;;
     sync) sync "$@" ;;
     move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
+    # tree STAGED DIR DIR…: a new directory, and those in it. `within` names what else is.
+    tree) if [ -d "$1" ]; then mv -- "$1" "${2%/*}/."; else [ -d "$2" ]; fi ;;
     remove) rm -f -- "$@" ;;
     owe) owe "$@" ;;
     # What has failed too often in a row may not be started again until systemd forgets it.
@@ -286,13 +271,14 @@ transaction() {
     outcome "$1" stale
     return 1
   fi
+  steps=$(cat "$dir/steps")
   if ! begin_switch 2>"$run_dir/output"; then
     say "failed the journal could not be written: is the disk full?"
     show_output
     outcome "$1" rolled-back
     return 1
   fi
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     true >"$run_dir/output"
     if ! do_step "$step"; then
       fail_at "$1" "$step"
@@ -332,7 +318,7 @@ outcome() { say "outcome $1 $2"; }
 # ---- the run
 
 # Transactions of runs that died: reverted, unless they were done and needed neither a confirmation nor each other.
-# Those of a run that had come to its end are in `over`, and stay.
+# Of a run that had come to its end, `order` names none: they stay.
 recover() {
   set +f
   for dir in "$state/$repo"/run/*; do
@@ -361,32 +347,41 @@ backwards_order() {
   printf '%s' "$backwards_names"
 }
 
-# The end of a run: its transactions stay as they are now, and nothing is kept any more.
+# The end of a run: its transactions stay as they are now, and nothing is kept any more. It has come once `order` is
+# empty. What comes after, the next run does if it is cut off.
 clean_up() {
-  if [ -f "$run_dir/order" ]; then mv -f -- "$run_dir/order" "$run_dir/over" && sync "$run_dir" || return 1; fi
+  if [ -s "$run_dir/order" ]; then true >"$run_dir/order" && sync "$run_dir/order" || return 1; fi
   read_lines "$run_dir/over" && ended=$lines
   [ "$parts" = no ] || part
+  read_lines "$run_dir/stages" && stages=$lines
+  find_paid
+  find_emptied
   # The list of stages was there first. It goes last, and only once all in it is gone: the next run finishes what was
   # cut off.
-  read_lines "$run_dir/stages" && stages=$lines
   # shellcheck disable=SC2086
-  rm -rf -- $stages || return 1
-  remove_emptied
-  rm -rf -- "$run_dir"
+  if [ -n "$emptied" ]; then
+    rm -rf -- $stages && remove_emptied && rm -rf -- $paid "$run_dir"
+  elif ! rm -rf -- $stages $paid "$run_dir"; then
+    mkdir -p "$run_dir" && printf '%s' "$stages" >"$run_dir/stages"
+    false
+  fi || return 1
   # What another run left says nothing about this one.
   if [ "${run_dir##*/}" = "$run" ] && [ -f "$state/$repo/halted" ]; then rm -f -- "$state/$repo/halted"; fi
 }
 
 # What nobody wants any more of the directories goes away where it is empty, the deepest first. That shows only now:
 # until here a transaction could still go back.
-remove_emptied() {
-  set --
+find_emptied() {
+  emptied=''
   for name in $ended; do
     last_phase "$name"
-    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then set -- "$@" "$folder/emptied"; fi
+    if [ "$at" = "done" ] && [ -s "$folder/emptied" ]; then emptied=$emptied$folder/emptied$nl; fi
   done
-  [ $# != 0 ] || return 0
-  for emptied in $(sort -ru -- "$@"); do rmdir -- "$emptied" 2>/dev/null || :; done
+}
+
+remove_emptied() {
+  # shellcheck disable=SC2086
+  for directory in $(sort -ru -- $emptied); do rmdir -- "$directory" 2>/dev/null || :; done
 }
 
 # Waits until the control side has proven, over a new connection, that it still reaches this host: then it writes to a
@@ -479,7 +474,8 @@ apply() {
   done
   if await_confirmation; then
     if [ -n "$settling" ] && ! settle "$settling" && [ "$extent" = host ]; then give_up "$settling"; fi
-    rm -f -- "$run_dir/confirmed"
+    # Where the end of the run is written down right away, that says as much.
+    if [ -n "$stuck$keep" ]; then rm -f -- "$run_dir/confirmed"; fi
   else
     revert_run
   fi

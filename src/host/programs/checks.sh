@@ -175,17 +175,27 @@ all_active() {
 }
 
 # `workers`: the processes of nginx that serve requests, one on a line; none where the kernel does not say. Their parent
-# outlives a reload, so systemd is asked for it once.
+# outlives a reload.
 workers() {
-  if [ -z "$nginx_pid" ] || ! [ -d "/proc/$nginx_pid" ]; then
-    nginx_pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
-  fi
+  if [ -z "$nginx_pid" ] || ! [ -d "/proc/$nginx_pid" ]; then find_nginx; fi
   children='' workers=''
   if IFS= read -r children <"/proc/$nginx_pid/task/$nginx_pid/children" || [ -n "$children" ]; then
     IFS=' '
     for pid in $children; do workers=$workers$pid$nl; done
     IFS=$nl
   fi 2>/dev/null
+}
+
+# nginx's main process: among those of its service the child of systemd itself. Where that cannot be seen, systemd says.
+find_nginx() {
+  nginx_pid=''
+  for line in '' /unified /systemd; do
+    while IFS= read -r pid; do
+      IFS=' ' read -r _ name _ parent _ <"/proc/$pid/stat" || continue
+      [ "$name $parent" != '(nginx) 1' ] || { nginx_pid=$pid && return; }
+    done 2>/dev/null <"/sys/fs/cgroup$line/system.slice/nginx.service/cgroup.procs"
+  done
+  nginx_pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)
 }
 
 # By the signal that `systemctl reload` has sent in the end, without all that comes before it. Where there is no process

@@ -19,7 +19,8 @@ still_as_planned() {
 as_planned() {
   # shellcheck disable=SC2046
   if [ -s "$dir/paths" ]; then
-    planned=$(cat "$dir/stat")
+    planned=''
+    [ ! -s "$dir/stat" ] || planned=$(cat "$dir/stat")
     seen=$(stat -c '%f %u %g %n' -- $(cat "$dir/paths") 2>/dev/null)
     if [ "$seen" != "$planned" ]; then
       missing_in "$seen" "$planned" || return 1

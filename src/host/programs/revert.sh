@@ -91,13 +91,14 @@ undo_step() {
     mkdir) unmake_directories "$@" ;;
     meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
     move) take_away "$@" ;;
+    tree | within) empty_tree "$verb" "$@" ;;
   esac
 }
 
 # mkdir MODE OWNER GROUP DIR…: what was made goes, where it is empty. What had been there stays, as it was.
 unmake_directories() {
   shift 3
-  upwards='' former=$nl
+  ours='' former=$nl
   if [ -f "$dir/came" ]; then
     while IFS=$tab read -r mode owner group made; do
       former=$former$made$nl
@@ -105,10 +106,10 @@ unmake_directories() {
     done <"$dir/came"
   fi
   for made; do
-    case $former in *"$nl$made$nl"*) ;; *) upwards="$made$nl$upwards" ;; esac
+    case $former in *"$nl$made$nl"*) ;; *) ours=$ours$made$nl ;; esac
   done
   # shellcheck disable=SC2086
-  [ -z "$upwards" ] || rmdir -- $upwards 2>/dev/null || :
+  remove_upwards $ours
 }
 
 # keep DIR PATH…: the kept files go back to their places, inode and all. The kept links stay, so that this can be done
@@ -141,6 +142,26 @@ take_away() {
     if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
     rm -f -- "$into/$name" || return 1
   done
+}
+
+# What came with a new directory goes, and then the directories, where nobody else has put anything into them.
+empty_tree() {
+  [ ! -d "$2" ] || return 0
+  if [ "$1" = within ]; then
+    shift 3
+    rm -f -- "$@"
+  else
+    shift 3
+    remove_upwards "$@"
+  fi
+}
+
+# The deepest first, as far as they are empty.
+remove_upwards() {
+  upwards=''
+  for made; do upwards="$made$nl$upwards"; done
+  # shellcheck disable=SC2086
+  [ -z "$upwards" ] || rmdir -- $upwards 2>/dev/null || :
 }
 
 # ---- whole runs

@@ -1,0 +1,49 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# (Names come from the other files.)
+# debts.sh: which units run with older files than they should. A part of apply.sh and drain.sh.
+
+# owe VERB WHY UNIT…: notes that units run with older files than they should, and which run that was: if this program
+# dies before the restart, a unit still runs under the same invocation and so the debt is known. It need not outlive a
+# loss of power: nothing runs with older files then.
+owe() {
+  verb=$1 why=$2
+  shift 2
+  notes=''
+  # One line for each unit, in their order.
+  for line in $(invocations "$@"); do
+    unit=$1 && shift
+    [ "$line" != InvocationID= ] || continue
+    note=$state/$repo/owed/$unit
+    if [ -s "$note" ]; then note=$dir/owed/$unit notes=$notes$note$nl; fi
+    printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$note" || return 1
+  done
+  # An older note is never half replaced.
+  # shellcheck disable=SC2086
+  [ -z "$notes" ] || mv -f -- $notes "$state/$repo/owed/"
+}
+
+# Under which invocation each unit runs. systemd keeps those of services in links, for the journal: to read them takes a
+# fifth of what asking systemd does. What has none, a timer, systemd is asked about.
+invocations() {
+  links=''
+  for unit; do links=$links/run/systemd/units/invocation:$unit$nl; done
+  # shellcheck disable=SC2086
+  invoked=$(readlink -- $links 2>/dev/null) || invoked=$(systemctl show --property=InvocationID -- "$@" 2>/dev/null)
+  printf '%s\n' "$invoked"
+}
+
+# An empty note is none. It goes with the run: that takes no process of its own.
+paid() {
+  for unit; do
+    if [ -f "$state/$repo/owed/$unit" ]; then true >"$state/$repo/owed/$unit" || return 1; fi
+  done
+}
+
+find_paid() {
+  paid=''
+  set +f
+  for note in "$state/$repo"/owed/*; do
+    if [ -f "$note" ] && ! [ -s "$note" ]; then paid=$paid$note$nl; fi
+  done
+  set -f
+}

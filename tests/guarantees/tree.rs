@@ -1,0 +1,60 @@
+//! 7: a new directory comes with all that is in it, and goes with all of it that is ours.
+
+use crate::kit::{Repo, any};
+
+const NEW: &str = "directory \"/srv/ID/new\" mode=\"0750\" owner=\"www-data\"
+    directory \"/srv/ID/new/empty\" mode=\"1777\"
+    file \"/srv/ID/new/a\" content=\"a\" mode=\"0640\" owner=\"www-data\"
+    file \"/srv/ID/new/deep/er/b\" content=\"b\"
+    file \"/srv/ID/new/link\" link=\"/srv/ID/new/deep\"";
+
+#[test]
+fn g07_a_new_directory_comes_whole_and_leaves_what_is_not_ours() {
+    let host = any();
+    let repo = Repo::new("g07-tree", &[&host]);
+    let unit = |does: &str| format!("{NEW}\nunit \"ID-a\" {{ exec \"/bin/sh -c \\\"{does}\\\"\" }}");
+    let found = || {
+        host.sh("cd /srv; find g07-tree 2>/dev/null | sort | xargs -d '\\n' -r stat -c '%a %U %N' 2>/dev/null; true")
+    };
+    repo.stack("one", &unit("exit 1"));
+    repo.fail();
+    assert_eq!(found(), "", "all of it goes");
+    repo.stack("one", &unit("echo theirs >/srv/ID/new/deep/theirs; exit 1"));
+    let ran = repo.fail();
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+    let left = "755 root 'g07-tree'\n750 www-data 'g07-tree/new'\n755 root 'g07-tree/new/deep'\n644 root 'g07-tree/new/deep/theirs'\n";
+    assert_eq!(found(), left);
+    repo.stack("one", &unit("exec sleep 9999"));
+    repo.apply();
+    repo.is_settled();
+    let whole = "755 root 'g07-tree'\n750 www-data 'g07-tree/new'\n640 www-data 'g07-tree/new/a'\n\
+        755 root 'g07-tree/new/deep'\n755 root 'g07-tree/new/deep/er'\n644 root 'g07-tree/new/deep/er/b'\n\
+        644 root 'g07-tree/new/deep/theirs'\n1777 root 'g07-tree/new/empty'\n\
+        777 root 'g07-tree/new/link' -> '/srv/g07-tree/new/deep'\n";
+    assert_eq!(found(), whole);
+    host.sh("rm /srv/g07-tree/new/deep/theirs");
+    repo.stack("one", &unit("exec sleep 9999").replace("/new", "/other"));
+    repo.apply();
+    // What was there before us is not ours to remove.
+    host.sh("rmdir /srv/g07-tree/new/deep /srv/g07-tree/new");
+    let other = whole.replace("644 root 'g07-tree/new/deep/theirs'\n", "").replace("/new", "/other");
+    assert_eq!(found(), other, "made at once, it is the same");
+}
+
+#[test]
+fn g07_two_stacks_make_a_directory_and_one_of_them_fails() {
+    let host = any();
+    let repo = Repo::new("g07-trees", &[&host]);
+    let good = |name: &str, bad: &str| format!("file \"/srv/ID/not-{bad}/{name}\" content=\"{name}\"");
+    for bad in ["a", "b"] {
+        for name in ["a", "b"] {
+            let dies = if name == bad { "unit \"ID-dies\" exec=\"/bin/false\"" } else { "" };
+            repo.stack(name, &format!("{}\n{dies}", good(name, bad)));
+        }
+        let ran = repo.fail();
+        let other = if bad == "a" { "b" } else { "a" };
+        assert_eq!(ran.outcome(&format!("file:/srv/g07-trees/not-{bad}/{bad}")), "rolled-back", "{}", ran.out);
+        assert_eq!(ran.outcome(&format!("file:/srv/g07-trees/not-{bad}/{other}")), "applied", "{}", ran.out);
+        assert_eq!(host.sh(&format!("ls /srv/g07-trees/not-{bad}")), format!("{other}\n"));
+    }
+}
