@@ -23,6 +23,7 @@ use crate::load::Extent;
 use crate::observe::Questions;
 use crate::observe::inspect::inspection;
 use crate::plan::colours::choose;
+use crate::plan::effect::Phase;
 use crate::plan::host::Policy;
 use crate::plan::{HostPlan, Transaction};
 use crate::render::{Rendering, render};
@@ -112,7 +113,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     }
     let policy = Policy { refused: &unknown.refusals, ..policy };
     let mut plan = crate::plan::host::plan(&desired, &session.seen, &policy);
-    session.has_looked(pool.filter(|_| plan.is_empty()));
+    if plan.is_empty() {
+        session.has_looked(pool);
+    }
     hiding::in_plan(setup, &mut plan);
     let plan = Arc::new(plan);
     session.seen.forget_what_is_planned();
@@ -241,6 +244,9 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
     refuse(&ready.plan, report);
     if ready.plan.carried_out().next().is_none() {
         return Ok(());
+    }
+    if ready.plan.carried_out().flat_map(|transaction| &transaction.effects).any(|it| it.deed.phase() == Phase::Pull) {
+        ready.session.make_room();
     }
     let mut interrupted = setup.interrupted.clone();
     tokio::select! {

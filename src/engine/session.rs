@@ -15,7 +15,7 @@ use crate::host::answer;
 use crate::host::observation::Observation;
 use crate::host::observer::{END, Observer};
 use crate::host::program::Program;
-use crate::host::transport::{Connection, Exchange, Output, Prompt, Target};
+use crate::host::transport::{Connection, Exchange, Prompt, Target};
 use crate::observe::Place;
 
 /// How long connecting may take.
@@ -115,8 +115,22 @@ impl Session {
         self.sudo
     }
 
-    /// Asks the host how it is.
+    /// Asks the host how it is, by a program that only reads.
     pub async fn ask(&mut self, program: Program, request: &[u8]) -> Result<Observation> {
+        if let Some(mut observer) = self.observer.take() {
+            let begun = Instant::now();
+            match observer.aside(program, request, OBSERVE).await {
+                Ok(answer) => {
+                    self.exchanges += 1;
+                    self.observer = Some(observer);
+                    return self.understand(&answer);
+                }
+                Err(error) if begun.elapsed() < OBSERVE => {
+                    tracing::debug!(target: "observe", host = %self.host, %error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let answer = self.hear(program, request).await?;
         self.understand(&answer)
     }
@@ -152,12 +166,16 @@ impl Session {
         self.observer = pool.and_then(|pool| pool.take_observer(&self.host));
     }
 
-    /// No further look follows. Where nothing else does either, who stays on the host waits for the next plan; otherwise
-    /// it makes room: an sshd may allow one session at a time.
+    /// Nothing is to be done. Who stays on the host waits there for the next plan, if there may be one.
     pub fn has_looked(&mut self, next: Option<&Pool>) {
         if let (Some(observer), Some(pool)) = (self.observer.take(), next) {
             pool.keep_observer(&self.host, &self.connection, observer);
         }
+    }
+
+    /// Nobody stays on the host: an sshd may allow one session at a time.
+    pub fn make_room(&mut self) {
+        self.observer = None;
     }
 
     fn understand(&self, answer: &[u8]) -> Result<Observation> {
@@ -197,10 +215,11 @@ impl Session {
         mut interrupted: watch::Receiver<bool>,
     ) -> Heard {
         self.exchanges += 1;
+        let observer = self.observer.take();
         let answer = Arc::new(Mutex::new(Answer::default()));
         let asked = Arc::new(Notify::new());
         let (listener, asking) = (answer.clone(), asked.clone());
-        let hear = Box::new(move |bytes: &[u8]| {
+        let hear = move |bytes: &[u8]| {
             let mut answer = lock(&listener);
             let before = (answer.step, answer.wants_confirmation);
             answer.hear(bytes);
@@ -210,8 +229,7 @@ impl Session {
             if answer.wants_confirmation && !before.1 {
                 asking.notify_one();
             }
-        });
-        let exchange = Program::Apply.exchange(input, self.sudo, APPLY);
+        };
         let confirming = async {
             asked.notified().await;
             // sshd may need a moment to come back after the change. In the end the host goes back by itself, and says so.
@@ -219,7 +237,7 @@ impl Session {
                 tracing::warn!(target: "apply", host = %self.host, %error, "not confirmed yet");
                 tokio::time::sleep(AGAIN).await;
             }
-            std::future::pending::<Result<Output>>().await
+            std::future::pending::<Result<Vec<u8>>>().await
         };
         let halting = async {
             // Without its other end it never becomes true.
@@ -228,22 +246,44 @@ impl Session {
             {
                 tracing::warn!(target: "apply", host = %self.host, %error, "it goes on to the end");
             }
-            std::future::pending::<Result<Output>>().await
+            std::future::pending::<Result<Vec<u8>>>().await
         };
         let result = tokio::select! {
-            result = self.connection.run(exchange, Some(hear)) => result,
+            result = self.run_apply(observer, input, hear) => result,
             never = confirming => never,
             never = halting => never,
         };
         let answer = lock(&answer).clone();
         let lost = match result {
             Err(error) => Some(error),
-            Ok(output) if !answer.ended && answer.locked.is_none() && answer.broken.is_none() => {
-                Some(self.program_failed(&output.stderr))
+            Ok(stderr) if !answer.ended && answer.locked.is_none() && answer.broken.is_none() => {
+                Some(self.program_failed(&stderr))
             }
             Ok(_) => None,
         };
         Heard { answer, lost }
+    }
+
+    /// Runs the program that writes to its end, by who stays on the host if anybody does. Gives what it has said on
+    /// standard error, where that is heard.
+    async fn run_apply(
+        &self,
+        observer: Option<Observer>,
+        input: &[u8],
+        mut hear: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Result<Vec<u8>> {
+        if let Some(observer) = observer
+            && observer.instead(Program::Apply, input, APPLY, &mut hear).await?
+        {
+            // What ended may be the connection, which knows why.
+            if !self.connection.is_open() {
+                self.connection.run(nothing(), None).await?;
+            }
+            return Ok(Vec::new());
+        }
+        // Nobody was there any more, and nothing has begun.
+        let exchange = Program::Apply.exchange(input, self.sudo, APPLY);
+        self.connection.run(exchange, Some(Box::new(hear))).await.map(|output| output.stderr)
     }
 
     /// Proves over a fresh connection that the host can still be reached, and says so to the waiting run.
@@ -275,8 +315,11 @@ impl Session {
 
 /// Whether a connection gives a sign of life.
 pub async fn is_alive(connection: &Connection) -> bool {
-    let nothing = Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE };
-    connection.is_open() && connection.run(nothing, None).await.is_ok()
+    connection.is_open() && connection.run(nothing(), None).await.is_ok()
+}
+
+fn nothing() -> Exchange {
+    Exchange { command: "true".into(), input: Vec::new(), deadline: SIGN_OF_LIFE }
 }
 
 /// What a host said, for the log: without the bytes of files and the words of other programs, which may be secret.

@@ -1,5 +1,7 @@
 //! 15: what stays between two plans of one process.
 
+use reconcile::engine;
+
 use crate::kit::{Host, Repo, free};
 use crate::planner::Planner;
 
@@ -79,4 +81,44 @@ async fn g15_a_second_plan_needs_no_second_connection() {
     // A host that is no longer wanted is not kept.
     planner.setup.pool.as_ref().expect("a pool").keep_only(&[]);
     host.until("! pgrep -f 'sshd-session: root'");
+}
+
+#[test]
+fn g15_one_session_at_a_time_is_enough_for_a_whole_apply() {
+    let host = free();
+    let repo = Repo::new("g15-one", &[&host]);
+    host.sh("echo 'MaxSessions 1' >/etc/ssh/sshd_config.d/g15.conf; systemctl reload ssh");
+    let body = |word: &str| {
+        format!(
+            "file \"/srv/ID/x\" content=\"{word}\"\nunit \"ID-a\" {{ exec \"/usr/bin/sleep 9999\"\nenv A=\"{word}\" }}
+            site \"ID.test\" {{ listen \"127.0.0.1:7911\"\nsnippet \"location / {{ return 200 {word}; }}\" }}"
+        )
+    };
+    for word in ["one", "two"] {
+        repo.stack("one", &body(word));
+        repo.apply();
+        assert_eq!(host.sh("cat /srv/g15-one/x"), word);
+    }
+    repo.stack("one", &body("three").replace("sleep 9999", "false"));
+    let ran = repo.fail();
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+    repo.stack("one", &body("two"));
+    repo.is_settled();
+    host.sh("rm /etc/ssh/sshd_config.d/g15.conf; systemctl reload ssh");
+}
+
+/// Between a plan and its apply somebody may have ended who stayed there.
+#[tokio::test]
+async fn g15_an_apply_does_without_who_stayed_there() {
+    let host = free();
+    let repo = Repo::new("g15-gone", &[&host]);
+    repo.stack("one", "file \"/srv/ID/x\" content=\"1\"");
+    let planner = Planner::new(repo.path());
+    let planned = planner.plan().await;
+    let stays = observers(&host);
+    assert_eq!(stays.lines().count(), 1, "{stays}");
+    host.sh(&format!("kill -9 {stays}"));
+    let report = engine::apply(&planner.setup, planned, "20260101T000000-0-0", "a test").await;
+    assert!(report.hosts.iter().all(|host| host.failures.is_empty() && host.error.is_none()), "{:?}", report.hosts);
+    assert_eq!(host.sh("cat /srv/g15-gone/x"), "1");
 }

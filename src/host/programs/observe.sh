@@ -15,6 +15,8 @@
 #   content PATH  the bytes of a file
 #   paths BYTES   that many bytes of paths follow, one on a line
 #   look          the end of the list
+#   aside N M     where it stays: run the program in the next N bytes, with the M bytes after it as its input
+#   instead N     where it stays: be the program in the next N bytes from here on
 #
 # A path never holds a newline or another control character: the other end has made sure of that.
 
@@ -238,10 +240,9 @@ look_at_facts() {
   printf 'time %s\n' "$(date +%s)"
 }
 
-# What to look at, or a single `look` for what was asked last. Paths stay in the batches they come in: each is few enough
+# What to look at, from `line` on, or a single `look` for what was asked last. Paths stay in the batches they come in: each is few enough
 # for one command.
 read_questions() {
-  IFS= read -r line || return 1
   [ "$line" != look ] || return 0
   state='' repo='' units='' packages='' contents='' docker='' images='' facts='' batches=0
   while :; do
@@ -284,11 +285,31 @@ look() {
   if [ -n "$facts" ]; then look_at_facts; fi
 }
 
-observe() { read_questions && look; }
+observe() { IFS= read -r line && read_questions && look; }
 
 # Answers until the other end goes away. It keeps no directory in use, and does not trust what the shell remembers of
-# where commands are.
+# where commands are. Who is here already is also who starts another program, at less cost than a further session.
 stay() {
   cd /
-  while observe && printf '[end]\n'; do hash -r; done
+  while IFS= read -r line; do
+    case $line in
+      'aside '*) aside "${line#aside }" ;;
+      'instead '*)
+        program=$(dd bs="${line#instead }" count=1 iflag=fullblock 2>/dev/null)
+        eval "$program" && main
+        exit
+        ;;
+      *) read_questions && look && printf '[end]\n' ;;
+    esac
+    hash -r
+  done
+}
+
+# aside PROGRAM INPUT, the bytes of each: a program that does not stay. What it leaves of its input is no question.
+aside() {
+  program=$(dd bs="${1% *}" count=1 iflag=fullblock 2>/dev/null)
+  head -c "${1#* }" | {
+    (eval "$program" && main)
+    while IFS= read -r line; do :; done
+  }
 }
