@@ -82,6 +82,9 @@
 //!   it marks what is owned, and moving the repository must not change it.
 //! * **`observe` stands on `plan`.** What is worth a second look is what the planner's comparison says differs. There is
 //!   one comparison, then, not two that must agree.
+//! * **Processes are counted.** On a host, a process that is started costs more than all that a shell does by itself, so
+//!   the programs there start few: new directories come by one rename with all that is in them, whoever looked at the
+//!   host becomes who applies, and what systemd keeps in files is read from there.
 //! * **Validators run while a plan is made, so `apply` does not run them again.** It compares instead what was planned
 //!   against with what is there. Only where a validator is installed by the run itself does it judge during the run.
 //! * **A template's text is made on this side.** Facts are asked for in an exchange of their own, and only if a template
