@@ -79,7 +79,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
     let mut archive = Archive::default();
     archive.directory(&folder, 0o700);
     let mut words = BTreeMap::new();
-    let (mut next, mut stage, mut tops) = (1, 0, BTreeSet::new());
+    let (mut next, mut stage) = (1, 0);
     let transactions: Vec<&Transaction> = plan.carried_out().collect();
     // The scripts come first in the archive, but the files must be written before they are known: so these are put
     // together in a second archive.
@@ -99,7 +99,7 @@ pub fn payload(plan: &HostPlan, seen: &Observation, place: &Place, run: &Run<'_>
             archive: &mut files,
             folder: &own,
             stage: &mut stage,
-            tops: &mut tops,
+            first: scripts.is_empty(),
         };
         scripts.push((transaction, writer.script(transaction)?));
     }

@@ -67,8 +67,8 @@ pub struct Writer<'a> {
     pub folder: &'a Utf8Path,
     /// Numbers staging folders of the whole run.
     pub stage: &'a mut usize,
-    /// New directories that come whole, of the whole run.
-    pub tops: &'a mut BTreeSet<Utf8PathBuf>,
+    /// Whether this transaction is the first one of its run on the host.
+    pub first: bool,
 }
 
 impl Writer<'_> {
@@ -80,9 +80,10 @@ impl Writer<'_> {
         self.deeds(&mut script, transaction, of(Phase::Prepare))?;
         let parts = Parts::of(transaction, changes);
         let later = of(Phase::Prepare).next().is_some();
-        // What is done before the switch may make directories.
-        let whole = !later && of(Phase::Before).next().is_none();
+        // What is done before the switch may make directories, and so may an earlier transaction.
+        let whole = self.first && !later && of(Phase::Before).next().is_none();
         let (trees, first) = if whole { self.trees(&parts.first) } else { (Vec::new(), parts.first.clone()) };
+        script.expected.paths.extend(trees.iter().map(|tree| tree.top.to_string()));
         let (files, turned) = (self.files(&first, later), self.files(&parts.turned, later));
         if later {
             self.judge_after_installing(&mut script, transaction, files.iter().chain(&turned))?;

@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::apply::files::BATCH;
 use crate::apply::script::{Script, Writer, listed};
 use crate::base::error::Result;
-use crate::host::observation::{Observation, Seen};
+use crate::host::observation::{Observation, Seen, Thing};
 use crate::plan::PathChange;
 use crate::resource::state::{Owner, PathState};
 
@@ -23,24 +23,26 @@ pub(super) struct Tree {
     /// Where it waits.
     waiting: Utf8PathBuf,
     /// Where it goes.
-    top: Utf8PathBuf,
+    pub top: Utf8PathBuf,
     /// Directories from the top down, and everything else, in their places.
     directories: Vec<String>,
     files: Vec<String>,
 }
 
 impl Writer<'_> {
-    /// Stages what lies in new directories, and gives back the changes that remain. What else makes the directory too is
-    /// among those: another transaction of the run, which may not go well, or the run's own folder.
+    /// Stages what lies in new directories, and gives back the changes that remain. Among those is what lies in a
+    /// directory that may be made otherwise: by what comes earlier in the run, or for the run's own folder.
     pub(super) fn trees<'c>(&mut self, changes: &[&'c PathChange]) -> (Vec<Tree>, Vec<&'c PathChange>) {
-        let gone: BTreeSet<&Utf8Path> =
-            changes.iter().filter(|change| change.after.is_none()).map(|change| change.path.as_path()).collect();
+        // A directory that one may not write to cannot be moved, unless one is root.
+        let stuck = |after: &PathState| matches!(after, PathState::Directory { mode, .. } if mode & 0o200 == 0);
+        let bars = |change: &&&PathChange| change.after.as_ref().is_none_or(stuck);
+        let barred: BTreeSet<&Utf8Path> = changes.iter().filter(bars).map(|change| change.path.as_path()).collect();
         let mut below: BTreeMap<&Utf8Path, Vec<&'c PathChange>> = BTreeMap::new();
         let mut rest = Vec::new();
         for change in changes {
             let is_ours = |top: &&Utf8Path| {
-                top.parent().is_some_and(|above| !gone.contains(above))
-                    && !self.tops.contains(*top)
+                !barred.contains(*top)
+                    && top.parent().is_some_and(|above| !barred.contains(above))
                     && !self.folder.starts_with(self.place.real(top))
             };
             match top(self.seen, change).filter(is_ours) {
@@ -53,7 +55,6 @@ impl Writer<'_> {
     }
 
     fn tree(&mut self, top: &Utf8Path, changes: &[&PathChange]) -> Tree {
-        self.tops.insert(top.to_owned());
         let above = top.parent().unwrap_or(Utf8Path::new("/"));
         let (stage, number) = self.new_stage(&self.place.real(above));
         let stand_in = stage.join(number.to_string());
@@ -120,14 +121,19 @@ impl Tree {
     }
 }
 
-/// The highest directory above a new path, or itself, that is known not to be there.
+/// The highest directory above a new path, or itself, that is known not to be there. What is above that must be plain
+/// directories: a link would give it two names, and what lies in a directory that gives its group away gets that group
+/// only when it is made there.
 fn top<'c>(seen: &Observation, change: &'c PathChange) -> Option<&'c Utf8Path> {
     let is_absent = |path: &Utf8Path| matches!(seen.paths.get(path), Some(Seen::Absent));
     let is_directory = matches!(change.after.as_ref()?, PathState::Directory { .. });
     let above = change.path.ancestors().skip(usize::from(!is_directory));
     let top = above.take_while(|path| is_absent(path)).last()?;
-    let stays = |path: &Utf8Path| path == "/" || matches!(seen.paths.get(path), Some(Seen::Present(_)));
-    top.parent().filter(|path| stays(path)).map(|_| top)
+    let is_plain = |path: &Utf8Path| match seen.paths.get(path) {
+        Some(Seen::Present(seen)) => seen.thing == Thing::Directory && seen.mode & 0o2000 == 0,
+        _ => path == "/",
+    };
+    top.ancestors().skip(1).all(is_plain).then_some(top)
 }
 
 /// All directories of a tree, from the top down, with their modes, and owners where they were asked for.

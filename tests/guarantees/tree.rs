@@ -1,6 +1,9 @@
 //! 7: a new directory comes with all that is in it, and goes with all of it that is ours.
 
+use reconcile::engine;
+
 use crate::kit::{Repo, any};
+use crate::planner::Planner;
 
 const NEW: &str = "directory \"/srv/ID/new\" mode=\"0750\" owner=\"www-data\"
     directory \"/srv/ID/new/empty\" mode=\"1777\"
@@ -57,4 +60,54 @@ fn g07_two_stacks_make_a_directory_and_one_of_them_fails() {
         assert_eq!(ran.outcome(&format!("file:/srv/g07-trees/not-{bad}/{other}")), "applied", "{}", ran.out);
         assert_eq!(host.sh(&format!("ls /srv/g07-trees/not-{bad}")), format!("{other}\n"));
     }
+}
+
+#[test]
+fn g07_a_directory_that_an_earlier_stack_brings_is_no_obstacle() {
+    let host = any();
+    let repo = Repo::new("g07-brought", &[&host]);
+    // A directory that what it starts has made, and one that both bring.
+    let makes = "unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/bin/mkdir -p /srv/ID/one/data\" }";
+    for (brings, path) in [(makes, "one/b"), ("file \"/srv/ID/two/a\" content=\"a\"", "two/b")] {
+        repo.stack("a", &format!("{makes}\n{}", brings.replace(makes, "")));
+        repo.stack("b", &format!("after \"a\"\nfile \"/srv/ID/{path}\" content=\"b\""));
+        repo.apply();
+        repo.is_settled();
+    }
+    assert_eq!(host.sh("cd /srv/g07-brought; find one two | sort"), "one\none/data\ntwo\ntwo/a\ntwo/b\n");
+}
+
+/// What somebody makes between a plan and its apply is theirs, also where it is empty.
+#[tokio::test]
+async fn g07_a_directory_that_has_come_since_the_plan_is_left_alone() {
+    let host = any();
+    let repo = Repo::new("g07-came", &[&host]);
+    repo.stack("one", "file \"/srv/ID/deep/er/x\" content=\"x\"");
+    for (made, applied) in [("/srv/g07-came", false), ("/srv/g07-came/deep/er", true)] {
+        let planner = Planner::new(repo.path());
+        let planned = planner.plan().await;
+        host.sh(&format!("mkdir -p -m 700 {made}"));
+        let report = engine::apply(&planner.setup, planned, "20260101T000000-0-0", "a test").await;
+        let failures = &report.hosts[0].failures;
+        assert!(failures[0].what.contains("no longer as it was planned"), "{failures:?}");
+        assert_eq!(host.sh(&format!("stat -c %a {made}; find {made} -type f")), "700\n", "{applied}");
+    }
+    repo.apply();
+    assert_eq!(host.sh("cat /srv/g07-came/deep/er/x; stat -c %a /srv/g07-came"), "x700\n");
+}
+
+#[test]
+fn g07_new_directories_are_what_their_place_makes_of_them() {
+    let host = any();
+    let repo = Repo::new("g07-place", &[&host]);
+    host.sh("mkdir -p /srv/g07-place-real/group; chgrp www-data /srv/g07-place-real/group; chmod 2775 /srv/g07-place-real/group");
+    host.sh("ln -sfn g07-place-real /srv/g07-place");
+    repo.stack(
+        "one",
+        "file \"/srv/ID/group/new/x\" content=\"x\"\nfile \"/srv/ID/both/a\" content=\"a\"\nfile \"/srv/ID-real/both/b\" content=\"b\"",
+    );
+    repo.apply();
+    assert_eq!(host.sh("stat -c '%a %G' /srv/g07-place/group/new; ls /srv/g07-place/both"), "2755 root\na\nb\n");
+    repo.is_settled();
+    host.sh("rm -rf /srv/g07-place-real");
 }
