@@ -91,17 +91,20 @@ impl Observer {
     }
 
     async fn tell(&mut self, words: &[u8], deadline: Duration) -> Result<Vec<u8>> {
-        let heard = tokio::time::timeout(deadline, async {
-            self.stream.write_all(words).await?;
+        let (mut from, mut to) = self.stream.split();
+        // It may say much before it has read all: whoever waited for that would wait for ever.
+        let telling = to.write_all(words);
+        let hearing = async {
             let mut answer = Vec::new();
             while !answer.ends_with(END) {
-                if self.stream.read_buf(&mut answer).await? == 0 {
+                if from.read_buf(&mut answer).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
             }
             Ok(answer)
-        });
-        heard.await.map_err(|_late| too_slow("a look", deadline))?.map_err(broken)
+        };
+        let both = async { tokio::try_join!(telling, hearing).map(|((), answer)| answer) };
+        tokio::time::timeout(deadline, both).await.map_err(|_late| too_slow("a look", deadline))?.map_err(broken)
     }
 }
 
@@ -142,6 +145,14 @@ mod tests {
         }
         let told = [about("/var"), b"tar\n".to_vec()].concat();
         sees(observer.aside(Program::Inspect, &told, SOON).await.expect("it reads what is its own"), "/var");
+        // Much to say, and much to read after that.
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), vec![b'x'; 2 << 20]).expect("written");
+        let mut told = format!("content {}\n", file.path().display()).repeat(3).into_bytes();
+        told.extend(b"look\ntar\n");
+        told.extend(vec![0; 8 << 20]);
+        let found = observer.aside(Program::Inspect, &told, SOON).await.expect("nobody waits for the other");
+        assert!(found.len() > 6 << 20);
         let mut heard = Vec::new();
         let answered =
             observer.instead(Program::Observe, &about("/bin"), SOON, |said| heard.extend_from_slice(said)).await;

@@ -30,7 +30,11 @@ fn loader(length: usize) -> String {
     let load = if length > SHORT {
         format!("program=$(dd bs={length} count=1 iflag=fullblock 2>/dev/null)")
     } else {
-        format!("program=; while [ ${{#program}} -lt {length} ] && read -r line; do program=$program$line\"\n\"; done")
+        // No newline of its own: not every login shell takes one between quotes.
+        let end = r#"n=$(printf "\n."); n=${n%.}"#;
+        format!(
+            "{end}; program=; while [ ${{#program}} -lt {length} ] && read -r line; do program=$program$line$n; done"
+        )
     };
     format!(r#"sh -c '{load}; eval "$program"; main'"#)
 }
@@ -84,7 +88,7 @@ impl Program {
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .flat_map(|line| [line, "\n"])
             .collect();
-        for part in ["main() { ", main, "; printf '[end]\\n'; }\n"] {
+        for part in ["work() { ", main, "; }\nmain() { work; printf '[end]\\n'; }\n"] {
             text.push_str(part);
         }
         text

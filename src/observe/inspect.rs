@@ -271,7 +271,9 @@ impl Candidate {
         let mut archive = Archive::default();
         let over: Vec<_> = self.over().into_iter().chain(WRITTEN.map(Utf8PathBuf::from)).collect();
         for (path, number) in over.iter().zip(1..) {
-            archive.directory(path, 0o755);
+            if matches!(self.paths.get(path), None | Some(PathState::Directory { .. })) {
+                archive.directory(path, 0o755);
+            }
             archive.directory(&Utf8Path::new("/.work").join(format!("{number}")), 0o755);
         }
         for (path, state) in &self.paths {

@@ -114,13 +114,17 @@ begin_switch() {
     set -- "$@" "$dir/ledger.was"
   fi
   printf 'switching\n' >>"$dir/phase" || return 1
+  # What comes at the end of the run must be known then.
+  for kept in "$dir/parting" "$dir/emptied" "$dir/unturn" "$run_dir/over"; do
+    [ ! -s "$kept" ] || set -- "$@" "$kept"
+  done
   set -- "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run"
-  case $steps in
+  for step in $steps; do break; done
+  case $step in
     "durable$tab"*)
       IFS=$tab
-      line=${steps%%"$nl"*}
       # shellcheck disable=SC2086
-      set -- "$@" ${line#*"$tab"}
+      set -- "$@" ${step#*"$tab"}
       IFS=$nl
       ;;
   esac
@@ -350,8 +354,11 @@ backwards_order() {
 # The end of a run: its transactions stay as they are now, and nothing is kept any more. It has come once `order` is
 # empty. What comes after, the next run does if it is cut off.
 clean_up() {
-  if [ -s "$run_dir/order" ]; then true >"$run_dir/order" && sync "$run_dir/order" || return 1; fi
-  read_lines "$run_dir/over" && ended=$lines
+  # Older versions had no `over` until then.
+  read_lines "$run_dir/order" && ended=$lines
+  if [ -n "$ended" ]; then true >"$run_dir/order" && sync "$run_dir/order" || return 1; fi
+  read_lines "$run_dir/over"
+  [ -z "$lines" ] || ended=$lines
   [ "$parts" = no ] || part
   read_lines "$run_dir/stages" && stages=$lines
   find_paid

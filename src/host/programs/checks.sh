@@ -191,8 +191,8 @@ find_nginx() {
   nginx_pid=''
   for line in '' /unified /systemd; do
     while IFS= read -r pid; do
-      IFS=' ' read -r _ name _ parent _ <"/proc/$pid/stat" || continue
-      [ "$name $parent" != '(nginx) 1' ] || { nginx_pid=$pid && return; }
+      IFS=' ' read -r _ comm _ ppid _ <"/proc/$pid/stat" || continue
+      [ "$comm $ppid" != '(nginx) 1' ] || { nginx_pid=$pid && return; }
     done 2>/dev/null <"/sys/fs/cgroup$line/system.slice/nginx.service/cgroup.procs"
   done
   nginx_pid=$(systemctl show --property=MainPID --value nginx.service 2>/dev/null)

@@ -293,7 +293,7 @@ stay() {
   cd /
   while IFS= read -r line; do
     case $line in
-      'aside '*) aside "${line#aside }" ;;
+      'aside '*) aside "${line#aside }" || exit ;;
       'instead '*)
         program=$(dd bs="${line#instead }" count=1 iflag=fullblock 2>/dev/null)
         eval "$program" && main
@@ -305,11 +305,14 @@ stay() {
   done
 }
 
-# aside PROGRAM INPUT, the bytes of each: a program that does not stay. What it leaves of its input is no question.
+# aside PROGRAM INPUT, the bytes of each: a program that does not stay. What it leaves of its input is no question, and
+# where it dies there is no answer.
 aside() {
   program=$(dd bs="${1% *}" count=1 iflag=fullblock 2>/dev/null)
   head -c "${1#* }" | {
-    (eval "$program" && main)
-    while IFS= read -r line; do :; done
-  }
+    (eval "$program" && work)
+    worked=$?
+    if IFS= read -r line; then cat >/dev/null; fi
+    exit "$worked"
+  } && printf '[end]\n'
 }
