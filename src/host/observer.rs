@@ -96,7 +96,7 @@ impl Observer {
         let telling = to.write_all(words);
         let hearing = async {
             let mut answer = Vec::new();
-            while !answer.ends_with(END) {
+            while !is_whole(&answer) {
                 if from.read_buf(&mut answer).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
@@ -106,6 +106,11 @@ impl Observer {
         let both = async { tokio::try_join!(telling, hearing).map(|((), answer)| answer) };
         tokio::time::timeout(deadline, both).await.map_err(|_late| too_slow("a look", deadline))?.map_err(broken)
     }
+}
+
+/// Whether an answer has come to its end, which is a line of its own: a path may end like it.
+fn is_whole(answer: &[u8]) -> bool {
+    answer.strip_suffix(END).is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
 fn broken(cause: std::io::Error) -> Error {
@@ -158,6 +163,12 @@ mod tests {
             observer.instead(Program::Observe, &about("/bin"), SOON, |said| heard.extend_from_slice(said)).await;
         assert!(answered.expect("in time"));
         sees(heard, "/bin");
+    }
+
+    #[test]
+    fn an_answer_ends_with_a_line_of_its_own() {
+        assert!(is_whole(b"[end]\n") && is_whole(b"[paths]\na /x\n[end]\n"));
+        assert!(!is_whole(b"[paths]\na /x[end]\n") && !is_whole(b"[end]\na") && !is_whole(b""));
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ fn loader(length: usize) -> String {
         // No newline of its own: not every login shell takes one between quotes.
         let end = r#"n=$(printf "\n."); n=${n%.}"#;
         format!(
-            "{end}; program=; while [ ${{#program}} -lt {length} ] && read -r line; do program=$program$line$n; done"
+            "program=; {end}; while [ ${{#program}} -lt {length} ] && read -r line; do program=$program$line$n; done"
         )
     };
     format!(r#"sh -c '{load}; eval "$program"; main'"#)
