@@ -221,6 +221,28 @@ fn g07_every_shell_puts_a_new_directory_in_its_place_and_takes_it_away() {
 }
 
 #[test]
+fn a_program_that_is_run_aside_is_missed_where_it_dies() {
+    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/programs");
+    for shell in SHELLS {
+        for (work, says) in [
+            ("printf 'well\\n'", "well\n[end]\n"),
+            ("exit 3", "missed\n"),
+            ("no_such_command", "missed\n"),
+            ("sh -c 'kill -9 $PPID'; true", "missed\n"),
+        ] {
+            let (text, input) = (format!("work() {{ {work}; }}\n"), "x".repeat(100_000));
+            let script = format!(
+                "text=$(cat <<'TEXT'\n{text}TEXT\n)\n. {programs}/observe.sh
+                {{ printf '%s\\n' \"$text\"; yes x | head -n 50000; }} | {{ aside '{} {}' || printf 'missed\\n'; }}",
+                text.len(),
+                input.len()
+            );
+            assert_eq!(in_apply(shell, &script).0, says, "{shell}: {work}");
+        }
+    }
+}
+
+#[test]
 fn deadlines_go_by_a_clock_that_nobody_sets() {
     for shell in SHELLS {
         // Whoever sets the clock changes what `date` says.

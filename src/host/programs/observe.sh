@@ -240,8 +240,8 @@ look_at_facts() {
   printf 'time %s\n' "$(date +%s)"
 }
 
-# What to look at, from `line` on, or a single `look` for what was asked last. Paths stay in the batches they come in: each is few enough
-# for one command.
+# What to look at, from `line` on, or a single `look` for what was asked last. Paths stay in the batches they come in:
+# each is few enough for one command.
 read_questions() {
   [ "$line" != look ] || return 0
   state='' repo='' units='' packages='' contents='' docker='' images='' facts='' batches=0

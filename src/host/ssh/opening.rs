@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+/// What may be the matter.
+pub const MANY: &str = "sshd allows ten at once unless MaxSessions says otherwise";
 /// How long it is asked for.
 const REFUSED: Duration = Duration::from_secs(2);
 /// How long to wait before it is asked for again.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::ssh::actor::{Lost, Turn};
-use crate::host::ssh::opening::Refused;
+use crate::host::ssh::opening::{MANY, Refused};
 use crate::host::transport::{Exchange, OnStdout, Output, too_slow, trim_stderr};
 
 /// How much is offered to libssh2 at once.
@@ -171,7 +171,7 @@ impl Run {
             Some(Err(_)) if self.refused.may_ask_again() => turn.opening_taken = false,
             Some(Err(cause)) => {
                 let error = Error::new(Kind::Host, format!("{} opens no further session", self.label))
-                    .hint("sshd allows ten at once unless MaxSessions says otherwise")
+                    .hint(MANY)
                     .because(cause.to_string());
                 self.fail(error);
             }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::ssh::actor::{Lost, Turn};
-use crate::host::ssh::opening::Refused;
+use crate::host::ssh::opening::{MANY, Refused};
 
 /// How much is held in each direction.
 const HELD: usize = 64 << 10;
@@ -188,8 +188,11 @@ impl Tunnel {
             }
             Some(Err(cause)) => {
                 let kind = if matches!(self.to, Destination::Tcp(..)) { Kind::Unreachable } else { Kind::Host };
-                let error = Error::new(kind, format!("{} cannot connect to {}", self.label, self.to))
-                    .hint(format!("is it up, and does the sshd of {} allow forwarding?", self.label));
+                let error = Error::new(kind, format!("{} cannot connect to {}", self.label, self.to));
+                let error = error.hint(match &self.to {
+                    Destination::Command(_) => MANY.to_string(),
+                    _ => format!("is it up, and does the sshd of {} allow forwarding?", self.label),
+                });
                 self.fail(error.because(cause.to_string()));
             }
             None => {}
