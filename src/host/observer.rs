@@ -148,6 +148,8 @@ mod tests {
             sees(observer.look(&about("/usr"), SOON).await.expect("it is still there"), "/usr");
             sees(observer.look(&about("/usr"), SOON).await.expect("and knows what it was asked"), "/usr");
         }
+        let nothing = observer.aside(Program::Inspect, b"look\ntar\n", SOON).await.expect("it answers");
+        assert!(answer::parse(&nothing).expect("an answer").paths.is_empty(), "what it was not asked is not looked at");
         let told = [about("/var"), b"tar\n".to_vec()].concat();
         sees(observer.aside(Program::Inspect, &told, SOON).await.expect("it reads what is its own"), "/var");
         // Much to say, and much to read after that.

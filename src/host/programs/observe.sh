@@ -240,10 +240,8 @@ look_at_facts() {
   printf 'time %s\n' "$(date +%s)"
 }
 
-# What to look at, from `line` on, or a single `look` for what was asked last. Paths stay in the batches they come in:
-# each is few enough for one command.
+# What to look at, from `line` on. Paths stay in the batches they come in: each is few enough for one command.
 read_questions() {
-  [ "$line" != look ] || return 0
   state='' repo='' units='' packages='' contents='' docker='' images='' facts='' batches=0
   while :; do
     case $line in
@@ -299,6 +297,7 @@ stay() {
         eval "$program" && main
         exit
         ;;
+      look) look && printf '[end]\n' ;;
       *) read_questions && look && printf '[end]\n' ;;
     esac
     hash -r
