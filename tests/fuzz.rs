@@ -136,7 +136,10 @@ fn seen() -> impl Strategy<Value = Seen<PathSeen>> {
         Just(Thing::Other),
     ];
     let present = (thing, 0..0o10000u32, any::<(u32, u32)>(), owner(), any::<u64>()).prop_map(
-        |(thing, mode, ids, owner, size)| {
+        |(thing, mode, ids, owner, mut size)| {
+            if let Thing::Link(target) = &thing {
+                size = target.len() as u64;
+            }
             let raw_type = match thing {
                 Thing::File(_) => 0x8000,
                 Thing::Directory => 0x4000,

@@ -119,7 +119,7 @@ fn in_apply(shell: &str, script: &str) -> (String, Duration) {
     }
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
     let script = format!(
-        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/debts.sh; . {programs}/revert.sh; . {programs}/apply.sh; . {programs}/build.sh; run_dir={}\ntrap '' TERM\n{script}",
+        ". {programs}/common.sh; . {programs}/checks.sh; . {programs}/planned.sh; . {programs}/receive.sh; . {programs}/debts.sh; . {programs}/paths.sh; . {programs}/revert.sh; . {programs}/apply.sh; . {programs}/build.sh; run_dir={}\ntrap '' TERM\n{script}",
         dir.path().display()
     );
     let begun = std::time::Instant::now();
@@ -218,6 +218,157 @@ fn g07_every_shell_puts_a_new_directory_in_its_place_and_takes_it_away() {
         let lost = "rm -rf stage/0/new; do_step \"$tree\" || printf 'lost\n'";
         assert_eq!(says(lost), "lost\nstage\nstage/0\n", "{shell}");
     }
+}
+
+/// A transaction `t` of run 1, which replaces `a` and brings `b`; both wait in `top/.stage`.
+const TRANSACTION: &str = r#"exec 4>&1
+    state=$run_dir repo=r run=1 top=$run_dir/top run_dir=$run_dir/r/run/1 extent=stack begun='' confirm=0 last='' stuck=''
+    dir=$run_dir/stack/t stage=$top/.stage
+    mkdir -p $dir/owed $state/r/owed $state/r/ledger $stage/0 $stage/0.old
+    for name in unmake undo undo.before unturn ledger.before ledger.after needs paths stat sums links parting emptied; do
+      true >$dir/$name
+    done
+    for name in order extent over; do printf 't\n' >$run_dir/$name; done
+    printf '%s\nnone\n' $state/r/ledger/t >$dir/ledger
+    printf 'staged\n' >$dir/phase
+    printf 'former' >$top/a; printf 'new' >$stage/0/a; printf 'new' >$stage/0/b
+    keep=keep$tab$stage/0.old$tab$top/a move=move$tab$top$tab$stage/0.old$tab$stage/0/a$tab$stage/0/b
+    printf '%s\n' "durable$tab$stage/0/a" "$keep" "$move" "sync$tab$top$tab$stage/0/gone$tab$stage/0/too" >$dir/steps
+    finds() { for name in a b; do [ ! -f $top/$name ] || printf '%s %s\n' $name "$(cat $top/$name)"; done; }
+"#;
+
+#[test]
+fn g06_what_is_kept_no_longer_is_not_taken_away() {
+    let says = |shell: &str, script: &str| {
+        let said = in_apply(
+            shell,
+            &format!(
+                "{TRANSACTION}{script}\nrevert t 4>$state/said\nsed \"s|$top/||; s|$stage/||\" $state/said; finds"
+            ),
+        )
+        .0;
+        said.replace("reverting t\n", "")
+    };
+    let gone = "| a stays as it is: its former version is no longer in 0.old\n";
+    for shell in SHELLS {
+        let went_well = "do_step \"$keep\"; do_step \"$move\"";
+        assert_eq!(says(shell, went_well), "outcome t rolled-back\na former\n", "{shell}");
+        let dead = "do_step \"$keep\"; do_step \"$move\"; revert t 4>/dev/null; revert t 4>/dev/null";
+        assert_eq!(says(shell, dead), "outcome t rolled-back\na former\n", "{shell}: as often as one likes");
+        // Somebody has cleared away what looked like rubbish.
+        let before = "rm -rf $stage";
+        assert_eq!(says(shell, before), format!("{gone}outcome t failed\na former\n"), "{shell}");
+        let after = "do_step \"$keep\"; do_step \"$move\"; rm -rf $stage";
+        assert_eq!(says(shell, after), format!("{gone}outcome t failed\na new\n"), "{shell}");
+    }
+}
+
+#[test]
+fn g06_the_journal_says_nothing_that_is_not_on_the_disk() {
+    let logs = "sync() { for path; do printf '%s %s\n' ${path##*/} $(tail -n 1 $dir/phase); done; }\n";
+    for shell in SHELLS {
+        let begins = format!("{TRANSACTION}{logs} turn_to t; steps=$(cat $dir/steps); begin_switch");
+        let (said, _) = in_apply(shell, &begins);
+        assert!(said.starts_with("a switching\norder switching\n"), "{shell}: what is staged comes first: {said}");
+        assert!(said.ends_with("\nphase switching\n"), "{shell}: {said}");
+        let goes_back = format!("{TRANSACTION}{logs} printf 'switching\n' >>$dir/phase; revert t 4>/dev/null");
+        assert_eq!(in_apply(shell, &goes_back).0, "0 switching\ntop switching\nphase reverted\n", "{shell}");
+        let full = "sync() { false; }; transaction t; tail -n 1 $dir/phase; finds";
+        let (said, _) = in_apply(shell, &format!("{TRANSACTION}{full}"));
+        let ends = "outcome t rolled-back\nreverted\na former\n";
+        assert!(said.ends_with(ends), "{shell}: nothing was begun, whoever comes next: {said}");
+        let kept = "printf 'done\n' >>$dir/phase; true >$run_dir/kept; sync() { false; }; back";
+        assert_eq!(
+            in_apply(shell, &format!("{TRANSACTION}{kept}")).0,
+            "outcome t failed\nreverting t\noutcome t failed\n",
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn g05_what_was_owed_before_is_owed_again_after_a_way_back() {
+    let owed = "invocations() { printf 'InvocationID=i\n'; }; is=$state/r/owed/u.service
+        older() { printf 'u.service\t%s\t%s\t0\told\n' $1 $2 >$is; }\n";
+    let says = |shell: &str, script: &str| in_apply(shell, &format!("{TRANSACTION}{owed}{script}; cat $is")).0;
+    let again = "owe_as_before u.service; owe_as_before u.service";
+    for shell in SHELLS {
+        let reload = "owe reload new u.service; owe reload newer u.service";
+        assert_eq!(says(shell, reload), "u.service\treload\ti\t1\tnewer\n", "{shell}");
+        assert_eq!(says(shell, &format!("{reload}; {again}")), "", "{shell}");
+        let older = format!("older restart i; {reload}");
+        assert_eq!(says(shell, &older), "u.service\trestart\ti\t1\tnewer\n", "{shell}: no reload makes up for it");
+        assert_eq!(says(shell, &format!("{older}; {again}")), "u.service\trestart\ti\t0\told\n", "{shell}");
+        let void = format!("older restart j; {reload}");
+        assert_eq!(says(shell, &void), "u.service\treload\ti\t1\tnewer\n", "{shell}: it was started again since");
+        assert_eq!(says(shell, &format!("{void}; {again}")), "", "{shell}");
+    }
+}
+
+#[test]
+fn g07_a_directory_that_has_come_by_then_stays_as_it_is_unless_it_is_described() {
+    let set = "mkdir -m 700 $top/x; modes() { stat -c '%a %n' $top/x $top/y 2>/dev/null | sed 's|/.*/||'; }\n";
+    for shell in SHELLS {
+        for (verb, mode) in [("above", 700), ("mkdir", 755)] {
+            let step = format!("step=\"{verb}${{tab}}755$tab-$tab-$tab$top/x$tab$top/y\"");
+            let script = format!("{TRANSACTION}{set}{step}; do_step \"$step\"; modes; undo_step \"$step\"; modes");
+            assert_eq!(in_apply(shell, &script).0, format!("{mode} x\n755 y\n700 x\n"), "{shell}: {verb}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_running_holds_nothing_of_ours() {
+    let holds = "sh -c 'for fd in 4 8 9; do [ ! -e /proc/$$/fd/$fd ] || echo held $fd; done'";
+    for shell in SHELLS {
+        let set = "exec 4>&1 8>$run_dir/8 9>$run_dir/9; output() { cat $run_dir/output; }; watched='' guarded=''\n";
+        for runs in ["run_command 5", "check 1 command"] {
+            assert_eq!(in_apply(shell, &format!("{set}{runs} {holds}; output")).0, "", "{shell}: {runs}");
+        }
+        assert_eq!(
+            in_apply(shell, &format!("{set}{holds}")).0,
+            "held 4\nheld 8\nheld 9\n",
+            "{shell}: so it would show"
+        );
+    }
+}
+
+#[test]
+fn who_is_cut_off_before_it_is_told_what_to_do_does_nothing() {
+    for shell in SHELLS {
+        for words in ["", "repo r\nrun 1\n", "repo r\nrun 1\nta", "repo r\nrun 1\nforge"] {
+            let script = format!(
+                "mkdir $run_dir/state; cd $run_dir/state; printf 'state %s\\n{words}' $run_dir/state | {{ (apply); ls; }}"
+            );
+            assert_eq!(in_apply(shell, &script).0, "", "{shell}: {words}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_tell_a_run_anything_says_so() {
+    let target = Target::Local { root: None, sudo: false };
+    let connection = Connection::connect(&target, Arc::new(Nobody), Duration::from_secs(5)).await.unwrap();
+    for program in [Program::Confirm, Program::Halt] {
+        let exchange = program.exchange(b"state /proc/nowhere\nrepo r\nrun 1\n", false, Duration::from_secs(20));
+        let output = connection.run(exchange, None).await.unwrap();
+        assert_eq!((output.status, output.stdout), (Ok(1), Vec::new()), "{program:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_with_a_line_break_forges_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(dir.path().canonicalize().unwrap()).unwrap();
+    symlink("x\na /etc/passwd\n[end]", root.join("link")).unwrap();
+    let target = Target::Local { root: None, sudo: false };
+    let connection = Connection::connect(&target, Arc::new(Nobody), Duration::from_secs(5)).await.unwrap();
+    let questions = Questions { paths: BTreeSet::from(["/link".into()]), ..Questions::default() };
+    let request = questions.to_request(&Place { root: Some(root) }, None);
+    let output =
+        connection.run(Program::Observe.exchange(&request, false, Duration::from_secs(20)), None).await.unwrap();
+    let error = answer::parse(&output.stdout).unwrap_err().to_string();
+    assert!(error.contains("/link is a link to a name with a line break"), "{error}");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::resource::state::{Owner, PathState};
 /// How many paths go into one step.
 pub(super) const BATCH: usize = 500;
 
+/// The bits that `chown` takes from a file: it runs as its owner, or as its group.
+pub(super) const SPECIAL: u32 = 0o6000;
+
 impl Writer<'_> {
     /// Stages all new files, grouped by the directory they are for. Where packages are installed first, what was not
     /// there may be there `later`.
@@ -45,8 +48,11 @@ impl Writer<'_> {
             }
             let Some(group) = groups.get_mut(parent) else { continue };
             let name = change.path.file_name().unwrap_or_default().to_string();
-            if matches!(&change.before, Seen::Present(_)) && !was_directory {
+            if let (Seen::Present(seen), false) = (&change.before, was_directory) {
                 group.replaced.push(name.clone());
+                if let Thing::File(_) = seen.thing {
+                    group.replaced_files.push(name.clone());
+                }
             }
             let staged = group.staging.join(&name);
             match &change.after {
@@ -55,6 +61,9 @@ impl Writer<'_> {
                     if self.with_owner && *owner != Owner::root() {
                         let owner = format!("{}:{}", owner.user, owner.group);
                         group.owners.entry(owner).or_default().push(name.clone());
+                        if mode & SPECIAL != 0 {
+                            group.special.entry(*mode).or_default().push(name.clone());
+                        }
                     }
                     group.files.push(name.clone());
                 }
@@ -115,6 +124,15 @@ impl Writer<'_> {
         }
         let staged = groups.iter().flat_map(|group| group.in_staging(&group.files));
         let staged: Vec<String> = staged.chain(trees.iter().flat_map(|tree| tree.staged.iter().cloned())).collect();
+        // To give a file away takes these bits from it.
+        let of_groups =
+            groups.iter().flat_map(|group| group.special.iter().map(|(mode, of)| (mode, group.in_staging(of))));
+        let of_trees = trees.iter().flat_map(|tree| &tree.special).map(|(mode, paths)| (mode, paths.clone()));
+        for (mode, paths) in of_groups.chain(of_trees) {
+            for batch in paths.chunks(BATCH) {
+                script.steps.push(listed(&["chmod", &format!("{mode:o}")], batch)?);
+            }
+        }
         let owned = !owners.is_empty();
         // One call for all, unless their owners are still to be set, or there are too many for one.
         if owned || staged.len() > BATCH {
@@ -124,14 +142,23 @@ impl Writer<'_> {
         } else {
             script.durable.extend(staged);
         }
+        let mut kept = Vec::new();
         for group in groups {
             if !group.replaced.is_empty() {
                 let paths = group.in_place(&group.replaced);
                 script.steps.push(listed(&["keep", group.kept.as_str()], &paths)?);
+                kept.extend(group.replaced_files.iter().map(|name| group.kept.join(name).to_string()));
             }
             if !group.came.is_empty() {
                 script.steps.push(listed(&["came", group.kept.as_str()], &group.in_place(&group.came))?);
             }
+            if !group.replaced.is_empty() || !group.came.is_empty() {
+                kept.push(group.kept.to_string());
+            }
+        }
+        // What was there is safe before its place is another's.
+        for batch in kept.chunks(BATCH) {
+            script.steps.push(listed(&["sync"], batch)?);
         }
         self.make_directories(script, changes)?;
         for tree in trees {
@@ -161,31 +188,32 @@ impl Writer<'_> {
 
     /// Directories that are wanted, and those above new files that are not there yet; from the top down.
     fn make_directories(&self, script: &mut Script, changes: &[&PathChange]) -> Result<()> {
-        let mut wanted: BTreeMap<Utf8PathBuf, (u32, Option<Owner>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<Utf8PathBuf, (&str, u32, Option<Owner>)> = BTreeMap::new();
         for change in changes.iter().filter(|change| change.after.is_some()) {
             for above in change.path.ancestors().skip(1).filter(|above| *above != "/") {
                 if !is_there(self.seen, above) {
-                    wanted.entry(above.to_owned()).or_insert((0o755, None));
+                    wanted.entry(above.to_owned()).or_insert(("above", 0o755, None));
                 }
             }
         }
         for change in changes {
             if let Some(PathState::Directory { mode, owner }) = &change.after {
-                wanted.insert(change.path.clone(), (*mode, self.with_owner.then(|| owner.clone())));
+                let verb = if change.implied { "above" } else { "mkdir" };
+                wanted.insert(change.path.clone(), (verb, *mode, self.with_owner.then(|| owner.clone())));
             }
         }
         // Those made alike, one right after the other, are made together.
-        let mut made: Vec<([String; 3], Vec<String>)> = Vec::new();
+        let mut made: Vec<([String; 4], Vec<String>)> = Vec::new();
         let mut metas = Vec::new();
-        for (path, (mode, owner)) in wanted {
+        for (path, (verb, mode, owner)) in wanted {
             let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
-            let like = [format!("{mode:o}"), user, group];
+            let like = [verb.to_string(), format!("{mode:o}"), user, group];
             let real = self.place.real(&path);
             match self.seen.paths.get(&path) {
                 Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {
                     let (old_mode, (old_user, old_group)) = (format!("{:o}", seen.mode), seen.ids);
                     let old = [old_mode, old_user.to_string(), old_group.to_string()];
-                    let [mode, user, group] = &like;
+                    let [_, mode, user, group] = &like;
                     metas.push(line(&["meta", mode, user, group, real.as_str(), &old[0], &old[1], &old[2]])?);
                 }
                 _ => match made.last_mut() {
@@ -195,8 +223,8 @@ impl Writer<'_> {
             }
         }
         script.steps.extend(metas);
-        for ([mode, user, group], paths) in made {
-            script.steps.push(listed(&["mkdir", &mode, &user, &group], &paths)?);
+        for (head, paths) in made {
+            script.steps.push(listed(&head.each_ref().map(String::as_str), &paths)?);
         }
         Ok(())
     }
@@ -216,10 +244,14 @@ pub(super) struct Group {
     pub staged: Vec<String>,
     files: Vec<String>,
     replaced: Vec<String>,
+    /// Those of them that are files.
+    replaced_files: Vec<String>,
     /// What was not there when it was planned, and may have come with a package.
     came: Vec<String>,
     removed: Vec<String>,
     owners: BTreeMap<String, Vec<String>>,
+    /// Those of [`SPECIAL`] modes, where they are given away.
+    special: BTreeMap<u32, Vec<String>>,
 }
 
 impl Group {

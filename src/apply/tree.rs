@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::apply::files::BATCH;
+use crate::apply::files::{BATCH, SPECIAL};
 use crate::apply::script::{Script, Writer, listed};
 use crate::base::error::Result;
 use crate::host::observation::{Observation, Seen, Thing};
@@ -20,6 +20,8 @@ pub(super) struct Tree {
     pub staged: Vec<String>,
     /// Who is to own some of it, and where that waits.
     pub owners: BTreeMap<String, Vec<String>>,
+    /// Those files of them that have [`SPECIAL`] modes.
+    pub special: BTreeMap<u32, Vec<String>>,
     /// Where it waits.
     waiting: Utf8PathBuf,
     /// Where it goes.
@@ -66,6 +68,7 @@ impl Writer<'_> {
             stage,
             staged: Vec::new(),
             owners: BTreeMap::new(),
+            special: BTreeMap::new(),
             directories: Vec::new(),
             files: Vec::new(),
         };
@@ -89,8 +92,11 @@ impl Writer<'_> {
             };
             tree.files.push(self.place.real(&change.path).to_string());
             // To write a link to the disk would be to write what it leads to.
-            if let Some(PathState::File { .. }) = &change.after {
+            if let Some(PathState::File { mode, .. }) = &change.after {
                 tree.add(&staged, owner);
+                if mode & SPECIAL != 0 && owner.is_some_and(|owner| *owner != Owner::root()) {
+                    tree.special.entry(*mode).or_default().push(staged.to_string());
+                }
             }
         }
         tree

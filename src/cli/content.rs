@@ -92,7 +92,7 @@ pub fn between(path: &Utf8Path, before: Option<&PathState>, after: Option<&PathS
         _ => None,
     };
     let before = before.map_or(Seen::Absent, |before| Seen::Present(as_if_seen(before)));
-    PathChange { path: path.to_owned(), before, after: after.cloned(), before_content }
+    PathChange { path: path.to_owned(), before, after: after.cloned(), before_content, implied: false }
 }
 
 fn as_if_seen(state: &PathState) -> PathSeen {

@@ -69,19 +69,26 @@ pub fn edit(path: &str, before: &str, after: &str) -> PathChange {
         before: seen(before.as_bytes(), 0o644),
         after: Some(file(Content::plain(after.as_bytes()), 0o644)),
         before_content: Some(before.into()),
+        implied: false,
     }
 }
 
 /// A file that is new.
 pub fn birth(path: &str, after: &str) -> PathChange {
     let after = Some(file(Content::plain(after.as_bytes()), 0o644));
-    PathChange { path: path.into(), before: Seen::Absent, after, before_content: None }
+    PathChange { path: path.into(), before: Seen::Absent, after, before_content: None, implied: false }
 }
 
 /// A file that goes.
 pub fn death(path: &str, before: &str) -> PathChange {
     let before_content = Some(before.into());
-    PathChange { path: path.into(), before: seen(before.as_bytes(), 0o644), after: None, before_content }
+    PathChange {
+        path: path.into(),
+        before: seen(before.as_bytes(), 0o644),
+        after: None,
+        before_content,
+        implied: false,
+    }
 }
 
 pub fn change(id: &str, action: Action, cause: Cause, paths: Vec<PathChange>) -> Change {
@@ -191,6 +198,7 @@ fn web_changes() -> Vec<Change> {
         before: seen(b"older", 0o600),
         after: Some(file(Content::secret(HUSH.as_bytes()), 0o600)),
         before_content: Some(format!("{HUSH}-old").into_bytes()),
+        implied: false,
     };
     let mode = PathChange { after: Some(file(Content::plain(*b"x\n"), 0o600)), ..edit("/etc/app/mode", "x\n", "x\n") };
     let compose = edit("/srv/app/compose.yaml", "image: a:1\n", "image: a:2\n");
@@ -221,7 +229,7 @@ fn web_changes() -> Vec<Change> {
 
 fn directory(path: &str) -> PathChange {
     let after = Some(PathState::Directory { mode: 0o755, owner: Owner::root() });
-    PathChange { path: path.into(), before: Seen::Absent, after, before_content: None }
+    PathChange { path: path.into(), before: Seen::Absent, after, before_content: None, implied: false }
 }
 
 fn web_effects() -> Vec<Effect> {

@@ -25,6 +25,11 @@ pub fn parse(output: &[u8]) -> Result<Observation> {
         }
     }
     reader.end_of_section();
+    if let Some(link) = reader.broken_link {
+        let error =
+            Error::new(Kind::Host, format!("{link} is a link to a name with a line break, or changes just now"));
+        return Err(error.hint("remove it there; nothing that is seen beside it can be trusted"));
+    }
     if section != "end" {
         let error = Error::new(Kind::Host, "the host's answer broke off");
         return Err(error.hint("is the host short of memory or processes? Try again; `--verbose` shows its answer"));
@@ -53,6 +58,8 @@ struct AnswerReader {
     answer: Observation,
     /// The path that `stat` spoke of last.
     last: Utf8PathBuf,
+    /// A link whose target is longer than its line.
+    broken_link: Option<Utf8PathBuf>,
     content: Option<(Utf8PathBuf, String)>,
     ledger: Option<(String, String)>,
     unit: BTreeMap<String, String>,
@@ -129,6 +136,10 @@ impl AnswerReader {
             && let Thing::Link(known) = &mut seen.thing
         {
             *known = target.to_string();
+            // What comes next may be more of the target, and look like anything. (Links of the kernel's own have no size.)
+            if u64::try_from(target.len()).is_ok_and(|length| length < seen.size) {
+                self.broken_link = Some(path.clone());
+            }
         }
     }
 

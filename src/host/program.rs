@@ -9,6 +9,7 @@ const OBSERVE: &str = include_str!("programs/observe.sh");
 const PREFLIGHT: &str = include_str!("programs/preflight.sh");
 const APPLY: &str = include_str!("programs/apply.sh");
 const CHECKS: &str = include_str!("programs/checks.sh");
+const PATHS: &str = include_str!("programs/paths.sh");
 const PLANNED: &str = include_str!("programs/planned.sh");
 const RECEIVE: &str = include_str!("programs/receive.sh");
 const CONTAINERS: &str = include_str!("programs/containers.sh");
@@ -71,11 +72,12 @@ impl Program {
             Program::Observe => (&[COMMON, OBSERVE], "observe"),
             Program::Stay => (&[COMMON, OBSERVE], "stay"),
             Program::Inspect => (&[COMMON, OBSERVE, PREFLIGHT], "observe; preflight"),
-            Program::Apply => {
-                (&[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, DEBTS, REVERT, APPLY], "apply; unlock")
-            }
-            Program::Confirm => (&[COMMON, CONFIRM], "confirm"),
-            Program::Halt => (&[COMMON, HALT], "halt"),
+            Program::Apply => (
+                &[COMMON, PREFLIGHT, CHECKS, CONTAINERS, PLANNED, RECEIVE, DEBTS, PATHS, REVERT, APPLY],
+                "apply; unlock",
+            ),
+            Program::Confirm => (&[COMMON, CONFIRM], "confirm || exit"),
+            Program::Halt => (&[COMMON, HALT], "halt || exit"),
             Program::Hold => (&[COMMON, APPLY, HOLD], "hold; unlock"),
             Program::Drain => (&[COMMON, CHECKS, CONTAINERS, DEBTS, APPLY, DRAIN], "drain; unlock"),
             Program::Build => (&[COMMON, RECEIVE, BUILD], "build"),

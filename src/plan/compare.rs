@@ -152,7 +152,7 @@ fn is_wanted(path: &Utf8Path, wanted_by_anyone: &BTreeSet<&Utf8Path>) -> bool {
 
 fn change(seen: &Observation, path: &Utf8Path, before: Seen<PathSeen>, after: Option<PathState>) -> PathChange {
     let before_content = seen.contents.get(path).cloned();
-    PathChange { path: path.to_owned(), before, after, before_content }
+    PathChange { path: path.to_owned(), before, after, before_content, implied: false }
 }
 
 /// What was seen at a path; a path nobody asked for is unknown.

@@ -124,7 +124,13 @@ impl<'a> Planner<'a> {
             for path in missing.into_iter().rev() {
                 if planned.insert(path.clone()) {
                     let after = PathState::Directory { mode: 0o755, owner: Owner::root() };
-                    let made = PathChange { path, before: Seen::Absent, after: Some(after), before_content: None };
+                    let made = PathChange {
+                        path,
+                        before: Seen::Absent,
+                        after: Some(after),
+                        before_content: None,
+                        implied: true,
+                    };
                     change.paths.insert(0, made);
                 }
             }

@@ -177,6 +177,8 @@ pub struct PathChange {
     pub after: Option<PathState>,
     /// The former content, where it is known and may be shown.
     pub before_content: Option<Vec<u8>>,
+    /// A directory that nobody describes, made because something lies in it. One that has come by then stays as it is.
+    pub implied: bool,
 }
 
 /// Everything that would be done, to all hosts.

@@ -247,6 +247,6 @@ fn g07_what_a_package_brings_to_our_paths_is_there_again_after_a_rollback() {
     repo.stack("one", body);
     repo.apply();
     repo.is_settled();
-    assert_eq!(set("cat /etc/ID/conf; stat -c %a /etc/ID/empty"), "ours700\n");
+    assert_eq!(set("cat /etc/ID/conf; stat -c %a /etc/ID /etc/ID/empty"), "ours750\n700\n");
     set("dpkg -P ID >/dev/null; rm -rf /etc/apt/sources.list.d/ID.list");
 }

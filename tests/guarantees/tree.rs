@@ -45,6 +45,30 @@ fn g07_a_new_directory_comes_whole_and_leaves_what_is_not_ours() {
 }
 
 #[test]
+fn g01_what_is_given_away_keeps_its_special_mode() {
+    let host = any();
+    let repo = Repo::new("g01-special", &[&host]);
+    // The first way is a new directory, the second one that is there.
+    for name in ["new", "further"] {
+        repo.stack("one", &format!("file \"/srv/ID/{name}\" content=\"{name}\" mode=\"6755\" owner=\"www-data\""));
+        repo.apply();
+        repo.is_settled();
+        assert_eq!(host.sh(&format!("stat -c '%a %U' /srv/g01-special/{name}")), "6755 www-data\n");
+    }
+}
+
+#[test]
+fn g01_a_directory_that_another_stack_describes_is_as_that_says() {
+    let host = any();
+    let repo = Repo::new("g01-above", &[&host]);
+    repo.stack("a", "directory \"/srv/ID/app\" mode=\"0700\" owner=\"www-data\"");
+    repo.stack("b", "file \"/srv/ID/app/x\" content=\"x\"");
+    repo.apply();
+    repo.is_settled();
+    assert_eq!(host.sh("stat -c '%a %U' /srv/g01-above/app"), "700 www-data\n");
+}
+
+#[test]
 fn g07_two_stacks_make_a_directory_and_one_of_them_fails() {
     let host = any();
     let repo = Repo::new("g07-trees", &[&host]);

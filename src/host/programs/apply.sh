@@ -24,7 +24,7 @@
 #   T/parting     what is done when nobody goes back any more: what served until then is stopped
 #   T/undo.before   the part of that which is needed where no path was switched yet
 #   T/preflight, T/staged   what to have judged once packages are installed
-#   T/came        directories that a package has brought since the plan, with their modes and owners
+#   T/came        directories that have come since the plan, with their modes and owners
 #   T/ledger      where the stack's ledger is, and its digest or `none`
 #   T/ledger.before, T/ledger.after   the stack's ledger with all claims, and when all went well
 #   confirmed     a named pipe, where the run is to be confirmed
@@ -103,10 +103,10 @@ last_phase() {
   fi
 }
 
-# Begins the switch: all that a way back will need, and what is staged, is on the disk before anything changes. The
-# ledger need not be there yet: who finds this phase takes everything back, the ledger too.
+# Begins the switch: what is staged, and all that a way back will need, is on the disk before the journal says so, and
+# before anything changes. The ledger need not be there yet: who finds this phase takes everything back, the ledger too.
 begin_switch() {
-  set -- "$run_dir/order" "$run_dir/extent" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/phase" "$dir/ledger" \
+  set -- "$run_dir/order" "$run_dir/extent" "$dir/steps" "$dir/unmake" "$dir/undo" "$dir/ledger" \
     "$dir/ledger.before" "$dir/ledger.after"
   if [ "$ledger_sum" != none ]; then
     # A ledger is only ever replaced, so a second link keeps it.
@@ -118,13 +118,13 @@ begin_switch() {
   for kept in "$dir/parting" "$dir/emptied" "$dir/unturn" "$run_dir/over"; do
     [ ! -s "$kept" ] || set -- "$@" "$kept"
   done
-  set -- "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run"
+  set -- "$@" "$dir" "${dir%/*}" "$run_dir" "$state/$repo/run" "$dir/phase"
   for step in $steps; do break; done
   case $step in
     "durable$tab"*)
       IFS=$tab
       # shellcheck disable=SC2086
-      set -- "$@" ${step#*"$tab"}
+      set -- ${step#*"$tab"} "$@"
       IFS=$nl
       ;;
   esac
@@ -169,45 +169,13 @@ part() {
 
 # ---- steps
 
-# Runs one command of a step: its deadline in seconds, then its words.
+# Runs one command of a step: its deadline in seconds, then its words. What it leaves running holds nothing of ours: the
+# control side hears until everybody has closed its ear.
 run_command() {
   deadline=$1
   shift
   # We ignore TERM, and what we start would too. Who ignores it by itself is killed five seconds later.
-  (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-
-}
-
-# mkdir MODE OWNER GROUP DIR…: from the top down. How those were that a package has brought since the plan is noted.
-make_directories() {
-  mode=$1 owner=$2 group=$3
-  shift 3
-  for made; do
-    [ -d "$made" ] || continue
-    stat -c "%a$tab%u$tab%g$tab%n" -- "$made" >>"$dir/came" && sync "$dir/came" || return 1
-  done
-  if [ "$owner" = - ]; then install -d -m "$mode" -- "$@"; else install -d -m "$mode" -o "$owner" -g "$group" -- "$@"; fi
-}
-
-change_directory_meta() {
-  chmod "$1" -- "$4" && { [ "$2" = - ] || chown "$2:$3" -- "$4"; }
-}
-
-# keep DIR PATH…: second links to what is about to be replaced; copies where the file system has no hard links.
-keep() {
-  kept=$1
-  shift
-  ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"
-}
-
-# came DIR PATH…: the same for those that a package has brought since the plan.
-keep_what_came() {
-  kept=$1
-  shift
-  for path; do
-    shift
-    if [ -e "$path" ] || [ -L "$path" ]; then set -- "$@" "$path"; fi
-  done
-  [ $# = 0 ] || keep "$kept" "$@"
+  (trap - TERM && exec timeout -k 5 "$deadline" "$@") >"$run_dir/output" 2>&1 </dev/null 4>&- 8>&- 9>&-
 }
 
 # One line of T/steps.
@@ -222,9 +190,10 @@ do_step() {
     durable | within) ;;
     keep) keep "$@" ;;
     came) keep_what_came "$@" ;;
-    mkdir) make_directories "$@" ;;
+    mkdir | above) make_directories "$@" ;;
     meta) change_directory_meta "$@" ;;
     chown) owner=$1 && shift && chown -h -- "$owner" "$@" ;;
+    chmod) mode=$1 && shift && chmod -- "$mode" "$@" ;;
     sync) sync "$@" ;;
     move) into=$1 && shift 2 && mv -f -- "$@" "$into/." ;;
     # tree STAGED DIR DIR…: a new directory, and those in it. `within` names what else is.
@@ -279,6 +248,8 @@ transaction() {
   if ! begin_switch 2>"$run_dir/output"; then
     say "failed the journal could not be written: is the disk full?"
     show_output
+    # Nothing is to be taken back of it, whatever comes.
+    printf 'reverted\n' >>"$dir/phase" 2>/dev/null || stuck=yes
     outcome "$1" rolled-back
     return 1
   fi
@@ -445,6 +416,8 @@ apply() {
       recover | back | forget | tar) break ;;
     esac
   done
+  # Who was cut off before that has said nothing.
+  case $line in recover | back | forget | tar) ;; *) return 0 ;; esac
   IFS=$nl
   umask 077
   lock || return 0

@@ -10,7 +10,7 @@ check() {
   limit=$(($(now) + $1))
   kind=$2
   shift 2
-  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 8>&- 9>&-; do
+  until "check_$kind" "$@" >"$run_dir/output" 2>&1 </dev/null 4>&- 8>&- 9>&-; do
     # 2: it will not get better by waiting. Nor if what was seen to run does so no more.
     if [ $? = 2 ]; then return 1; fi
     if [ "$(now)" -ge "$limit" ]; then

@@ -6,20 +6,45 @@
 # dies before the restart, a unit still runs under the same invocation and so the debt is known. It need not outlive a
 # loss of power: nothing runs with older files then.
 owe() {
-  verb=$1 why=$2
+  what=$1 why=$2
   shift 2
   notes=''
   # One line for each unit, in their order.
   for line in $(invocations "$@"); do
-    unit=$1 && shift
+    unit=$1 verb=$what && shift
     [ "$line" != InvocationID= ] || continue
     note=$state/$repo/owed/$unit
-    if [ -s "$note" ]; then note=$dir/owed/$unit notes=$notes$note$nl; fi
+    if [ -s "$note" ]; then
+      keep_older_debt "${line#*=}" || return 1
+      note=$dir/owed/$unit notes=$notes$note$nl
+    fi
     printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$note" || return 1
   done
   # An older note is never half replaced.
   # shellcheck disable=SC2086
   [ -z "$notes" ] || mv -f -- $notes "$state/$repo/owed/"
+}
+
+# What another run has left owed to the same invocation is owed again if this one goes back. A reload is no restart.
+keep_older_debt() {
+  IFS= read -r older <"$note" || return 0
+  case $older in
+    *"$tab$run$tab"*) ;;
+    "$unit$tab"*"$tab$1$tab"*) printf '%s\n' "$older" >"$dir/owed/$unit.was" || return 1 ;;
+    *) return 0 ;;
+  esac
+  case $older in "$unit${tab}restart$tab"*) verb=restart ;; esac
+}
+
+# Nothing is owed any more for what was tried, but what had been.
+owe_as_before() {
+  for unit; do
+    if [ -f "$dir/owed/$unit.was" ]; then
+      write_whole "$state/$repo/owed/$unit" <"$dir/owed/$unit.was" || return 1
+    else
+      paid "$unit" || return 1
+    fi
+  done
 }
 
 # Under which invocation each unit runs. systemd keeps those of services in links, for the journal: to read one takes a

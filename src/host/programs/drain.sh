@@ -99,8 +99,7 @@ put_all_back() {
     new=${path%/*}/.reconcile-drain
     cp -p -- "$run_dir/$kept" "$new" && sync "$new" && mv -f -- "$new" "$path" || return 1
   done
-  if [ -n "$told" ]; then reload_nginx || return 1; fi
-  paid nginx.service
+  if [ -z "$told" ]; then owe_as_before nginx.service; else reload_nginx && paid nginx.service; fi
 }
 
 drain() {
@@ -118,6 +117,8 @@ drain() {
       end) break ;;
     esac
   done
+  # Who was cut off before that has said nothing.
+  [ "$line" = end ] || return 0
   IFS=$nl
   umask 077
   lock || return 0

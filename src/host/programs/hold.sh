@@ -17,6 +17,8 @@ hold() {
       end) break ;;
     esac
   done
+  # Who was cut off before that has said nothing.
+  [ "$line" = end ] || return 0
   umask 077
   lock || return 0
   holds=$state/$repo/hold

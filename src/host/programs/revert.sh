@@ -15,17 +15,12 @@ revert() {
     [ "$step" != "${2-}" ] || reached=yes
     case $reached$step in yesunmoved"$tab"*) undo=undo.before ;; esac
   done
+  find_replaced
   # What was started may never have come up: that it cannot be stopped is no failure of the way back.
   if [ "$undo" = undo ]; then
     for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
   fi
-  for step in $backwards; do
-    if ! undo_step "$step" >"$run_dir/output" 2>&1; then
-      # What is kept is all there is of the former files: it stays with the journal, and the next run tries again.
-      back=''
-      show_output
-    fi
-  done
+  undo_steps
   for step in $(cat "$dir/$undo"); do
     true >"$run_dir/output"
     if ! do_step "$step"; then
@@ -34,7 +29,7 @@ revert() {
     fi
   done
   if [ "$reverted$back" = rolled-backyes ] && ! settle_debts; then back=''; fi
-  if [ -n "$back" ] && ! { printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then back=''; fi
+  if [ -n "$back" ] && ! { sync_back && printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then back=''; fi
   [ -n "$back" ] || { reverted=failed stuck=yes; }
   outcome "$1" "$reverted"
 }
@@ -45,12 +40,54 @@ unturn() {
   for step in $(cat "$dir/steps"); do
     if [ "$step" = turn ]; then backwards=''; else backwards="$step$nl$backwards"; fi
   done
-  for step in $backwards; do
-    if ! undo_step "$step" >"$run_dir/output" 2>&1; then back='' && show_output; fi
-  done
+  find_replaced
+  undo_steps
   for step in $(cat "$dir/unturn"); do
     true >"$run_dir/output"
     if ! do_step "$step"; then reverted=failed && show_output; fi
+  done
+}
+
+# The paths that were replaced, each between tabs: they are kept before they are.
+find_replaced() {
+  replaced=''
+  for step in $(cat "$dir/steps"); do
+    case $step in keep"$tab"*) replaced=$replaced${step#keep}$tab ;; esac
+  done
+}
+
+# The steps in `backwards`. What is kept is all there is of the former files: where one cannot be put back, it stays
+# with the journal, and the next run tries again. What is no longer kept will not come by trying.
+undo_steps() {
+  for step in $backwards; do
+    lost=''
+    if ! undo_step "$step" >"$run_dir/output" 2>&1; then
+      back=''
+      show_output
+    elif [ -n "$lost" ]; then
+      reverted=failed
+      show_output
+    fi
+  done
+}
+
+# What went back is on the disk before the journal says so: the directories that the steps would have there, or what is
+# above them where they are gone again.
+sync_back() {
+  set -- ''
+  for step in $(cat "$dir/steps"); do
+    case $step in sync"$tab"*) ;; *) continue ;; esac
+    IFS=$tab
+    for path in ${step#*"$tab"}; do
+      until [ -d "$path/" ]; do path=${path%/*}; done
+      [ "$path" = "$1" ] || set -- "$path" "$@"
+    done
+    IFS=$nl
+  done
+  # The last one is empty.
+  while [ $# -gt 1 ]; do
+    sync "${1:-/}" || return 1
+    shift
   done
 }
 
@@ -72,7 +109,7 @@ settle_debts() {
         set -- $step
         IFS=$nl
         shift 3
-        paid "$@"
+        owe_as_before "$@"
         ;;
     esac
   done
@@ -88,7 +125,7 @@ undo_step() {
   shift
   case $verb in
     keep | came) put_back "$@" ;;
-    mkdir) unmake_directories "$@" ;;
+    mkdir | above) unmake_directories "$@" ;;
     meta) [ "$5" = - ] || change_directory_meta "$5" "$6" "$7" "$4" ;;
     move) take_away "$@" ;;
     tree | within) empty_tree "$verb" "$@" ;;
@@ -133,14 +170,21 @@ put_back() {
   done
 }
 
-# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`.
+# move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`; where that
+# has nothing any more, as when somebody has cleared it away, what lies there is all there is.
 take_away() {
   into=$1 kept=$2
   shift 2
   for staged; do
     name=${staged##*/}
     if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
-    rm -f -- "$into/$name" || return 1
+    case $replaced in
+      *"$tab$into/$name$tab"*)
+        printf '%s stays as it is: its former version is no longer in %s\n' "$into/$name" "$kept"
+        lost=yes
+        ;;
+      *) rm -f -- "$into/$name" || return 1 ;;
+    esac
   done
 }
 
@@ -190,7 +234,10 @@ back() {
     last_phase "$name"
     [ "$at" = "done" ] || continue
     if is_held "$name"; then outcome "$name" stale && continue; fi
-    printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"
+    if ! { printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"; } 2>/dev/null; then
+      outcome "$name" failed
+      stuck=yes
+    fi
   done
   rm -f -- "$run_dir/kept" && sync "$run_dir"
   for name in $(backwards_order); do
