@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::base::id::StackName;
 
+/// How many bytes of an answer are heard. The program itself says far less, however much its commands say.
+const MOST: usize = 16 << 20;
+
 /// How one transaction ended on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -54,6 +57,7 @@ pub struct Answer {
     current: Option<StackName>,
     stale: Option<String>,
     partial: Vec<u8>,
+    heard: usize,
 }
 
 impl Course {
@@ -69,8 +73,13 @@ impl Course {
 }
 
 impl Answer {
-    /// Takes in more of what the host says.
+    /// Takes in more of what the host says, up to 16 MiB: a host that says more never comes to its end.
     pub fn hear(&mut self, bytes: &[u8]) {
+        self.heard = self.heard.saturating_add(bytes.len());
+        if self.heard > MOST {
+            self.partial = Vec::new();
+            return;
+        }
         for byte in bytes {
             if *byte == b'\n' {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();

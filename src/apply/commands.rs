@@ -161,14 +161,16 @@ pub fn unmake(deed: &Deed) -> Vec<Command> {
             vec![Command::systemctl(120, "stop", units), Command::systemctl(60, "reset-failed", units)]
         }
         Deed::Enable { units } => vec![Command::switch("disable", units)],
-        Deed::ComposeUp { project, create, before, .. } if !create.is_empty() => {
-            // Where the project is new, networks go too.
-            let words = ["docker", "compose", "-p", project.as_str()];
-            if before.is_empty() {
-                vec![Command::new(180, &[&words[..], &["down"]].concat(), &[])]
-            } else {
-                vec![Command::new(180, &[&words[..], &["rm", "-s", "-f"]].concat(), create)]
-            }
+        Deed::ComposeUp { project, new: true, .. } => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "down"], &[])]
+        }
+        Deed::ComposeUp { project, create, start, unpause, .. } => {
+            let to = |verb: &[&str], services: &[String]| {
+                let words = [&["docker", "compose", "-p", project.as_str()][..], verb].concat();
+                (!services.is_empty()).then(|| Command::new(180, &words, services))
+            };
+            let gone = to(&["rm", "-s", "-f"], create);
+            gone.into_iter().chain(to(&["stop"], start)).chain(to(&["pause"], unpause)).collect()
         }
         _ => Vec::new(),
     }

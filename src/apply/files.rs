@@ -50,7 +50,7 @@ impl Writer<'_> {
             let name = change.path.file_name().unwrap_or_default().to_string();
             if let (Seen::Present(seen), false) = (&change.before, was_directory) {
                 group.replaced.push(name.clone());
-                if let Thing::File(_) = seen.thing {
+                if let Thing::File(Some(_)) = seen.thing {
                     group.replaced_files.push(name.clone());
                 }
             }
@@ -244,7 +244,7 @@ pub(super) struct Group {
     pub staged: Vec<String>,
     files: Vec<String>,
     replaced: Vec<String>,
-    /// Those of them that are files.
+    /// Those of them that are files we may read.
     replaced_files: Vec<String>,
     /// What was not there when it was planned, and may have come with a package.
     came: Vec<String>,

@@ -148,8 +148,10 @@ impl Writer<'_> {
                     None => self.numbered(script, effect.deed.words(), "run", &command)?,
                 }
             }
-            if let Deed::Restart { units } | Deed::Reload { units } = &effect.deed {
-                script.steps.push(listed(&["paid"], units)?);
+            match &effect.deed {
+                Deed::Restart { units } => script.steps.push(listed(&["paid"], units)?),
+                Deed::Reload { units } => script.steps.push(listed(&["reloaded"], units)?),
+                _ => {}
             }
             for command in unmake(&effect.deed).iter().rev() {
                 script.unmake.insert(0, run_line(command)?);

@@ -271,6 +271,7 @@ fn compose_up() -> Deed {
         remove: Vec::new(),
         built: false,
         pulled: true,
+        new: false,
         before: Vec::new(),
     }
 }

@@ -26,9 +26,13 @@ pub fn parse(output: &[u8]) -> Result<Observation> {
     }
     reader.end_of_section();
     if let Some(link) = reader.broken_link {
-        let error =
-            Error::new(Kind::Host, format!("{link} is a link to a name with a line break, or changes just now"));
-        return Err(error.hint("remove it there; nothing that is seen beside it can be trusted"));
+        let error = Error::new(
+            Kind::Host,
+            format!("{link} is a link to a name that cannot be read: is there a line break in it?"),
+        );
+        return Err(
+            error.hint("remove it there, or try again where it has just changed; nothing seen beside it is trusted")
+        );
     }
     if section != "end" {
         let error = Error::new(Kind::Host, "the host's answer broke off");
@@ -132,12 +136,15 @@ impl AnswerReader {
         let path = &self.last;
         let plain = line.strip_prefix(&format!("{path} -> "));
         let quoted = line.strip_prefix(&format!("'{path}' -> '")).and_then(|rest| rest.strip_suffix('\''));
-        if let (Some(target), Some(Seen::Present(seen))) = (plain.or(quoted), self.answer.paths.get_mut(path))
+        if let Some(Seen::Present(seen)) = self.answer.paths.get_mut(path)
             && let Thing::Link(known) = &mut seen.thing
         {
+            let target = plain.or(quoted).unwrap_or_default();
             *known = target.to_string();
-            // What comes next may be more of the target, and look like anything. (Links of the kernel's own have no size.)
-            if u64::try_from(target.len()).is_ok_and(|length| length < seen.size) {
+            // What comes next may be more of the target, and look like anything. What is not UTF-8 has three bytes here
+            // for each there. (Links of the kernel's own have no size.)
+            let length = target.len() - 2 * target.matches(char::REPLACEMENT_CHARACTER).count();
+            if u64::try_from(length).is_ok_and(|length| length < seen.size) {
                 self.broken_link = Some(path.clone());
             }
         }

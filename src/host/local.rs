@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
 use crate::base::error::{Error, Kind, Result};
-use crate::host::transport::{Exchange, OnStdout, Output, too_slow, trim_stderr};
+use crate::host::transport::{Exchange, OnStdout, Output, too_much, too_slow, trim_stderr};
 
 /// Runs one command in a process group of its own, with nothing of our environment but `PATH` and `HOME`.
 pub async fn run(exchange: Exchange, on_stdout: Option<OnStdout>) -> Result<Output> {
@@ -19,7 +19,10 @@ pub async fn run(exchange: Exchange, on_stdout: Option<OnStdout>) -> Result<Outp
     match ended {
         Ok(output) => {
             group.release();
-            output.map_err(|cause| Error::new(Kind::Host, "a local command could not be followed").because(cause))
+            output.map_err(|cause| match cause.kind() {
+                std::io::ErrorKind::FileTooLarge => too_much("a local command"),
+                _ => Error::new(Kind::Host, "a local command could not be followed").because(cause),
+            })
         }
         Err(_late) => Err(too_slow("a local command", deadline)),
     }
@@ -89,16 +92,18 @@ async fn attend(child: &mut Child, input: Vec<u8>, mut on_stdout: Option<OnStdou
                 on_stdout(piece);
             }
             out.extend_from_slice(piece);
+            if out.len() > Output::STDOUT_MOST { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
         });
         let read_err = drain(stderr, |piece| {
             err.extend_from_slice(piece);
             if err.len() > 2 * Output::STDERR_KEPT {
                 trim_stderr(&mut err);
             }
+            Ok(())
         });
         let ended = async {
-            let (read_out, read_err, status) = tokio::join!(read_out, read_err, child.wait());
-            read_out.and(read_err).and(status)
+            let (_, _, status) = tokio::try_join!(read_out, read_err, child.wait())?;
+            Ok::<_, std::io::Error>(status)
         };
         // Input is not waited for: whoever has ended reads no more of it.
         let mut ended = std::pin::pin!(ended);
@@ -111,13 +116,16 @@ async fn attend(child: &mut Child, input: Vec<u8>, mut on_stdout: Option<OnStdou
     Ok(Output { stdout: out, stderr: err, status: status_of(status) })
 }
 
-async fn drain(from: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+async fn drain(
+    from: Option<impl AsyncRead + Unpin>,
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let Some(mut from) = from else { return Ok(()) };
     let mut buffer = vec![0; 64 << 10];
     loop {
         match from.read(&mut buffer).await? {
             0 => return Ok(()),
-            count => take(&buffer[..count]),
+            count => take(&buffer[..count])?,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::program::Program;
-use crate::host::transport::{Connection, too_slow};
+use crate::host::transport::{Connection, Output, too_slow};
 
 /// What ends each answer.
 pub const END: &[u8] = b"[end]\n";
@@ -99,6 +99,9 @@ impl Observer {
             while !is_whole(&answer) {
                 if from.read_buf(&mut answer).await? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                if answer.len() > Output::STDOUT_MOST {
+                    return Err(std::io::ErrorKind::FileTooLarge.into());
                 }
             }
             Ok(answer)

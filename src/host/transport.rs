@@ -174,6 +174,8 @@ impl Connection {
 impl Output {
     /// How much of standard error is kept: its last bytes say why something failed.
     pub(crate) const STDERR_KEPT: usize = 64 << 10;
+    /// How many bytes of standard output are taken: a host must not fill the memory of all others' control node.
+    pub(crate) const STDOUT_MOST: usize = 512 << 20;
 }
 
 /// Drops the beginning of `stderr` where it is longer than what is kept.
@@ -181,6 +183,12 @@ pub(crate) fn trim_stderr(stderr: &mut Vec<u8>) {
     if stderr.len() > Output::STDERR_KEPT {
         stderr.drain(..stderr.len() - Output::STDERR_KEPT);
     }
+}
+
+/// The error of a command that says more than anybody needs.
+pub(crate) fn too_much(what: &str) -> Error {
+    let error = Error::new(Kind::Host, format!("{what} said more than {} MiB", Output::STDOUT_MOST >> 20));
+    error.hint("no answer of a host is as long: is it what it was?")
 }
 
 /// The error of a command that is not done in time.

@@ -68,6 +68,7 @@ impl<'a> Wanted<'a> {
             remove: remove.into_iter().cloned().collect(),
             built: !self.project.built.is_empty(),
             pulled: all_pinned(self.project),
+            new: there.is_empty(),
             before: Vec::new(),
         })
     }

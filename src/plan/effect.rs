@@ -234,6 +234,9 @@ pub enum Deed {
         /// Every image is there by then: Compose pulls nothing.
         #[serde(skip)]
         pulled: bool,
+        /// It has no container at all yet: the way back takes its networks, too.
+        #[serde(skip)]
+        new: bool,
         /// Its compose files on the host as they were, for the way back.
         #[serde(skip)]
         before: Vec<Utf8PathBuf>,

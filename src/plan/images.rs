@@ -37,7 +37,7 @@ impl Wishes {
         let mut room = 0;
         for pin in project.pins.iter().filter(|pin| !images.has(&pin.image())) {
             let (bytes, about) = weight(pin, images);
-            room += bytes.unwrap_or(0) * UNPACKED;
+            room = bytes.unwrap_or(0).saturating_mul(UNPACKED).saturating_add(room);
             let own = there.iter().filter(|container| pin.services.contains(&container.service));
             let mut digests = own.filter_map(|container| container.image.split_once('@'));
             let deed = Deed::Pull {
@@ -65,7 +65,7 @@ fn weight(pin: &Pin, there: &ImagesSeen) -> (Option<u64>, bool) {
     let Some(layers) = &pin.layers else { return (None, true) };
     let ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let (shared, certain) = there.shared(&ids);
-    (Some(layers[shared..].iter().map(|layer| layer.size).sum()), !certain)
+    (Some(layers[shared..].iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size))), !certain)
 }
 
 /// The images that ran before, the latest first: those that stay for going back, and those that need not.

@@ -249,11 +249,12 @@ impl Plan {
 
     /// The plan's digest: the same for two plans that would do the same to the same state, and for no others.
     pub fn digest(&self) -> Digest {
-        let mut lines = vec![format!("plan 1 {}", self.repo)];
+        let mut lines = vec![format!("plan 2 {}", self.repo)];
         for host in &self.hosts {
             lines.push(format!("host {} {:?} {:?} {:?}", host.host, host.unfinished, host.extent, host.hazards));
             for transaction in &host.transactions {
-                lines.push(format!("stack {} {:?}", transaction.stack, transaction.ledger_seen));
+                lines
+                    .push(format!("stack {} {:?} {:?}", transaction.stack, transaction.ledger_seen, transaction.needs));
                 lines.extend(transaction.held.as_ref().map(|_| "held".to_string()));
                 lines.extend(transaction.changes.iter().flat_map(|change| change_lines(change, &host.salt)));
                 lines.extend(transaction.effects.iter().map(|effect| format!("{:?}", effect.deed)));
@@ -283,7 +284,7 @@ fn change_lines(change: &Change, salt: &str) -> Vec<String> {
             }
             other => format!("{other:?}"),
         };
-        lines.push(format!("{before} {after}"));
+        lines.push(format!("{} {} {before} {after}", path.path, path.implied));
     }
     lines
 }

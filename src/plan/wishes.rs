@@ -199,6 +199,13 @@ impl Wishes {
             Action::Signal { unit, signal } if active(unit) => {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
+            Action::Container { project, .. } | Action::Recreate { project, .. }
+                if planner.seen.tools.contains("docker") && matches!(planner.seen.containers, Some(Err(_))) =>
+            {
+                // What runs would go on with the old file, and nobody would know.
+                let why = format!("Docker does not say whether containers of `{project}` use it");
+                self.refused = Some(Refusal { why, hint: "is Docker running there? Plan again once it is".into() });
+            }
             Action::Container { project, service, .. } | Action::Recreate { project, service } => {
                 let is = |container: &&ContainerSeen| container.service == *service && container.state == "running";
                 if !planner.is_stopped(project) && containers(planner, project).iter().any(is) {

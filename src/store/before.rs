@@ -18,7 +18,7 @@ pub struct Before {
 
 /// Whether a stack went well on a host, or nothing of it is known to have gone otherwise.
 const WELL: &str = "NOT EXISTS (SELECT 1 FROM outcome AS o WHERE o.run = run.number AND o.host = ?3
-    AND (?4 IS NULL OR o.stack = ?4) AND o.outcome NOT IN ('applied', 'held'))";
+    AND (?4 IS NULL OR o.stack = ?4) AND o.outcome <> 'applied')";
 
 impl Store {
     /// The last run before `run` that went well for this stack on this host. A stack that no earlier run knew was not

@@ -65,7 +65,10 @@ impl<'a> Stop<'a> {
 
     /// Nothing is stopped any more, and what stands goes on. Says how many commands there were, and at which it stopped.
     pub fn release(&self) -> (usize, String) {
-        let said = self.host.sh(&format!("cd {FOLDER}; rm -f at; cat count; cat where 2>/dev/null; true"));
+        // Who counts empties the file first.
+        let said = self.host.sh(&format!(
+            "cd {FOLDER}; rm -f at; until [ -s count ]; do sleep 0.1; done; cat count; cat where 2>/dev/null; true"
+        ));
         let (count, place) = said.split_once('\n').unwrap_or_default();
         (count.parse().expect("a number"), place.trim().into())
     }

@@ -203,6 +203,7 @@ do_step() {
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     paid) paid "$@" ;;
+    reloaded) reloaded "$@" ;;
     workers) workers && former_workers=$nl$workers ;;
     nginx) say "step $1" && reload_nginx ;;
     turn) true >"$dir/turned" && sync "$dir/turned" "$dir" ;;
@@ -249,7 +250,8 @@ transaction() {
     say "failed the journal could not be written: is the disk full?"
     show_output
     # Nothing is to be taken back of it, whatever comes.
-    printf 'reverted\n' >>"$dir/phase" 2>/dev/null || stuck=yes
+    last_phase "$1"
+    [ "$at" != switching ] || printf 'reverted\n' >>"$dir/phase" 2>/dev/null || stuck=yes
     outcome "$1" rolled-back
     return 1
   fi

@@ -14,10 +14,8 @@ owe() {
     unit=$1 verb=$what && shift
     [ "$line" != InvocationID= ] || continue
     note=$state/$repo/owed/$unit
-    if [ -s "$note" ]; then
-      keep_older_debt "${line#*=}" || return 1
-      note=$dir/owed/$unit notes=$notes$note$nl
-    fi
+    note_older_debt "${line#*=}" || return 1
+    if [ -s "$note" ]; then note=$dir/owed/$unit notes=$notes$note$nl; fi
     printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$note" || return 1
   done
   # An older note is never half replaced.
@@ -25,24 +23,28 @@ owe() {
   [ -z "$notes" ] || mv -f -- $notes "$state/$repo/owed/"
 }
 
-# What another run has left owed to the same invocation is owed again if this one goes back. A reload is no restart.
-keep_older_debt() {
-  IFS= read -r older <"$note" || return 0
-  case $older in
-    *"$tab$run$tab"*) ;;
-    "$unit$tab"*"$tab$1$tab"*) printf '%s\n' "$older" >"$dir/owed/$unit.was" || return 1 ;;
-    *) return 0 ;;
-  esac
+# What was owed already to the same invocation is owed again if this transaction goes back, so it is noted first: one line
+# or `-`, written at once. A reload is no restart.
+note_older_debt() {
+  older=-
+  if [ -s "$note" ] && IFS= read -r debt <"$note"; then
+    case $debt in "$unit$tab"*"$tab$1$tab"*) older=$debt ;; esac
+  fi
   case $older in "$unit${tab}restart$tab"*) verb=restart ;; esac
+  [ -s "$dir/owed/$unit.was" ] || printf '%s\n' "$older" >"$dir/owed/$unit.was"
 }
 
-# Nothing is owed any more for what was tried, but what had been.
+# Nothing is owed any more for what was tried, but what had been. Where that was not noted, nothing came after it.
 owe_as_before() {
   for unit; do
-    if [ -f "$dir/owed/$unit.was" ]; then
-      write_whole "$state/$repo/owed/$unit" <"$dir/owed/$unit.was" || return 1
-    else
+    older=''
+    if [ -s "$dir/owed/$unit.was" ]; then IFS= read -r older <"$dir/owed/$unit.was"; fi
+    if [ -z "$older" ]; then
+      continue
+    elif [ "$older" = - ]; then
       paid "$unit" || return 1
+    else
+      write_whole "$state/$repo/owed/$unit" <"$dir/owed/$unit.was" || return 1
     fi
   done
 }
@@ -63,6 +65,15 @@ invocations() {
 paid() {
   for unit; do
     if [ -f "$state/$repo/owed/$unit" ]; then true >"$state/$repo/owed/$unit" || return 1; fi
+  done
+}
+
+# What was reloaded, and is not owed a restart.
+reloaded() {
+  for unit; do
+    debt=''
+    if [ -s "$state/$repo/owed/$unit" ]; then IFS= read -r debt <"$state/$repo/owed/$unit"; fi
+    case $debt in "$unit${tab}restart$tab"*) ;; *) paid "$unit" || return 1 ;; esac
   done
 }
 

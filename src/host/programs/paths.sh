@@ -10,7 +10,8 @@ make_directories() {
   for made; do
     shift
     if [ -d "$made" ]; then
-      stat -c "%a$tab%u$tab%g$tab%n" -- "$made" >>"$dir/came" && sync "$dir/came" || return 1
+      if [ "$verb" = mkdir ]; then stat -c "%a$tab%u$tab%g$tab%n" -- "$made"; else printf -- "-$tab-$tab-$tab%s\n" "$made"; fi \
+        >>"$dir/came" && sync "$dir/came" || return 1
       [ "$verb" = mkdir ] || continue
     fi
     set -- "$@" "$made"
@@ -23,12 +24,20 @@ change_directory_meta() {
   chmod "$1" -- "$4" && { [ "$2" = - ] || chown "$2:$3" -- "$4"; }
 }
 
-# keep DIR PATH…: second links to what is about to be replaced; copies where the file system has no hard links.
+# keep DIR PATH…: second links to what is about to be replaced; copies where the file system has no hard links. What is
+# in DIR is whole.
 keep() {
   kept=$1
   shift
-  ln -- "$@" "$kept/" 2>/dev/null || cp -a -f -- "$@" "$kept/"
+  ln -- "$@" "$kept/" 2>/dev/null && return
+  mkdir -p "$kept.new" || return 1
+  for path; do
+    copy "$path" "$kept.new" && mv -f -- "$kept.new/${path##*/}" "$kept/." || return 1
+  done
 }
+
+# copy PATH DIR: whole, and on the disk.
+copy() { cp -a -f -- "$1" "$2/" && { [ -L "$1" ] || sync "$2/${1##*/}"; }; }
 
 # came DIR PATH…: the same for those that a package has brought since the plan.
 keep_what_came() {

@@ -29,7 +29,10 @@ revert() {
     fi
   done
   if [ "$reverted$back" = rolled-backyes ] && ! settle_debts; then back=''; fi
-  if [ -n "$back" ] && ! { sync_back && printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then back=''; fi
+  if [ -n "$back" ] && ! { sync_back && printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then
+    back=''
+    show_output
+  fi
   [ -n "$back" ] || { reverted=failed stuck=yes; }
   outcome "$1" "$reverted"
 }
@@ -48,11 +51,11 @@ unturn() {
   done
 }
 
-# The paths that were replaced, each between tabs: they are kept before they are.
+# The steps that keep what is replaced.
 find_replaced() {
   replaced=''
   for step in $(cat "$dir/steps"); do
-    case $step in keep"$tab"*) replaced=$replaced${step#keep}$tab ;; esac
+    case $step in keep"$tab"*) replaced=$replaced$step$tab$nl ;; esac
   done
 }
 
@@ -74,20 +77,19 @@ undo_steps() {
 # What went back is on the disk before the journal says so: the directories that the steps would have there, or what is
 # above them where they are gone again.
 sync_back() {
-  set -- ''
   for step in $(cat "$dir/steps"); do
     case $step in sync"$tab"*) ;; *) continue ;; esac
+    there=''
     IFS=$tab
     for path in ${step#*"$tab"}; do
+      case $path in */.reconcile-"$run"/*) continue ;; esac
       until [ -d "$path/" ]; do path=${path%/*}; done
-      [ "$path" = "$1" ] || set -- "$path" "$@"
+      there=$there${path:-/}$nl
     done
     IFS=$nl
-  done
-  # The last one is empty.
-  while [ $# -gt 1 ]; do
-    sync "${1:-/}" || return 1
-    shift
+    # Where one cannot be opened, everything goes to the disk.
+    # shellcheck disable=SC2086
+    [ -z "$there" ] || sync $there || sync || return 1
   done
 }
 
@@ -139,6 +141,7 @@ unmake_directories() {
   if [ -f "$dir/came" ]; then
     while IFS=$tab read -r mode owner group made; do
       former=$former$made$nl
+      if [ "$mode" = - ] || ! [ -d "$made" ]; then continue; fi
       change_directory_meta "$mode" "$owner" "$group" "$made" || return 1
     done <"$dir/came"
   fi
@@ -156,36 +159,44 @@ put_back() {
   shift
   for path; do
     old=$kept/${path##*/}
-    [ -e "$old" ] || [ -L "$old" ] || continue
+    if ! [ -e "$old" ] && ! [ -L "$old" ]; then
+      [ "$verb" != keep ] || [ -e "$path" ] || [ -L "$path" ] || no_longer_kept "$path"
+      continue
+    fi
     if [ -L "$old" ]; then
       # Not moved yet. (`mv` takes two links to one symbolic link for a mistake, and `-ef` would follow it.)
       if [ -L "$path" ] && [ "$(readlink -- "$old")" = "$(readlink -- "$path")" ]; then continue; fi
     elif [ "$old" -ef "$path" ]; then
       continue
     fi
-    mkdir -p "$kept/back" && rm -f -- "$kept/back/${path##*/}" || return 1
-    ln -- "$old" "$kept/back/" 2>/dev/null || cp -a -f -- "$old" "$kept/back/" || return 1
-    mv -f -- "$kept/back/${path##*/}" "${path%/*}/." || return 1
-    rm -f -- "$kept/back/${path##*/}"
+    mkdir -p "$kept.back" && rm -f -- "$kept.back/${path##*/}" || return 1
+    ln -- "$old" "$kept.back/" 2>/dev/null || copy "$old" "$kept.back" || return 1
+    mv -f -- "$kept.back/${path##*/}" "${path%/*}/." || return 1
+    rm -f -- "$kept.back/${path##*/}"
   done
 }
 
 # move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`; where that
 # has nothing any more, as when somebody has cleared it away, what lies there is all there is.
 take_away() {
-  into=$1 kept=$2
+  into=$1 kept=$2 kept_here=''
   shift 2
+  for line in $replaced; do
+    case $line in "keep$tab$kept$tab"*) kept_here=$kept_here${line#keep"$tab$kept"} ;; esac
+  done
   for staged; do
     name=${staged##*/}
     if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
-    case $replaced in
-      *"$tab$into/$name$tab"*)
-        printf '%s stays as it is: its former version is no longer in %s\n' "$into/$name" "$kept"
-        lost=yes
-        ;;
+    case $kept_here in
+      *"$tab$into/$name$tab"*) [ ! -e "$into/$name" ] || no_longer_kept "$into/$name" ;;
       *) rm -f -- "$into/$name" || return 1 ;;
     esac
   done
+}
+
+no_longer_kept() {
+  printf '%s stays as it is: its former version is no longer in %s\n' "$1" "$kept"
+  lost=yes
 }
 
 # What came with a new directory goes, and then the directories, where nobody else has put anything into them.
@@ -235,8 +246,10 @@ back() {
     [ "$at" = "done" ] || continue
     if is_held "$name"; then outcome "$name" stale && continue; fi
     if ! { printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"; } 2>/dev/null; then
+      # It stays as it is, and kept.
       outcome "$name" failed
       stuck=yes
+      return 0
     fi
   done
   rm -f -- "$run_dir/kept" && sync "$run_dir"

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::base::error::{Error, Kind, Result};
 use crate::host::ssh::actor::{Lost, Turn};
 use crate::host::ssh::opening::{MANY, Refused};
-use crate::host::transport::{Exchange, OnStdout, Output, too_slow, trim_stderr};
+use crate::host::transport::{Exchange, OnStdout, Output, too_much, too_slow, trim_stderr};
 
 /// How much is offered to libssh2 at once.
 const PIECE: usize = 64 << 10;
@@ -230,6 +230,11 @@ impl Run {
                 on_stdout(piece);
             }
             self.stdout.extend_from_slice(piece);
+            if self.stdout.len() > Output::STDOUT_MOST {
+                self.stdout = Vec::new();
+                self.fail(too_much(&self.label));
+                return Ok(());
+            }
         }
         // Standard error shares the channel's window: undrained, it stops standard output too.
         let mut errors = channel.stderr();

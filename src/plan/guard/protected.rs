@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 
 /// Units without which nobody gets in.
-const UNITS: [&str; 14] = [
+const UNITS: [&str; 22] = [
     "ssh.service",
     "ssh.socket",
     "sshd.service",
@@ -14,6 +14,14 @@ const UNITS: [&str; 14] = [
     "systemd-networkd.socket",
     "systemd-resolved.service",
     "netplan-ovs-cleanup.service",
+    "nftables.service",
+    "ufw.service",
+    "firewalld.service",
+    "netfilter-persistent.service",
+    "wg-quick.service",
+    "openvpn.service",
+    "openvpn-client.service",
+    "openvpn-server.service",
     "dbus.service",
     "dbus.socket",
     "systemd-logind.service",
@@ -21,7 +29,7 @@ const UNITS: [&str; 14] = [
 ];
 
 /// Trees and files of which the same is true: who may log in and become root, how the network is set up, what boots.
-const PATHS: [&str; 29] = [
+const PATHS: [&str; 35] = [
     "/etc/ssh",
     "/etc/sudoers",
     "/etc/sudoers.d",
@@ -37,11 +45,17 @@ const PATHS: [&str; 29] = [
     "/etc/NetworkManager",
     "/etc/systemd/network",
     "/etc/systemd/networkd.conf",
+    "/etc/systemd/networkd.conf.d",
     "/etc/systemd/resolved.conf",
+    "/etc/systemd/resolved.conf.d",
     "/etc/resolv.conf",
     "/etc/nftables.conf",
+    "/etc/nftables.d",
     "/etc/iptables",
     "/etc/ufw",
+    "/etc/firewalld",
+    "/etc/wireguard",
+    "/etc/openvpn",
     "/etc/hosts.allow",
     "/etc/hosts.deny",
     "/usr/sbin/sshd",
@@ -89,12 +103,16 @@ mod tests {
             "/etc/systemd/system/ssh.service",
             "/etc/systemd/system/ssh.service.d/port.conf",
             "/etc/systemd/network/10-eth.network",
+            "/etc/systemd/networkd.conf.d/10.conf",
+            "/etc/wireguard/wg0.conf",
+            "/etc/systemd/system/wg-quick@wg0.service.d/x.conf",
         ] {
             assert!(is_protected_path(path.into()), "{path}");
         }
         for path in ["/etc/sshfs.conf", "/etc/systemd/system/sshguard.service", "/etc/motd", "/srv/ssh/x"] {
             assert!(!is_protected_path(path.into()), "{path}");
         }
+        assert!(is_protected_unit("wg-quick@wg0.service") && is_protected_unit("ufw.service"));
         assert!(is_protected_unit("sshd.service") && is_protected_unit("ssh@1.service"));
         assert!(!is_protected_unit("nginx.service") && !is_protected_unit("worker@ssh.service"));
     }
