@@ -34,7 +34,7 @@ pub struct Policy<'a> {
     pub adopt: &'a BTreeSet<ResourceId>,
     /// Resources that must not be touched, and why, for reasons that no host knows of.
     pub refused: &'a BTreeMap<ResourceId, Refusal>,
-    /// Stacks that must go well before others.
+    /// What each stack of the repository is `after`, be it on this host or not.
     pub after: &'a BTreeMap<StackName, Vec<StackName>>,
     /// Files are written below a root directory, and nothing is activated.
     pub offline: bool,
@@ -288,19 +288,18 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// One transaction for each stack with changes, ordered by what stacks say of each other.
+    /// One transaction for each stack with changes, ordered by what stacks say and need of each other.
     fn transactions(&self, changes: Vec<Change>) -> Vec<Transaction> {
         let mut by_stack: BTreeMap<StackName, Vec<Change>> = BTreeMap::new();
         for change in changes {
             by_stack.entry(change.stack.clone()).or_default().push(change);
         }
-        let stacks: BTreeSet<StackName> = by_stack.keys().cloned().collect();
+        let mut needs = self.needs_of_stacks(&by_stack);
         let needs_of = all_needs(&self.desired.resources);
         let mut transactions: Vec<Transaction> = by_stack
             .into_iter()
             .map(|(stack, changes)| {
-                let after = self.policy.after.get(&stack).into_iter().flatten();
-                let needs = after.filter(|other| stacks.contains(other)).cloned().collect();
+                let needs = needs.remove(&stack).unwrap_or_default();
                 self.transaction(stack, changes, needs, &needs_of)
             })
             .collect();

@@ -3,6 +3,7 @@
 //! A plan lists every change with its cause and every effect it has on the host. Apply does exactly that and makes no
 //! choice of its own.
 
+mod after;
 pub(crate) mod builds;
 pub mod colours;
 pub mod compare;

@@ -37,12 +37,13 @@ pub fn config(hosts: &str, stacks: &[(&str, &str)]) -> Config {
     loaded.map_or_else(|error| panic!("{:?}", error.problems), |(config, _)| config)
 }
 
-fn desired(config: &Config) -> Desired {
+/// What the host `web` should be.
+pub fn desired(config: &Config) -> Desired {
     render(config, &HostName::new("web").unwrap(), None).into_result().unwrap().0
 }
 
 /// A host on which everything that `desired` says has been applied.
-fn applied(desired: &Desired) -> Observation {
+pub fn applied(desired: &Desired) -> Observation {
     let mut seen = Observation { systemd: true, ..Observation::default() };
     let mut ledgers: BTreeMap<StackName, Ledger> = BTreeMap::new();
     for resource in &desired.resources {
@@ -75,19 +76,32 @@ pub fn plan_of(before: &Config, after: &Config, goes_back: bool) -> HostPlan {
 }
 
 /// The plan for a host that looks like this.
-fn plan_from(seen: &Observation, after: &Config, goes_back: bool) -> HostPlan {
+pub fn plan_from(seen: &Observation, after: &Config, goes_back: bool) -> HostPlan {
+    plan_of_stacks(seen, after, goes_back, None)
+}
+
+/// The same of these stacks alone.
+pub fn plan_of_stacks(
+    seen: &Observation,
+    after: &Config,
+    goes_back: bool,
+    stacks: Option<&BTreeSet<StackName>>,
+) -> HostPlan {
     let (mut seen, desired) = (seen.clone(), desired(after));
     // What has never been there is absent.
     for path in desired.resources.iter().flat_map(|resource| resource.state.paths.keys()) {
         seen.paths.entry(path.clone()).or_insert(Seen::Absent);
     }
     let host = &after.hosts[&desired.host];
+    let said =
+        after.stacks.iter().map(|(name, stack)| (name.clone(), stack.after.iter().map(|(on, _)| on.clone()).collect()));
+    let said = said.collect();
     let policy = Policy {
         repo: &after.repo,
-        stacks: None,
+        stacks,
         adopt: &BTreeSet::new(),
         refused: &BTreeMap::new(),
-        after: &BTreeMap::new(),
+        after: &said,
         offline: false,
         goes_back,
         here: after.stacks.keys().cloned().collect(),
