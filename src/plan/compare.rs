@@ -137,11 +137,33 @@ pub fn path_changes(
 
 /// The removal of every path of a claim that is there and that nobody wants. Deeper paths come first.
 pub fn removals(claim: &Claim, seen: &Observation, wanted_by_anyone: &BTreeSet<&Utf8Path>) -> Vec<PathChange> {
-    let unwanted = claim.paths.keys().rev().filter(|path| !is_wanted(path, wanted_by_anyone));
-    unwanted
-        .map(|path| change(seen, path, seen_at(seen, path), None))
+    unwanted_paths(claim, wanted_by_anyone)
+        .filter(|(path, written)| !is_another(written, seen.paths.get(*path)))
+        .map(|(path, _)| change(seen, path, seen_at(seen, path), None))
         .filter(|change| change.before != Seen::Absent)
         .collect()
+}
+
+/// What is at unwanted paths of a claim and was not made from here, in words: it stays.
+pub fn left_there(claim: &Claim, seen: &Observation, wanted_by_anyone: &BTreeSet<&Utf8Path>) -> Vec<String> {
+    let others =
+        unwanted_paths(claim, wanted_by_anyone).filter(|(path, written)| is_another(written, seen.paths.get(*path)));
+    let words =
+        |written: &Written| if written.is_directory() { "is no directory any more" } else { "is a directory now" };
+    others.map(|(path, written)| format!("{path} {}: it stays, no longer ours", words(written))).collect()
+}
+
+fn unwanted_paths<'a>(
+    claim: &'a Claim,
+    wanted_by_anyone: &'a BTreeSet<&Utf8Path>,
+) -> impl Iterator<Item = (&'a Utf8PathBuf, &'a Written)> {
+    claim.paths.iter().rev().filter(|(path, _)| !is_wanted(path, wanted_by_anyone))
+}
+
+/// Whether somebody has put something else in the place of a directory that was made, or a directory in the place of
+/// something else.
+fn is_another(written: &Written, seen: Option<&Seen<PathSeen>>) -> bool {
+    matches!(seen, Some(Seen::Present(seen)) if written.is_directory() != (seen.thing == Thing::Directory))
 }
 
 /// Whether a path, or anything below it, is wanted.

@@ -7,10 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::base::digest::Digest;
 use crate::base::id::{Kind, RepoId, ResourceId, StackName};
-use crate::host::observation::{ContainerSeen, Observation, PathSeen, Seen, Thing};
+use crate::host::observation::{ContainerSeen, Observation, Seen, Thing};
 use crate::ledger::{Claim, Ledger, Written};
 use crate::load::{Extent, Limits};
-use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, path_changes, removals};
+use crate::plan::compare::{Ownership, is_as_wanted, is_as_written, left_there, path_changes};
 use crate::plan::containers::{self, hashes_of, with_followers};
 use crate::plan::effect::{Deed, Effect};
 use crate::plan::guard::hazards;
@@ -82,7 +82,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) seen: &'a Observation,
     pub(crate) policy: &'a Policy<'a>,
     pub(crate) ownership: Ownership,
-    wanted: BTreeSet<&'a Utf8Path>,
+    pub(super) wanted: BTreeSet<&'a Utf8Path>,
     order: Vec<&'a Resource>,
 }
 
@@ -150,6 +150,7 @@ impl<'a> Planner<'a> {
         if paths.is_empty() && wishes.is_empty() && refused.is_none() && !adopts {
             return None;
         }
+        wishes.details.extend(claim.into_iter().flat_map(|claim| left_there(claim, self.seen, &self.wanted)));
         let (action, cause) = self.action(resource, claim, &paths, &wishes, adopts);
         Some(Change {
             id: resource.id.clone(),
@@ -242,50 +243,6 @@ impl<'a> Planner<'a> {
             }
         }
         None
-    }
-
-    /// What we own and nobody wants any more, in the reverse of the order in which it would be made.
-    fn removals(&self) -> Vec<Change> {
-        let selects = |stack: &StackName| self.policy.selects(stack);
-        let mut unwanted = self.ownership.unwanted(self.desired, &selects);
-        unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((crate::plan::rank(id.kind), id.name.clone())));
-        let mut removals: Vec<Change> =
-            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
-        // A directory made for several of them goes with the last one, and is said once.
-        let mut said = BTreeSet::new();
-        for change in removals.iter_mut().rev() {
-            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
-        }
-        removals
-    }
-
-    fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
-        let mut details = Vec::new();
-        if id.kind == Kind::Packages {
-            details.push("stays installed, no longer ours".into());
-        }
-        Change {
-            id: id.clone(),
-            stack: stack.clone(),
-            origin: None,
-            action: Action::Remove,
-            cause: Cause::Gone,
-            paths: removals(claim, self.seen, &self.wanted),
-            details,
-            refused: self.unseen_containers(claim),
-        }
-    }
-
-    /// A Compose project cannot go while nobody knows which of its containers there are: they would stay for good.
-    fn unseen_containers(&self, claim: &Claim) -> Option<Refusal> {
-        let hidden = match &self.seen.containers {
-            Some(Err(why)) if self.seen.tools.contains("docker") && !self.policy.offline => why,
-            _ => return None,
-        };
-        claim.project.as_ref().map(|_| Refusal {
-            why: format!("its containers cannot be removed: {hidden}"),
-            hint: "see that `docker ps` works there; the files stay until then".into(),
-        })
     }
 
     /// One transaction for each stack with changes, ordered by what stacks say and need of each other.
@@ -454,10 +411,6 @@ impl<'a> Planner<'a> {
         }
         notes
     }
-}
-
-fn is_directory(seen: &Seen<PathSeen>) -> bool {
-    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
 }
 
 // What wishes ask of the whole picture.

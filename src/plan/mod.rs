@@ -16,6 +16,7 @@ mod images;
 mod leave;
 pub mod order;
 mod project;
+mod removals;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verdict;

@@ -144,3 +144,38 @@ fn a_directory_that_goes_with_several_is_said_once() {
     let gone: Vec<_> = plan.changes().flat_map(|change| &change.paths).filter(|path| path.path == "/srv").collect();
     assert_eq!((plan.changes().count(), gone.len()), (4, 1));
 }
+
+/// Something of this type, as root's.
+fn there(thing: Thing, mode: u32) -> Seen<PathSeen> {
+    Seen::Present(PathSeen { thing, raw_type: 0x8000, mode, ids: (0, 0), owner: Owner::root(), size: 1 })
+}
+
+/// What a plan takes away, as paths.
+fn taken_away(plan: &HostPlan) -> Vec<&str> {
+    let paths = plan.changes().flat_map(|change| &change.paths).filter(|path| path.after.is_none());
+    paths.map(|path| path.path.as_str()).collect()
+}
+
+#[test]
+fn what_became_a_directory_or_is_none_any_more_is_not_taken_away() {
+    let other = ("t", "file \"/t\" content=\"t\"");
+    let (file, link, directory) = (Thing::File(None), Thing::Link("/data".into()), Thing::Directory);
+    for (what, body, now, goes) in [
+        ("a directory, as it was", "directory \"/srv/app\"", &directory, true),
+        ("a directory that is a link now", "directory \"/srv/app\"", &link, false),
+        ("a directory that is a file now", "directory \"/srv/app\"", &file, false),
+        ("a file that is a directory now", "file \"/srv/app\" content=\"x\"", &directory, false),
+        ("a link that is a directory now", "file \"/srv/app\" link=\"/x\"", &directory, false),
+        ("a file that is another one now", "file \"/srv/app\" content=\"x\"", &file, true),
+        ("a file that is a link now", "file \"/srv/app\" content=\"x\"", &link, true),
+    ] {
+        let (before, after) = (config(HOST, &[("s", body), other]), config(HOST, &[other]));
+        let mut seen = applied(&desired(&before));
+        seen.paths.insert("/srv/app".into(), there(now.clone(), 0o755));
+        let plan = plan_from(&seen, &after, true);
+        assert_eq!(taken_away(&plan), if goes { vec!["/srv/app"] } else { vec![] }, "{what}");
+        let details: Vec<_> = plan.changes().flat_map(|change| &change.details).collect();
+        assert_eq!((plan.changes().count(), details.len()), (1, usize::from(!goes)), "{what}: {details:?}");
+        assert!(plan.transactions[0].ledger_after.is_empty(), "{what}: the claim is given up");
+    }
+}

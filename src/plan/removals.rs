@@ -1,0 +1,60 @@
+//! What goes because nobody wants it any more.
+
+use std::collections::BTreeSet;
+
+use crate::base::id::{Kind, ResourceId, StackName};
+use crate::host::observation::{PathSeen, Seen, Thing};
+use crate::ledger::Claim;
+use crate::plan::compare::{left_there, removals};
+use crate::plan::host::Planner;
+use crate::plan::{Action, Cause, Change, Refusal, rank};
+
+impl Planner<'_> {
+    /// What we own and nobody wants any more, in the reverse of the order in which it would be made.
+    pub(super) fn removals(&self) -> Vec<Change> {
+        let selects = |stack: &StackName| self.policy.selects(stack);
+        let mut unwanted = self.ownership.unwanted(self.desired, &selects);
+        unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((rank(id.kind), id.name.clone())));
+        let mut removals: Vec<Change> =
+            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+        // A directory made for several of them goes with the last one, and is said once.
+        let mut said = BTreeSet::new();
+        for change in removals.iter_mut().rev() {
+            change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
+        }
+        removals
+    }
+
+    fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
+        let mut details = left_there(claim, self.seen, &self.wanted);
+        if id.kind == Kind::Packages {
+            details.push("stays installed, no longer ours".into());
+        }
+        Change {
+            id: id.clone(),
+            stack: stack.clone(),
+            origin: None,
+            action: Action::Remove,
+            cause: Cause::Gone,
+            paths: removals(claim, self.seen, &self.wanted),
+            details,
+            refused: self.unseen_containers(claim),
+        }
+    }
+
+    /// A Compose project cannot go while nobody knows which of its containers there are: they would stay for good.
+    fn unseen_containers(&self, claim: &Claim) -> Option<Refusal> {
+        let hidden = match &self.seen.containers {
+            Some(Err(why)) if self.seen.tools.contains("docker") && !self.policy.offline => why,
+            _ => return None,
+        };
+        claim.project.as_ref().map(|_| Refusal {
+            why: format!("its containers cannot be removed: {hidden}"),
+            hint: "see that `docker ps` works there; the files stay until then".into(),
+        })
+    }
+}
+
+fn is_directory(seen: &Seen<PathSeen>) -> bool {
+    matches!(seen, Seen::Present(seen) if seen.thing == Thing::Directory)
+}
