@@ -47,6 +47,9 @@ pub struct Claim {
     pub project: Option<ProjectClaim>,
     /// Packages.
     pub packages: Vec<String>,
+    /// How often the resource has come from the ledger of one stack into that of another. The ledger it came from still
+    /// has it: of two claims, the one with more moves is the later.
+    pub moves: u32,
 }
 
 /// What was last written at a path.
@@ -140,6 +143,7 @@ impl Claim {
             units: state.units.clone(),
             project,
             packages: state.packages.iter().cloned().collect(),
+            moves: 0,
         }
     }
 
@@ -259,11 +263,15 @@ impl Claim {
             ["stopped"] => self.project.iter_mut().for_each(|project| project.stopped = true),
             ["image", name] => self.project.iter_mut().for_each(|project| project.images.push(name.into())),
             ["package", name] => self.packages.push(name.into()),
+            ["moves", number] => self.moves = number.parse().unwrap_or_default(),
             _ => {}
         }
     }
 
     fn write_lines(&self, text: &mut String) {
+        if self.moves > 0 {
+            let _ = writeln!(text, "moves\t{}", self.moves);
+        }
         for (path, written) in &self.paths {
             let _ = match written {
                 Written::File { digest, secret, mode, owner } => {
@@ -337,7 +345,7 @@ mod tests {
     fn a_ledger_survives_being_written_and_read() {
         let digest = Digest::of(b"x");
         let text = format!(
-            "reconcile-ledger 1\nsalt\tabc\nresource\tunit:a\nlink\t/etc/x\t../y\n\
+            "reconcile-ledger 1\nsalt\tabc\nresource\tunit:a\nmoves\t2\nlink\t/etc/x\t../y\n\
              directory\t/srv/a b\t750\troot:adm\nunit\ta.service\tyes\t-\nresource\tcompose:app\n\
              secret\t/srv/app/.env\t{digest}\t600\troot:root\nproject\tapp\t/srv/app\n\
              compose-file\t/srv/app/compose.yaml\nprofile\tdebug\nservice\tapi\tabc\nservice\tweb\t-\nimage\tapi@sha256:1\n"

@@ -100,3 +100,24 @@ fn g10_an_empty_or_failed_render_deletes_nothing() {
     let kinds = json(&ran)["hosts"][0]["error"]["kind"].clone();
     assert_eq!(kinds, "refused", "{}", ran.all());
 }
+
+#[test]
+fn what_a_renamed_stack_leaves_goes_in_one_run() {
+    let repository = repository(3);
+    let text = std::fs::read_to_string(repository.path("stacks/web/stack.kdl")).unwrap();
+    let website =
+        |text: &str| repository.write("stacks/website/stack.kdl", &text.replace("\"web\" {", "\"website\" {"));
+    std::fs::remove_dir_all(repository.path("stacks/web")).unwrap();
+    website(&text);
+    repository.assert_nothing_to_do();
+    website(&text.replace("content=\"0\"", "content=\"new\""));
+    repository.must(&["apply", "--yes"]);
+    repository.assert_nothing_to_do();
+    // The renamed stack alone, of whose resources one goes.
+    website(&text.replace("file \"/srv/0\" content=\"0\"\n", ""));
+    repository.must(&["apply", "--yes", "--stack", "website"]);
+    assert_eq!(there(&repository), 2);
+    repository.assert_nothing_to_do();
+    let ledger = std::fs::read_to_string(repository.path(".sandbox/var/lib/reconcile/bounds/ledger/web")).unwrap();
+    assert!(!ledger.contains("/srv/0") && ledger.contains("/srv/1"), "{ledger}");
+}

@@ -67,7 +67,7 @@ fn former(claim: Option<&Claim>, seen: &Observation) -> Option<Former> {
 
 /// What must be looked at more closely, given the first look; `None` where nothing differs.
 pub fn inspection(desired: &Desired, seen: &Observation, policy: &Policy<'_>) -> Option<Inspection> {
-    let ownership = Ownership::read(policy.repo, seen);
+    let ownership = Ownership::read(policy.repo, seen).settled(desired, &policy.here);
     let wanted: BTreeSet<&Utf8Path> = desired
         .resources
         .iter()

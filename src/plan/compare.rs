@@ -17,6 +17,8 @@ use crate::resource::{Desired, Resource};
 pub struct Ownership {
     /// The ledgers of this repository, by stack.
     pub own: BTreeMap<StackName, Ledger>,
+    /// Stacks whose ledgers have a claim that another stack's took the place of, and how often that one had moved.
+    former: BTreeMap<ResourceId, BTreeMap<StackName, u32>>,
     /// The key of keyed digests on this host: that of the ledgers, or for the first one a key that follows from the
     /// host's current boot.
     pub salt: String,
@@ -50,6 +52,49 @@ impl Ownership {
         ownership
     }
 
+    /// Of several claims on one resource, only one counts: the latest; where the ledgers do not tell, that of the stack
+    /// which has the resource, or else that of a stack which is still `here`. The others own nothing any more.
+    #[must_use]
+    pub fn settled(mut self, desired: &Desired, here: &BTreeSet<StackName>) -> Self {
+        let has: BTreeMap<_, _> = desired.resources.iter().map(|resource| (&resource.id, &resource.stack)).collect();
+        let mut claims: BTreeMap<&ResourceId, Vec<_>> = BTreeMap::new();
+        for (stack, ledger) in &self.own {
+            for (id, claim) in &ledger.claims {
+                let weight = (claim.moves, has.get(id) == Some(&stack), here.contains(stack));
+                claims.entry(id).or_default().push((weight, stack));
+            }
+        }
+        let mut former: BTreeMap<ResourceId, BTreeMap<StackName, u32>> = BTreeMap::new();
+        for (id, mut claims) in claims {
+            claims.sort();
+            claims.pop();
+            if !claims.is_empty() {
+                former
+                    .insert(id.clone(), claims.into_iter().map(|(weight, stack)| (stack.clone(), weight.0)).collect());
+            }
+        }
+        for (id, stacks) in &former {
+            for stack in stacks.keys() {
+                self.own.get_mut(stack).and_then(|ledger| ledger.claims.remove(id));
+            }
+        }
+        Ownership { former, ..self }
+    }
+
+    /// The stacks whose ledgers still have a claim on this resource besides the one that counts.
+    pub fn former(&self, id: &ResourceId) -> impl Iterator<Item = &StackName> {
+        self.former.get(id).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// How often a resource has moved once this stack claims it: more often than every other ledger says.
+    pub fn moves(&self, id: &ResourceId, stack: &StackName) -> u32 {
+        let own = self.own.iter().filter_map(|(stack, ledger)| Some((stack, ledger.claims.get(id)?.moves)));
+        let former = self.former.get(id).into_iter().flatten().map(|(stack, moves)| (stack, *moves));
+        let (here, elsewhere): (Vec<_>, Vec<_>) = own.chain(former).partition(|(other, _)| *other == stack);
+        let most = |claims: Vec<(&StackName, u32)>| claims.into_iter().map(|(_, moves)| moves).max();
+        most(here).unwrap_or_default().max(most(elsewhere).map_or(0, |moves| moves.saturating_add(1)))
+    }
+
     /// Our claim on a resource, in whichever stack it stands: a resource may have moved between stacks.
     pub fn claim(&self, id: &ResourceId, stack: &StackName) -> Option<&Claim> {
         let here = self.own.get(stack).and_then(|ledger| ledger.claims.get(id));
@@ -68,16 +113,10 @@ impl Ownership {
         selected: &dyn Fn(&StackName) -> bool,
     ) -> Vec<(&'a StackName, &'a ResourceId, &'a Claim)> {
         let wanted: BTreeSet<&ResourceId> = desired.resources.iter().map(|resource| &resource.id).collect();
-        let mut seen = BTreeSet::new();
-        let mut unwanted = Vec::new();
-        for (stack, ledger) in self.own.iter().filter(|(stack, _)| selected(stack)) {
-            for (id, claim) in &ledger.claims {
-                if !wanted.contains(id) && seen.insert(id) {
-                    unwanted.push((stack, id, claim));
-                }
-            }
-        }
-        unwanted
+        let selected = self.own.iter().filter(|(stack, _)| selected(stack));
+        let claims =
+            selected.flat_map(|(stack, ledger)| ledger.claims.iter().map(move |(id, claim)| (stack, id, claim)));
+        claims.filter(|(_, id, _)| !wanted.contains(id)).collect()
     }
 }
 

@@ -93,7 +93,7 @@ impl<'a> Planner<'a> {
             desired,
             seen,
             policy,
-            ownership: Ownership::read(policy.repo, seen),
+            ownership: Ownership::read(policy.repo, seen).settled(desired, &policy.here),
             wanted: wanted.map(camino::Utf8PathBuf::as_path).collect(),
             order: in_order(&desired.resources),
         }
@@ -349,6 +349,7 @@ impl<'a> Planner<'a> {
                 Claim::on(&resource.state, project.and_then(|name| hashes.get(name)).unwrap_or(&none), salt);
             self.drop_shared_directories(resource, &mut claim);
             self.add_made_directories(resource, &mut claim);
+            claim.moves = self.ownership.moves(&change.id, stack);
             if let (Some(wanted), Some(project)) = (&resource.state.project, &mut claim.project) {
                 project.images.extend(former(wanted, self.ownership.claim(&change.id, stack)).0);
             }
@@ -362,11 +363,6 @@ impl<'a> Planner<'a> {
             before.claims.insert(change.id.clone(), both);
             after.claims.insert(change.id.clone(), claim);
         }
-        // What has moved to another stack is claimed there.
-        let moved = |id: &ResourceId| {
-            self.desired.resources.iter().any(|resource| resource.id == *id && resource.stack != *stack)
-        };
-        after.claims.retain(|id, _| !moved(id));
         (before, after)
     }
 

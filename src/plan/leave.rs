@@ -67,7 +67,9 @@ impl Wishes {
 
     /// What goes away with a resource that nobody wants any more.
     pub(crate) fn of_removal(&mut self, planner: &Planner<'_>, change: &Change) {
-        let Some(claim) = planner.ownership.claim(&change.id, &change.stack) else { return };
+        // Nothing goes with a claim that another stack's took the place of.
+        let ledger = planner.ownership.own.get(&change.stack);
+        let Some(claim) = ledger.and_then(|ledger| ledger.claims.get(&change.id)) else { return };
         for unit in claim.units.keys() {
             let file_goes = change.paths.iter().any(|path| path.path.file_name() == Some(unit));
             if !file_goes {

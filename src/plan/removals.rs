@@ -16,13 +16,30 @@ impl Planner<'_> {
         let mut unwanted = self.ownership.unwanted(self.desired, &selects);
         unwanted.sort_by_key(|(_, id, _)| std::cmp::Reverse((rank(id.kind), id.name.clone())));
         let mut removals: Vec<Change> =
-            unwanted.into_iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
+            unwanted.iter().map(|(stack, id, claim)| self.removal(stack, id, claim)).collect();
         // A directory made for several of them goes with the last one, and is said once.
         let mut said = BTreeSet::new();
         for change in removals.iter_mut().rev() {
             change.paths.retain(|path| !is_directory(&path.before) || said.insert(path.path.clone()));
         }
+        removals.extend(unwanted.iter().flat_map(|(stack, id, _)| self.forgotten(stack, id)));
         removals
+    }
+
+    /// The claims on a resource that goes in the ledgers of stacks that it has left: they go too, whichever stacks are
+    /// selected, or else the next plan would find them.
+    fn forgotten(&self, stack: &StackName, id: &ResourceId) -> impl Iterator<Item = Change> {
+        let detail = format!("no more than its entry here: it has moved to {stack}");
+        self.ownership.former(id).map(move |former| Change {
+            id: id.clone(),
+            stack: former.clone(),
+            origin: None,
+            action: Action::Remove,
+            cause: Cause::Gone,
+            paths: Vec::new(),
+            details: vec![detail.clone()],
+            refused: None,
+        })
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {

@@ -156,6 +156,11 @@ fn taken_away(plan: &HostPlan) -> Vec<&str> {
     paths.map(|path| path.path.as_str()).collect()
 }
 
+/// The plan's changes, as `STACK ID`.
+fn changed(plan: &HostPlan) -> Vec<String> {
+    plan.changes().map(|change| format!("{} {}", change.stack, change.id)).collect()
+}
+
 #[test]
 fn what_became_a_directory_or_is_none_any_more_is_not_taken_away() {
     let other = ("t", "file \"/t\" content=\"t\"");
@@ -178,4 +183,68 @@ fn what_became_a_directory_or_is_none_any_more_is_not_taken_away() {
         assert_eq!((plan.changes().count(), details.len()), (1, usize::from(!goes)), "{what}: {details:?}");
         assert!(plan.transactions[0].ledger_after.is_empty(), "{what}: the claim is given up");
     }
+}
+
+/// A host on which the stack `web` has had a resource with the file `/a`, and `website` has had it since, with `/b` in
+/// place of that; `moves` is what the later claim says of it.
+fn moved(moves: &str) -> Observation {
+    let stack = |name| applied(&desired(&config(HOST, &[(name, "file \"/a\" content=\"x\"")])));
+    let (old, mut seen) = (stack("web"), stack("website"));
+    seen.ledgers.extend(old.ledgers);
+    let ledger = seen.ledgers.get_mut("test/ledger/website").unwrap();
+    *ledger = ledger.replace("file:/a\n", &format!("file:/a\n{moves}")).replace("file\t/a", "file\t/b");
+    seen.paths.insert("/b".into(), seen.paths[Utf8Path::new("/a")].clone());
+    // Somebody has put something of their own where the file was.
+    seen.paths.insert("/a".into(), there(Thing::File(None), 0o600));
+    seen
+}
+
+#[test]
+fn of_two_claims_on_a_resource_the_later_one_counts() {
+    let other = |name| (name, "file \"/t\" content=\"t\"");
+    for (what, moves, left) in [
+        ("the ledger says which is later", "moves\t1\n", vec![other("t")]),
+        ("it says so where both stacks are there", "moves\t1\n", vec![other("web"), other("website")]),
+        ("it does not, and only one of the stacks is there", "", vec![other("website")]),
+    ] {
+        let after: Vec<_> =
+            left.iter().enumerate().map(|(n, (name, body))| (*name, body.replace("/t", &format!("/t{n}")))).collect();
+        let after: Vec<_> = after.iter().map(|(name, body)| (*name, body.as_str())).collect();
+        let plan = plan_from(&moved(moves), &config(HOST, &after), true);
+        assert_eq!(taken_away(&plan), ["/b"], "{what}");
+        for stack in ["web", "website"] {
+            assert!(changed(&plan).contains(&format!("{stack} file:/a")), "{what}: {:?}", changed(&plan));
+            let transaction = plan.transactions.iter().find(|each| each.stack.as_str() == stack).unwrap();
+            assert!(!transaction.ledger_after.contains("file:/a"), "{what}: {stack}");
+        }
+        assert!(!plan.hazards.iter().any(|hazard| hazard.what.contains("2 of")), "{what}: {:?}", plan.hazards);
+    }
+}
+
+#[test]
+fn a_claim_that_another_stack_has_since_owns_nothing() {
+    let mut seen = moved("");
+    for ledger in seen.ledgers.values_mut() {
+        *ledger = ledger.replace("file:/a", "file:/b");
+    }
+    let after = config(HOST, &[("website", "file \"/b\" content=\"x\"\nfile \"/a\" content=\"x\"")]);
+    let plan = plan_from(&seen, &after, true);
+    let refused: Vec<_> = plan.changes().filter_map(|change| change.refused.as_ref()).collect();
+    assert!(refused.len() == 1 && refused[0].why.contains("not ours"), "{refused:?}");
+}
+
+#[test]
+fn a_resource_that_moves_is_claimed_until_its_new_stack_has_it() {
+    let (a, t) = ("file \"/a\" content=\"x\"\n", "file \"/t\" content=\"1\"\n");
+    let seen = applied(&desired(&config(HOST, &[("web", &(a.to_string() + t))])));
+    let moved = |a: &str, t: &str| plan_from(&seen, &config(HOST, &[("web", t), ("website", a)]), true);
+    assert!(changed(&moved(a, t)).is_empty(), "moving alone changes nothing");
+    // The old stack changes, and its new one has no reason to write a claim.
+    let plan = moved(a, &t.replace('1', "2"));
+    assert_eq!(changed(&plan), ["web file:/t"]);
+    assert!(plan.transactions[0].ledger_after.contains("file:/a"), "{}", plan.transactions[0].ledger_after);
+    // The new one writes it: that one is the later.
+    let plan = moved(&a.replace("\"x\"", "\"y\""), t);
+    assert_eq!(changed(&plan), ["website file:/a"]);
+    assert!(plan.transactions[0].ledger_after.contains("file:/a\nmoves\t1\n"), "{}", plan.transactions[0].ledger_after);
 }

@@ -49,7 +49,7 @@ pub(crate) fn hazards(
     let done: Vec<&Transaction> =
         transactions.iter().filter(|each| each.refusal().is_none() && each.held.is_none()).collect();
     let mut hazards: Vec<Hazard> = too_many_removals(&done, desired, ownership, policy).into_iter().collect();
-    hazards.extend(emptied_stacks(&done, desired, policy));
+    hazards.extend(emptied_stacks(&done, desired, ownership, policy));
     hazards.extend(too_many_restarts(&done, policy));
     if !policy.offline {
         hazards.extend(done.iter().flat_map(|transaction| lost_protection(transaction)));
@@ -62,9 +62,10 @@ fn overridden(what: String) -> Hazard {
     Hazard { what, unless: Unless::Overridden }
 }
 
-/// Whether a change takes something away. Packages stay installed.
-fn removes(change: &Change) -> bool {
-    change.action == Action::Remove && change.id.kind != Kind::Packages
+/// Whether a change takes something away. Packages stay installed, and a claim that no longer counts is only forgotten.
+fn removes(change: &Change, ownership: &Ownership) -> bool {
+    let counts = ownership.own.get(&change.stack).is_some_and(|ledger| ledger.claims.contains_key(&change.id));
+    change.action == Action::Remove && change.id.kind != Kind::Packages && counts
 }
 
 fn too_many_removals(
@@ -73,7 +74,7 @@ fn too_many_removals(
     ownership: &Ownership,
     policy: &Policy<'_>,
 ) -> Option<Hazard> {
-    let removed = done.iter().flat_map(|each| &each.changes).filter(|change| removes(change)).count();
+    let removed = done.iter().flat_map(|each| &each.changes).filter(|change| removes(change, ownership)).count();
     let owned = ownership.own.values().flat_map(|ledger| ledger.claims.keys());
     let owned = owned.filter(|id| id.kind != Kind::Packages).count();
     let limits = policy.limits;
@@ -88,12 +89,12 @@ fn too_many_removals(
 }
 
 /// Stacks that are still for this host, and have come to nothing: more likely a slip than a wish.
-fn emptied_stacks(done: &[&Transaction], desired: &Desired, policy: &Policy<'_>) -> Vec<Hazard> {
+fn emptied_stacks(done: &[&Transaction], desired: &Desired, ownership: &Ownership, policy: &Policy<'_>) -> Vec<Hazard> {
     if desired.resources.is_empty() {
         return Vec::new();
     }
     let mut emptied: BTreeMap<&StackName, usize> = BTreeMap::new();
-    for change in done.iter().flat_map(|each| &each.changes).filter(|change| removes(change)) {
+    for change in done.iter().flat_map(|each| &each.changes).filter(|change| removes(change, ownership)) {
         let is_empty = !desired.resources.iter().any(|resource| resource.stack == change.stack);
         if is_empty && policy.here.contains(&change.stack) {
             *emptied.entry(&change.stack).or_default() += 1;
