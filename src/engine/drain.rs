@@ -104,10 +104,10 @@ impl Rolling<'_> {
         refused
     }
 
-    /// Puts hosts back into the pools they were taken out of. Gives those that stay out, and why.
-    pub(super) async fn fill(&mut self, hosts: &[HostName]) -> BTreeMap<HostName, Error> {
+    /// Puts hosts back into the pools they were taken out of. Gives what stays out, and why.
+    async fn fill(&mut self, hosts: &[HostName]) -> Vec<(Drain, Error)> {
         let drains = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
-        let mut stay = BTreeMap::new();
+        let mut stay = Vec::new();
         for (drain, answer) in self.tell(Word::Fill, drains).await {
             let why = match answer {
                 Ok(Answer::Silent) => format!("nothing answers at {} from there", drain.address),
@@ -119,7 +119,7 @@ impl Rolling<'_> {
             };
             let what = format!("{} stays out of pool {} on {}: {why}", drain.host, drain.pool, drain.proxy);
             let hint = format!("once it is well: reconcile apply --host {}", drain.proxy);
-            stay.insert(drain.host, Error::new(Kind::Host, what).hint(hint));
+            stay.push((drain, Error::new(Kind::Host, what).hint(hint)));
         }
         stay
     }
@@ -127,17 +127,24 @@ impl Rolling<'_> {
     /// Puts back those of some hosts that may take requests, and says in their reports what stays out.
     pub(super) async fn fill_those_that_are_well(&mut self, hosts: &[HostName]) {
         let reports = self.report.hosts.iter().filter(|report| hosts.contains(&report.host));
-        let well = reports.filter(|report| !report.has_failed() || report.is_brought_back());
+        let well = reports.filter(|report| report.may_serve());
         let well: Vec<HostName> = well.map(|report| report.host.clone()).collect();
-        for (host, error) in self.fill(&well).await {
-            if let Some(report) = self.report_of(&host) {
-                report.error.get_or_insert(error);
+        for (drain, error) in self.fill(&well).await {
+            let Some(report) = self.report_of(&drain.host) else { continue };
+            if report.error.is_none() {
+                report.error = Some(error);
+            } else {
+                // What else went wrong there is not to hide it.
+                stays_out(report, drain, error.what, error.hint);
             }
         }
         let out: Vec<Drain> = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
         for drain in out.into_iter().filter(|drain| !well.contains(&drain.host)) {
             if let Some(report) = self.report_of(&drain.host) {
-                stays_out(report, drain);
+                let Drain { pool, proxy, .. } = &drain;
+                let what = format!("this host stays out of pool {pool} on {proxy}: it is not well");
+                let hint = format!("the next plan of {proxy} puts it back: make it well first");
+                stays_out(report, drain, what, Some(hint));
             }
         }
     }
@@ -184,11 +191,9 @@ impl Proxies {
     }
 }
 
-/// That a host which is not well gets no requests is a part of its report.
-fn stays_out(report: &mut HostReport, drain: Drain) {
-    let Drain { stack, pool, proxy, .. } = drain;
-    let what = format!("this host stays out of pool {pool} on {proxy}: it is not well");
-    let output = vec![format!("the next plan of {proxy} puts it back: make it well first")];
+/// That a host gets no requests is a part of its report.
+fn stays_out(report: &mut HostReport, drain: Drain, what: String, hint: Option<String>) {
+    let (stack, output) = (drain.stack, hint.into_iter().collect());
     if report.failures.iter().all(|failure| failure.what != what) {
         report.failures.push(StackFailure { stack, outcome: Outcome::Failed, what, output });
     }

@@ -116,9 +116,20 @@ impl HostReport {
             && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
     }
 
+    /// Whether nothing was done there by this run, whatever the reason: what the host was well with, it still is.
+    pub fn is_untouched(&self) -> bool {
+        let done = |outcome: &Outcome| matches!(outcome, Outcome::Applied | Outcome::Failed | Outcome::RolledBack);
+        !self.outcomes.values().any(done)
+    }
+
     /// Whether nothing was begun, because the rollout stopped before.
     pub fn is_not_begun(&self) -> bool {
         self.error.as_ref().is_some_and(|error| error.kind == Kind::Stopped)
+    }
+
+    /// Whether it may get requests: it is as planned, or as it was before.
+    pub fn may_serve(&self) -> bool {
+        !self.has_failed() || self.is_brought_back() || self.is_untouched()
     }
 
     /// Whether it counts against a rollout: something failed, went back, or could not be reached.
@@ -161,15 +172,39 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn code(hosts: &[&[Outcome]]) -> u8 {
-        let host = |(number, outcomes): (usize, &&[Outcome])| HostReport {
+    fn host(number: usize, outcomes: &[Outcome]) -> HostReport {
+        HostReport {
             host: HostName::new(format!("h{number}")).unwrap(),
             outcomes: outcomes.iter().enumerate().map(|(n, o)| (format!("file:/{n}").parse().unwrap(), *o)).collect(),
             stacks: BTreeMap::new(),
             failures: Vec::new(),
             error: None,
+        }
+    }
+
+    fn code(hosts: &[&[Outcome]]) -> u8 {
+        Report { hosts: hosts.iter().enumerate().map(|(number, outcomes)| host(number, outcomes)).collect() }
+            .exit_code()
+    }
+
+    #[test]
+    fn g13_a_host_that_was_not_begun_is_as_well_as_it_was() {
+        use Outcome::{Applied, Blocked, Failed, Held, RolledBack, Skipped, Unchanged, Unreachable};
+        let may_serve = |outcomes: &[Outcome], error: Option<Kind>| {
+            let error = error.map(|kind| Error::new(kind, "something"));
+            HostReport { error, ..host(0, outcomes) }.may_serve()
         };
-        Report { hosts: hosts.iter().enumerate().map(host).collect() }.exit_code()
+        // It was not begun: another one stays out of its pool, or its images did not come.
+        assert!(may_serve(&[Blocked, Unchanged, Held], Some(Kind::Host)));
+        assert!(may_serve(&[Unreachable, Unchanged], Some(Kind::Unreachable)));
+        assert!(may_serve(&[Skipped], Some(Kind::Interrupted)));
+        // It went well, or back.
+        assert!(may_serve(&[Applied, Unchanged], None) && may_serve(&[RolledBack, Blocked], None));
+        // It is in between, or nobody knows.
+        for outcomes in [&[Failed][..], &[RolledBack, Failed], &[Applied, Failed]] {
+            assert!(!may_serve(outcomes, None), "{outcomes:?}");
+        }
+        assert!(!may_serve(&[Applied, Blocked], Some(Kind::Host)));
     }
 
     #[test]

@@ -77,15 +77,13 @@ impl Rolling<'_> {
         if self.interrupted() {
             return self.skip(ready.iter(), interrupted);
         }
+        // Nobody is taken out of its pools for what is not going to begin.
+        let blocked = ready.iter().filter_map(|ready| Some((ready.plan.host.clone(), self.proxies.blocks(ready)?)));
+        let blocked = blocked.collect();
+        self.block(&mut ready, blocked);
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
-        let mut refused = self.drain(&hosts).await;
-        ready.retain(|ready| match refused.remove(&ready.plan.host).or_else(|| self.proxies.blocks(ready)) {
-            Some(error) => {
-                self.report.hosts.push(host::not_begun(ready, Outcome::Blocked, error));
-                false
-            }
-            None => true,
-        });
+        let refused = self.drain(&hosts).await;
+        self.block(&mut ready, refused);
         // Nobody waits for those that are out of their pools by now.
         if self.interrupted() {
             self.skip(ready.iter(), interrupted);
@@ -93,6 +91,17 @@ impl Rolling<'_> {
             self.work(wave, ready).await;
         }
         self.fill_those_that_are_well(&hosts).await;
+    }
+
+    /// Hosts that cannot be begun, and why, are no longer ready.
+    fn block(&mut self, ready: &mut Vec<Ready>, mut why: BTreeMap<HostName, Error>) {
+        ready.retain(|ready| match why.remove(&ready.plan.host) {
+            Some(error) => {
+                self.report.hosts.push(host::not_begun(ready, Outcome::Blocked, error));
+                false
+            }
+            None => true,
+        });
     }
 
     /// Whether the person wants to stop.

@@ -288,6 +288,41 @@ fn g06_a_server_that_was_left_out_of_its_pool_is_put_back() {
 }
 
 #[test]
+fn g13_one_server_that_is_not_well_takes_no_other_one_out_of_its_pools() {
+    let fleet = Fleet::new("g13-mesh", 7245, "");
+    // Each is a proxy, too, and the file of each changes.
+    let mesh = |timeout: &str| {
+        fleet.pool("100ms");
+        let path = fleet.repo.path().join("stacks/lb/stack.kdl");
+        let text = std::fs::read_to_string(&path).expect("the stack");
+        let text = text.replace("on \"lab-1\"", "on tag=\"lab\"").replace("\"3s\"", &format!("\"{timeout}\""));
+        std::fs::write(&path, text).expect("written");
+    };
+    mesh("3s");
+    fleet.repo.apply();
+    mesh("4s");
+    fleet.version("two", "nowhere");
+    assert_eq!(fleet.repo.plan().0["waves"], serde_json::json!([["lab-1"], ["lab-2"], ["lab-3"]]));
+    let reject = |how: &str| fleet.hosts[0].sh(&format!("iptables {how} INPUT -p tcp --dport 7245 ! -i lo -j REJECT"));
+    reject("-I");
+    let ran = fleet.repo.run(&["apply", "--yes", "--json"]);
+    reject("-D");
+    let outcomes = [0, 1, 2].map(|host| ran.outcome_on(host, "unit:g13-mesh-app"));
+    assert_eq!(outcomes, ["applied", "blocked", "blocked"], "{}", ran.out);
+    // Nothing was done to the others: they serve wherever they did.
+    let out = |host: &Host| host.sh("cat /etc/nginx/sites-available/g13-mesh.test.conf").matches(" down;").count();
+    assert_eq!(fleet.hosts.each_ref().map(out), [0, 1, 1], "{}", ran.out);
+    // What stays out of several pools says so of each.
+    let first = ran.json()["hosts"][0].to_string();
+    assert!(
+        ["lab-2", "lab-3"].iter().all(|proxy| first.contains(&format!("stays out of pool app on {proxy}: nothing")))
+    );
+    fleet.repo.apply();
+    assert_eq!(fleet.hosts.each_ref().map(out), [0, 0, 0]);
+    fleet.repo.is_settled();
+}
+
+#[test]
 fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
     let [proxy, server] = free_pair();
     let repo = Repo::new("g13-half", &[&proxy, &server]);
