@@ -193,6 +193,29 @@ fn g14_a_host_that_cannot_go_back_says_so() {
 }
 
 #[test]
+fn g10_nothing_waits_for_a_host_that_is_refused() {
+    let repo = Repo::new(&["a", "b", "c"], r#"limits deletions=1; rollout { canary "a"; pause "0s" }"#);
+    let aside = |files: &str| {
+        repo.write("stacks/aside/stack.kdl", &format!("stack \"aside\" {{\non \"a\"\n{files}}}\n"));
+    };
+    aside("file \"/etc/1\" content=\"1\"\nfile \"/etc/2\" content=\"2\"\n");
+    assert_eq!(repo.json(&["apply", "--yes"])["exit_code"], 0);
+    aside("");
+    repo.write("stacks/web/stack.kdl", "stack \"web\" {\n    on \"all\"\n    file \"/etc/x\" content=\"y\"\n}\n");
+    let begun = Instant::now();
+    let report = repo.json(&["apply", "--yes", "--pause", "20s"]);
+    assert_eq!(Repo::outcomes(&report), ["a blocked", "b applied", "c applied"], "{report:#}");
+    assert_eq!(report["hosts"][0]["error"]["kind"], "refused");
+    assert!(begun.elapsed() < Duration::from_secs(20), "there was no wave before that of b and c");
+    // The plan is the same one still, and so is the digest that an override names.
+    aside("file \"/etc/1\" content=\"1\"\nfile \"/etc/2\" content=\"2\"\n");
+    assert_eq!(Repo::outcomes(&repo.json(&["apply", "--yes"])), ["a applied", "b unchanged", "c unchanged"]);
+    aside("");
+    let digest = repo.json(&["plan"])["digest"].as_str().unwrap().to_string();
+    assert_eq!(repo.json(&["apply", "--override", &digest])["exit_code"], 0);
+}
+
+#[test]
 fn g01_another_way_over_the_hosts_is_another_plan() {
     let repo = Repo::new(&["a", "b", "c"], "");
     let plan = repo.json(&["plan"]);

@@ -225,7 +225,7 @@ fn fill_unchanged(report: &mut HostReport, ready: &Ready) {
 }
 
 /// Why nothing is done on a host until a person says so for this very plan.
-fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
+pub(super) fn hold(setup: &Setup, ready: &Ready, digest: &Digest) -> Option<Error> {
     let named = setup.override_plan.as_ref().is_some_and(|named| digest.to_string().starts_with(named));
     let confirmed = ready.session.is_remote() && setup.confirm > 0;
     let held: Vec<&str> = ready.plan.held(confirmed).map(|hazard| hazard.what.as_str()).collect();

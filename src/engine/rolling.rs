@@ -53,21 +53,30 @@ pub async fn apply(setup: &Arc<Setup>, mut planned: Planned, run: &str, who: &st
 impl Rolling<'_> {
     async fn go(&mut self, mut ready: BTreeMap<HostName, Ready>) {
         let busy: BTreeSet<HostName> = self.waves.each.iter().flatten().cloned().collect();
-        for (_, ready) in ready.extract_if(.., |host, _| !busy.contains(host)) {
+        // What is refused has no turn to wait for, and nobody takes it out of its pools.
+        let aside = |host: &HostName, ready: &mut Ready| {
+            !busy.contains(host) || host::hold(self.setup, ready, &self.digest).is_some()
+        };
+        for (_, ready) in ready.extract_if(.., aside) {
             let (report, _) = host::apply(self.setup, ready, &self.run, &self.who, &self.digest).await;
             self.report.hosts.push(report);
         }
         let all = self.waves.each.len();
+        let mut begun = false;
         for (number, hosts) in (1..).zip(self.waves.each.clone()) {
             let ready: Vec<Ready> = hosts.iter().filter_map(|host| ready.remove(host)).collect();
+            if ready.is_empty() {
+                continue;
+            }
             if let Some((what, hint)) = self.stopped() {
                 self.skip(ready.iter(), || Error::new(Kind::Stopped, &what).hint(&hint));
                 continue;
             }
             let wave = (all > 1).then_some((number, all));
-            if let (Some(wave), Some(rollout)) = (wave.filter(|_| number > 1), &self.waves.rollout) {
+            if let (Some(wave), Some(rollout)) = (wave.filter(|_| begun), &self.waves.rollout) {
                 pause(self.setup, wave, rollout.pause).await;
             }
+            begun = true;
             self.wave(wave, ready).await;
         }
     }

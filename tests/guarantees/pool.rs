@@ -323,6 +323,29 @@ fn g13_one_server_that_is_not_well_takes_no_other_one_out_of_its_pools() {
 }
 
 #[test]
+fn g10_a_server_that_is_refused_is_not_taken_out_of_its_pool() {
+    let fleet = Fleet::new("g10-pool", 7246, "limits deletions=1");
+    let files = [1, 2, 3].map(|number| format!("file \"/srv/g10-pool/{number}\" content=\"x\"\n"));
+    fleet.repo.write("stacks/aside/stack.kdl", format!("stack \"aside\" {{ on \"lab-2\"\n{}}}\n", files.concat()));
+    fleet.repo.apply();
+    fleet.repo.drop_stack("aside");
+    fleet.version("two", "nowhere");
+    // Whoever is taken out and put back leaves another file.
+    let touched = || fleet.proxy().sh("stat -c '%i %z' /etc/nginx/sites-available/g10-pool.test.conf");
+    let before = touched();
+    let ran = fleet.repo.run(&["apply", "--yes", "--json", "--host", "lab-2"]);
+    assert_eq!(ran.json()["hosts"][0]["error"]["kind"], "refused", "{}", ran.out);
+    assert_eq!((ran.code, ran.outcome("unit:g10-pool-app"), touched()), (1, "blocked".into(), before.clone()));
+    // What the plan has said of the pool is what an override of it does.
+    let digest = fleet.repo.plan_with(&["--host", "lab-2"]).digest();
+    let ran = fleet.repo.run(&["apply", "--json", "--host", "lab-2", "--override", &digest]);
+    assert_eq!((ran.code, ran.outcome("unit:g10-pool-app")), (0, "applied".into()), "{}", ran.out);
+    assert_ne!(touched(), before);
+    fleet.repo.apply();
+    fleet.repo.is_settled();
+}
+
+#[test]
 fn g13_a_server_is_put_back_where_taking_it_out_breaks_off() {
     let [proxy, server] = free_pair();
     let repo = Repo::new("g13-half", &[&proxy, &server]);
