@@ -1,5 +1,6 @@
 //! What a run did on hosts that went well is taken back, where the rollout as a whole did not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -15,6 +16,8 @@ use crate::engine::report::{HostReport, Outcome, StackFailure};
 use crate::engine::rolling::Rolling;
 use crate::engine::session::{Heard, Session};
 use crate::engine::{Setup, on_all_hosts};
+use crate::plan::effect::Phase;
+use crate::plan::{HostPlan, Transaction};
 
 /// Takes back what was done on some hosts, side by side, and says so in their reports.
 pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, why: &str) {
@@ -32,9 +35,8 @@ pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, w
         let (sessions, run, who) = (sessions.clone(), run.clone(), who.clone());
         async move {
             let mine = sessions.lock().await.extract_if(.., |(other, _)| *other == host).next();
-            let (_, session) =
-                mine.ok_or_else(|| Error::new(Kind::Host, format!("{host} has nothing to go back to")))?;
-            tell(&setup, session, Word::Back, &run, &who).await
+            let (_, kept) = mine.ok_or_else(|| Error::new(Kind::Host, format!("{host} has nothing to go back to")))?;
+            tell(&setup, kept.session, Word::Back, &run, &who).await
         }
     });
     for (host, result) in results.await {
@@ -45,24 +47,47 @@ pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, w
     rolling.fill_those_that_are_well(&hosts).await;
 }
 
-/// No host keeps anything any more. One that does not hear of it clears it away with the next run.
+/// The stacks of a plan in which something is stopped for good once the run stays.
+pub(super) fn retiring(plan: &HostPlan) -> BTreeSet<StackName> {
+    let retires =
+        |transaction: &&Transaction| transaction.effects.iter().any(|effect| effect.deed.phase() == Phase::Parting);
+    plan.carried_out().filter(retires).map(|transaction| transaction.stack.clone()).collect()
+}
+
+/// No host keeps anything any more. One that does not hear of it clears it away with the next run; what was to be
+/// stopped with it runs on until then, and its report says so.
 pub(super) async fn forget(rolling: &mut Rolling<'_>) {
     let (setup, run, who) = (rolling.setup, &rolling.run, &rolling.who);
-    let all = std::mem::take(&mut rolling.kept).into_iter().map(|(host, session)| async move {
-        let heard = tell(setup, session, Word::Forget, run, who).await;
+    let all = std::mem::take(&mut rolling.kept).into_iter().map(|(host, kept)| async move {
+        let heard = tell(setup, kept.session, Word::Forget, run, who).await;
         let heard = heard.inspect_err(|error| {
             tracing::warn!(target: "apply", %host, %error, "the next run there clears away what was kept");
         });
-        (host, heard)
+        (host, kept.retiring, heard)
     });
     let all: Vec<_> = stream::iter(all).buffer_unordered(setup.parallel.max(1)).collect().await;
-    for (host, heard) in all {
-        let (Ok(answer), Some(report)) = (heard, rolling.report_of(&host)) else { continue };
-        let left = answer.courses.into_iter().filter(|(_, course)| course.ending == Some(Ending::Failed));
-        for (stack, course) in left {
-            let step = course.failed.unwrap_or_default();
-            end(report, stack, Outcome::Failed, format!("what served until then stays: {step}"), course.output);
+    for (host, retiring, heard) in all {
+        if let Some(report) = rolling.report_of(&host) {
+            part(report, retiring, heard);
         }
+    }
+}
+
+/// What was to be stopped for good on a host, and was not: what the plan has said of it did not come true.
+fn part(report: &mut HostReport, retiring: BTreeSet<StackName>, heard: Result<Answer>) {
+    let what = |why: &dyn std::fmt::Display| format!("what served until then stays: {why}");
+    let answer = match heard {
+        Ok(answer) => answer,
+        Err(error) => {
+            let hint: Vec<String> = error.hint.iter().cloned().collect();
+            for stack in retiring.into_iter().filter(|stack| report.has_applied(stack)).collect::<Vec<_>>() {
+                end(report, stack, Outcome::Failed, what(&error), hint.clone());
+            }
+            return;
+        }
+    };
+    for (stack, course) in answer.courses.into_iter().filter(|(_, course)| course.ending == Some(Ending::Failed)) {
+        end(report, stack, Outcome::Failed, what(&course.failed.unwrap_or_default()), course.output);
     }
 }
 
@@ -112,4 +137,45 @@ fn end(report: &mut HostReport, stack: StackName, outcome: Outcome, what: String
         }
     }
     report.failures.push(StackFailure { stack, outcome, what, output });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(name: &str) -> StackName {
+        StackName::new(name).unwrap()
+    }
+
+    /// A host where one stack was applied, and another was blocked.
+    fn report() -> HostReport {
+        let all = [("unit:web", "web", Outcome::Applied), ("unit:late", "late", Outcome::Blocked)];
+        HostReport {
+            host: HostName::new("a").unwrap(),
+            outcomes: all.iter().map(|(id, _, outcome)| (id.parse().unwrap(), *outcome)).collect(),
+            stacks: all.iter().map(|(id, name, _)| (id.parse().unwrap(), stack(name))).collect(),
+            failures: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn g14_what_was_to_be_stopped_and_was_not_is_no_success() {
+        let lost = || Error::new(Kind::Unreachable, "the link is gone");
+        let mut report_of_one = report();
+        part(&mut report_of_one, BTreeSet::from([stack("web"), stack("late")]), Err(lost()));
+        assert_eq!(report_of_one.outcomes.values().copied().collect::<Vec<_>>(), [Outcome::Blocked, Outcome::Failed]);
+        let said: Vec<_> =
+            report_of_one.failures.iter().map(|failure| (failure.stack.as_str(), &*failure.what)).collect();
+        assert_eq!(said, [("web", "what served until then stays: the link is gone")]);
+        assert!(!report_of_one.is_good());
+        // Where nothing was to be stopped, the next run only clears something away.
+        let mut other = report();
+        part(&mut other, BTreeSet::new(), Err(lost()));
+        assert_eq!((other.outcomes, other.failures.len()), (report().outcomes, 0));
+        // Who has heard of it has done it, or says what did not go.
+        let mut done = report();
+        part(&mut done, BTreeSet::from([stack("web")]), Ok(Answer::default()));
+        assert_eq!((done.outcomes, done.failures.len()), (report().outcomes, 0));
+    }
 }

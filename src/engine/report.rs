@@ -108,6 +108,12 @@ impl HostReport {
         self.outcomes.values().filter(|other| **other == outcome).count()
     }
 
+    /// Whether something of a stack was changed as planned.
+    pub fn has_applied(&self, stack: &StackName) -> bool {
+        let of = |id: &ResourceId| self.stacks.get(id) == Some(stack);
+        self.outcomes.iter().any(|(id, outcome)| *outcome == Outcome::Applied && of(id))
+    }
+
     /// Whether something went wrong, and all of that was brought back or not begun because of it.
     pub fn is_brought_back(&self) -> bool {
         let wrong = || self.outcomes.values().filter(|outcome| outcome.is_failure());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::digest::Digest;
 use crate::base::error::{Error, Kind};
 use crate::base::event::Event;
-use crate::base::id::HostName;
+use crate::base::id::{HostName, StackName};
 use crate::engine::back;
 use crate::engine::drain::Proxies;
 use crate::engine::hiding;
@@ -28,9 +28,16 @@ pub(super) struct Rolling<'a> {
     pub(super) waves: Waves,
     pub(super) report: Report,
     /// The hosts that keep what it takes to go back.
-    pub(super) kept: BTreeMap<HostName, Session>,
+    pub(super) kept: BTreeMap<HostName, Kept>,
     /// The proxies that its hosts serve behind.
     pub(super) proxies: Proxies,
+}
+
+/// A host that keeps what it takes to go back.
+pub(super) struct Kept {
+    pub(super) session: Session,
+    /// The stacks of which something served until then, which is stopped for good only once nothing goes back any more.
+    pub(super) retiring: BTreeSet<StackName>,
 }
 
 /// Carries out a plan, wave after wave, on the hosts of each side by side. Hosts that could not be planned, or whose turn
@@ -126,6 +133,8 @@ impl Rolling<'_> {
     async fn work(&mut self, wave: Option<(usize, usize)>, ready: Vec<Ready>) {
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
         let ready: BTreeMap<HostName, Ready> = hosts.iter().cloned().zip(ready).collect();
+        let mut retiring: BTreeMap<HostName, BTreeSet<StackName>> =
+            ready.iter().map(|(host, ready)| (host.clone(), back::retiring(&ready.plan))).collect();
         let ready = Arc::new(tokio::sync::Mutex::new(ready));
         let (run, who, digest) = (self.run.clone(), self.who.clone(), self.digest);
         let waiting = ready.clone();
@@ -141,7 +150,8 @@ impl Rolling<'_> {
             let report = match result {
                 Ok((report, session)) => {
                     if self.setup.goes_back() {
-                        self.kept.insert(host, session);
+                        let retiring = retiring.remove(&host).unwrap_or_default();
+                        self.kept.insert(host, Kept { session, retiring });
                     }
                     report
                 }

@@ -173,6 +173,46 @@ fn what_the_rollout_of_a_dead_run_has_kept_is_brought_to_its_end_by_the_next_run
 }
 
 #[test]
+fn g14_what_is_not_told_that_the_rollout_is_over_is_no_success() {
+    let hosts = free_pair();
+    let repo = Repo::new("untold", &[&hosts[0], &hosts[1]]);
+    let name = &hosts[0].name;
+    repo.write(
+        "hosts/repo.kdl",
+        format!("repo \"untold\" {{ rollout {{ canary \"{name}\"; pause \"5s\"; on-failure \"revert\" }} }}\n"),
+    );
+    repo.write("stacks/one/server.py", SERVER);
+    let service = Service { host: &hosts[0], repo, port: 7783, drain: "1s" };
+    service.version("v1");
+    service.repo.apply_with(&["--pause", "0s"]);
+    service.version("v2");
+    let run = service.repo.begin(&["apply", "--yes", "--json", "--lock-wait", "0"]);
+    hosts[0].until("ls /var/lib/reconcile/untold/run/*/kept");
+    // Somebody else is at work there when the rollout is over.
+    hosts[0].sh("touch /srv/untold-busy");
+    let other = "exec 9>/var/lib/reconcile/untold/lock; flock 9; while [ -e /srv/untold-busy ]; do sleep 0.1; done";
+    let other = hosts[0].begin(other);
+    let ran = finish(run, LONG);
+    hosts[0].sh("rm /srv/untold-busy");
+    finish(other, LONG);
+    let report = ran.json();
+    let of = |host: &&serde_json::Value| host["host"] == name.as_str();
+    let canary = report["hosts"].as_array().expect("hosts").iter().find(of).expect("the canary");
+    assert_eq!((ran.code, &canary["outcomes"]["unit:untold"]), (3, &"failed".into()), "{}", ran.out);
+    let what = canary["failures"][0]["what"].as_str().unwrap_or_default();
+    assert!(what.starts_with("what served until then stays: another run holds the lock"), "{}", ran.out);
+    assert_eq!(
+        (service.answer(), service.places()),
+        ("v2".into(), "blue file enabled runs green file enabled runs ".into())
+    );
+    // It goes with the next run, whose plan says so.
+    assert!(service.repo.plan().effects().iter().any(|effect| effect.contains("retire")));
+    service.repo.apply_with(&["--pause", "0s"]);
+    assert_eq!(service.places(), "green file enabled runs ");
+    service.is_settled();
+}
+
+#[test]
 fn what_a_service_reads_may_be_of_another_stack() {
     let host = any();
     let service = Service::new(&host, "reads", 7790, "1s");
