@@ -278,8 +278,8 @@ fn claim() -> impl Strategy<Value = Claim> {
     let units = btree_map(name(), (truth(), truth()), 0..3).prop_map(|units| {
         units.into_iter().map(|(name, (enabled, active))| (name, UnitState { enabled, active })).collect()
     });
-    (btree_map(path(), written, 0..4), units, proptest::option::of(project), vec(name(), 0..3))
-        .prop_map(|(paths, units, project, packages)| Claim { paths, units, project, packages })
+    (btree_map(path(), written, 0..4), units, proptest::option::of(project), vec(name(), 0..3), 0..3u32)
+        .prop_map(|(paths, units, project, packages, moves)| Claim { paths, units, project, packages, moves })
 }
 
 fn ledger() -> impl Strategy<Value = Ledger> {

@@ -134,3 +134,20 @@ impl Answer {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g13_a_host_that_never_stops_talking_is_not_heard_to_the_end() {
+        let mut answer = Answer::default();
+        answer.hear(b"transaction web\nfailed x\n");
+        for _ in 0..20 {
+            answer.hear(&vec![b'x'; 1 << 20]);
+        }
+        answer.hear(b"\nend\n");
+        assert!(!answer.ended && answer.partial.is_empty());
+        assert_eq!(answer.courses.len(), 1);
+    }
+}

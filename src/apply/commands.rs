@@ -215,3 +215,36 @@ fn former(deed: &Deed) -> Deed {
     }
     former
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g07_the_way_back_of_a_project_takes_only_what_came() {
+        let up = |new: bool, create: &str, start: &str, unpause: &str| {
+            let names = |names: &str| names.split_whitespace().map(String::from).collect::<Vec<_>>();
+            let deed = Deed::ComposeUp {
+                project: "app".into(),
+                directory: "/srv/app".into(),
+                files: Vec::new(),
+                profiles: Vec::new(),
+                build: Vec::new(),
+                create: names(create),
+                recreate: Vec::new(),
+                start: names(start),
+                unpause: names(unpause),
+                remove: Vec::new(),
+                built: false,
+                pulled: false,
+                new,
+                before: Vec::new(),
+            };
+            unmake(&deed).into_iter().map(|command| command.words[4..].join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(up(true, "web db", "", ""), ["down"]);
+        assert_eq!(up(false, "cache", "", ""), ["rm -s -f cache"], "what was adopted stays");
+        assert_eq!(up(false, "", "worker", "db"), ["stop worker", "pause db"]);
+        assert!(up(false, "", "", "").is_empty());
+    }
+}

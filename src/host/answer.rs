@@ -13,7 +13,8 @@ use crate::host::observation::{ContainerSeen, Facts, Observation, Owed, PathSeen
 /// Reads the answer of `observe.sh`.
 pub fn parse(output: &[u8]) -> Result<Observation> {
     let text = String::from_utf8_lossy(output);
-    let mut reader = AnswerReader::default();
+    let is_lossy = matches!(text, std::borrow::Cow::Owned(_));
+    let mut reader = AnswerReader { is_lossy, ..AnswerReader::default() };
     let mut section = "";
     for line in text.lines() {
         match line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -62,6 +63,8 @@ struct AnswerReader {
     answer: Observation,
     /// The path that `stat` spoke of last.
     last: Utf8PathBuf,
+    /// Whether some of the answer was not UTF-8.
+    is_lossy: bool,
     /// A link whose target is longer than its line.
     broken_link: Option<Utf8PathBuf>,
     content: Option<(Utf8PathBuf, String)>,
@@ -143,7 +146,8 @@ impl AnswerReader {
             *known = target.to_string();
             // What comes next may be more of the target, and look like anything. What is not UTF-8 has three bytes here
             // for each there. (Links of the kernel's own have no size.)
-            let length = target.len() - 2 * target.matches(char::REPLACEMENT_CHARACTER).count();
+            let replaced = if self.is_lossy { target.matches(char::REPLACEMENT_CHARACTER).count() } else { 0 };
+            let length = target.len() - 2 * replaced;
             if u64::try_from(length).is_ok_and(|length| length < seen.size) {
                 self.broken_link = Some(path.clone());
             }

@@ -102,7 +102,7 @@ async fn attend(child: &mut Child, input: Vec<u8>, mut on_stdout: Option<OnStdou
             Ok(())
         });
         let ended = async {
-            let (_, _, status) = tokio::try_join!(read_out, read_err, child.wait())?;
+            let ((), (), status) = tokio::try_join!(read_out, read_err, child.wait())?;
             Ok::<_, std::io::Error>(status)
         };
         // Input is not waited for: whoever has ended reads no more of it.

@@ -295,3 +295,22 @@ fn change_lines(change: &Change, salt: &str) -> Vec<String> {
 pub(crate) fn rank(kind: Kind) -> usize {
     Kind::ALL.iter().position(|other| *other == kind).unwrap_or(Kind::ALL.len())
 }
+
+#[cfg(test)]
+mod digests {
+    use super::*;
+    use crate::plan::tests::{HOST, config, plan_of};
+
+    #[test]
+    fn g01_a_plan_for_another_path_has_another_digest() {
+        let plan = plan_of(&config(HOST, &[]), &config(HOST, &[("a", "file \"/srv/a/one\" content=\"x\"")]), true);
+        let lines = |rename: &dyn Fn(&mut PathChange)| {
+            let mut change = plan.changes().next().expect("a file").clone();
+            change.paths.iter_mut().for_each(rename);
+            change_lines(&change, "")
+        };
+        let is = lines(&|_| ());
+        assert_ne!(is, lines(&|path| path.path = path.path.with_file_name("other")));
+        assert_ne!(is, lines(&|path| path.implied = !path.implied));
+    }
+}

@@ -203,6 +203,7 @@ fn what_a_run_goes_back_to() {
     let mut store = Store::open(&path).unwrap();
     ran(&mut store, "1", "a", Outcome::Applied);
     ran(&mut store, "2", "b", Outcome::RolledBack);
+    ran(&mut store, "2h", "h", Outcome::Held);
     ran(&mut store, "3", "c", Outcome::Unchanged);
     ran(&mut store, "4", "d", Outcome::Failed);
     let before = |store: &Store, id: &str| {
@@ -211,7 +212,7 @@ fn what_a_run_goes_back_to() {
     };
     assert_eq!(before(&store, "1"), None);
     assert_eq!(before(&store, "2").as_deref(), Some("a"));
-    assert_eq!(before(&store, "3").as_deref(), Some("a"), "a failed run is nothing to go back to");
+    assert_eq!(before(&store, "3").as_deref(), Some("a"), "nobody goes back to what failed, or was held back");
     assert_eq!(before(&store, "4").as_deref(), Some("c"));
     // A stack that comes into being: before it, the host was without it.
     let at_work = store.begin(&beginning("5", "e"), &plan()).unwrap();
