@@ -260,6 +260,11 @@ fn g06_what_is_kept_no_longer_is_not_taken_away() {
         assert_eq!(says(shell, before), format!("{gone}outcome t failed\na former\n"), "{shell}");
         let after = "do_step \"$keep\"; do_step \"$move\"; rm -rf $stage";
         assert_eq!(says(shell, after), format!("{gone}outcome t failed\na new\n"), "{shell}");
+        let links = "do_step \"$keep\"; rm $top/a $stage/0/a; ln -s nowhere $top/a; rm -rf $stage";
+        assert_eq!(says(shell, links), format!("{gone}outcome t failed\n"), "{shell}: a link to nothing is something");
+        let came = "printf '%s\\n' \"came$tab$stage/0.old$tab$top/b\" \"$move\" >$dir/steps; printf theirs >$top/b; rm -rf $stage";
+        let stays = "| b stays as it is: its former version is no longer in 0.old\noutcome t failed\nb theirs\n";
+        assert_eq!(says(shell, came).replace("a former\n", ""), stays, "{shell}: what came with a package");
         let removed = "do_step \"$keep\"; rm -rf $top/a $stage";
         assert_eq!(says(shell, removed), format!("{gone}outcome t failed\n"), "{shell}");
         // Where there are no hard links, a copy that is cut off is none.
@@ -300,7 +305,13 @@ fn g05_what_was_owed_before_is_owed_again_after_a_way_back() {
         assert_eq!(says(shell, reload), "u.service\treload\ti\t1\tnewer\n", "{shell}");
         assert_eq!(says(shell, &format!("{reload}; {again}")), "", "{shell}");
         let older = format!("older restart i; {reload}");
-        assert_eq!(says(shell, &older), "u.service\trestart\ti\t1\tnewer\n", "{shell}: no reload makes up for it");
+        assert_eq!(says(shell, &older), "u.service\trestart\ti\t0\told\n", "{shell}: no reload makes up for it");
+        let more = "older reload i; owe restart new u.service";
+        assert_eq!(says(shell, more), "u.service\trestart\ti\t1\tnew\n", "{shell}: a restart does");
+        let containers = "docker() { [ $1 = ps ] && printf 'a\nb\n' || printf 'a@1\nb@2\n'; }
+            owe restart new docker:p:s; cat $state/r/owed/docker:p:s";
+        let (said, _) = in_apply(shell, &format!("{TRANSACTION}{containers}"));
+        assert_eq!(said, "docker:p:s\trestart\ta@1,b@2\t1\tnew\n", "{shell}");
         assert_eq!(says(shell, &format!("{older}; {again}")), "u.service\trestart\ti\t0\told\n", "{shell}");
         let void = format!("older restart j; {reload}");
         assert_eq!(says(shell, &void), "u.service\treload\ti\t1\tnewer\n", "{shell}: it was started again since");
@@ -318,10 +329,10 @@ fn g05_what_was_owed_before_is_owed_again_after_a_way_back() {
 
 #[test]
 fn g07_a_directory_that_has_come_by_then_stays_as_it_is_unless_it_is_described() {
-    let set = "mkdir -m 700 $top/x; modes() { stat -c '%a %n' $top/x $top/y 2>/dev/null | sed 's|/.*/||'; }\n";
+    let set = "mkdir -m 700 $top/x; chmod g+s $top; chmod 755 $run_dir; modes() { stat -c '%a %n' $top/x $top/y 2>/dev/null | sed 's|/.*/||'; }\n";
     for shell in SHELLS {
         for (verb, mode) in [("above", 700), ("mkdir", 755)] {
-            let step = format!("step=\"{verb}${{tab}}755$tab-$tab-$tab$top/x$tab$top/y\"");
+            let step = format!("step=\"{verb}${{tab}}00755$tab-$tab-$tab$top/x$tab$top/y\"");
             let script = format!("{TRANSACTION}{set}{step}; do_step \"$step\"; modes; undo_step \"$step\"; modes");
             assert_eq!(in_apply(shell, &script).0, format!("{mode} x\n755 y\n700 x\n"), "{shell}: {verb}");
         }

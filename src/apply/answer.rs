@@ -42,6 +42,8 @@ pub struct Course {
 pub struct Answer {
     /// Each transaction.
     pub courses: BTreeMap<StackName, Course>,
+    /// The dead runs that were found, each with the stacks that went back and how that ended.
+    pub recovered: Vec<(String, BTreeMap<StackName, Course>)>,
     /// Who holds the lock, where we did not get it.
     pub locked: Option<String>,
     /// What was wrong before any transaction began.
@@ -95,6 +97,7 @@ impl Answer {
         match word {
             "locked" => self.locked = Some(rest.into()),
             "broken" => self.broken = Some(rest.into()),
+            "recovering" => self.recovered.push((rest.into(), BTreeMap::new())),
             "transaction" => self.current = StackName::new(rest).ok(),
             "step" => self.step = rest.parse().ok(),
             "stale" => self.stale = Some(rest.into()),
@@ -110,16 +113,20 @@ impl Answer {
     }
 
     fn course(&mut self, change: impl FnOnce(&mut Course, &str), rest: &str) {
-        if let Some(stack) = &self.current {
-            change(self.courses.entry(stack.clone()).or_default(), rest);
+        if let Some(stack) = self.current.clone() {
+            change(self.courses_of_now().entry(stack).or_default(), rest);
         }
+    }
+
+    fn courses_of_now(&mut self) -> &mut BTreeMap<StackName, Course> {
+        self.recovered.last_mut().map_or(&mut self.courses, |(_, courses)| courses)
     }
 
     fn outcome(&mut self, line: &str) {
         let Some((stack, word)) = line.split_once(' ') else { return };
         let Ok(stack) = StackName::new(stack) else { return };
         let stale = self.stale.take();
-        let course = self.courses.entry(stack).or_default();
+        let course = self.courses_of_now().entry(stack).or_default();
         course.ending = match word {
             "applied" => Some(Ending::Applied),
             "rolled-back" => Some(Ending::RolledBack),
@@ -138,6 +145,16 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_becomes_of_dead_runs_is_told_of_each() {
+        let mut answer = Answer::default();
+        answer.hear(b"recovering 1\nreverting web\n| not there\noutcome web failed\nrecovering 2\nend\n");
+        let failed = Course { ending: Some(Ending::Failed), output: vec!["not there".into()], ..Course::default() };
+        let web = (StackName::new("web").unwrap(), failed);
+        assert_eq!(answer.recovered, [("1".into(), BTreeMap::from([web])), ("2".into(), BTreeMap::new())]);
+        assert!(answer.ended && answer.courses.is_empty());
+    }
 
     #[test]
     fn g13_a_host_that_never_stops_talking_is_not_heard_to_the_end() {

@@ -164,13 +164,8 @@ pub fn unmake(deed: &Deed) -> Vec<Command> {
         Deed::ComposeUp { project, new: true, .. } => {
             vec![Command::new(180, &["docker", "compose", "-p", project, "down"], &[])]
         }
-        Deed::ComposeUp { project, create, start, unpause, .. } => {
-            let to = |verb: &[&str], services: &[String]| {
-                let words = [&["docker", "compose", "-p", project.as_str()][..], verb].concat();
-                (!services.is_empty()).then(|| Command::new(180, &words, services))
-            };
-            let gone = to(&["rm", "-s", "-f"], create);
-            gone.into_iter().chain(to(&["stop"], start)).chain(to(&["pause"], unpause)).collect()
+        Deed::ComposeUp { project, create, .. } if !create.is_empty() => {
+            vec![Command::new(180, &["docker", "compose", "-p", project, "rm", "-s", "-f"], create)]
         }
         _ => Vec::new(),
     }
@@ -219,10 +214,11 @@ fn former(deed: &Deed) -> Deed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::effect::Rested;
 
     #[test]
     fn g07_the_way_back_of_a_project_takes_only_what_came() {
-        let up = |new: bool, create: &str, start: &str, unpause: &str| {
+        let up = |new: bool, create: &str, start: &str| {
             let names = |names: &str| names.split_whitespace().map(String::from).collect::<Vec<_>>();
             let deed = Deed::ComposeUp {
                 project: "app".into(),
@@ -233,18 +229,19 @@ mod tests {
                 create: names(create),
                 recreate: Vec::new(),
                 start: names(start),
-                unpause: names(unpause),
+                unpause: Vec::new(),
                 remove: Vec::new(),
                 built: false,
                 pulled: false,
                 new,
                 before: Vec::new(),
+                rested: Rested::default(),
             };
             unmake(&deed).into_iter().map(|command| command.words[4..].join(" ")).collect::<Vec<_>>()
         };
-        assert_eq!(up(true, "web db", "", ""), ["down"]);
-        assert_eq!(up(false, "cache", "", ""), ["rm -s -f cache"], "what was adopted stays");
-        assert_eq!(up(false, "", "worker", "db"), ["stop worker", "pause db"]);
-        assert!(up(false, "", "", "").is_empty());
+        assert_eq!(up(true, "web db", ""), ["down"]);
+        assert_eq!(up(false, "cache", ""), ["rm -s -f cache"], "what was adopted stays");
+        // Of several containers of a service, some may have run all along.
+        assert!(up(false, "", "worker").is_empty());
     }
 }

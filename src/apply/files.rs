@@ -207,11 +207,11 @@ impl Writer<'_> {
         let mut metas = Vec::new();
         for (path, (verb, mode, owner)) in wanted {
             let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
-            let like = [verb.to_string(), format!("{mode:o}"), user, group];
+            let like = [verb.to_string(), all_bits(mode), user, group];
             let real = self.place.real(&path);
             match self.seen.paths.get(&path) {
                 Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {
-                    let (old_mode, (old_user, old_group)) = (format!("{:o}", seen.mode), seen.ids);
+                    let (old_mode, (old_user, old_group)) = (all_bits(seen.mode), seen.ids);
                     let old = [old_mode, old_user.to_string(), old_group.to_string()];
                     let [_, mode, user, group] = &like;
                     metas.push(line(&["meta", mode, user, group, real.as_str(), &old[0], &old[1], &old[2]])?);
@@ -266,6 +266,12 @@ impl Group {
     fn in_place(&self, names: &[String]) -> Vec<String> {
         names.iter().map(|name| self.directory.join(name).to_string()).collect()
     }
+}
+
+/// The mode of a directory so that `chmod` takes away what it does not have: with fewer than five digits, GNU's leaves
+/// setuid and setgid bits as they are.
+fn all_bits(mode: u32) -> String {
+    format!("{mode:05o}")
 }
 
 fn is_there(seen: &Observation, path: &Utf8Path) -> bool {

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::apply::commands::{Command, commands};
-use crate::apply::script::{Script, Writer, line, listed, run_line};
+use crate::apply::script::{Script, Writer, line, listed, owes, run_line};
 use crate::base::error::Result;
 use crate::base::id::ResourceId;
+use crate::plan::debts::Owing;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 use crate::resource::{Check, Probe};
@@ -76,7 +77,14 @@ impl Writer<'_> {
         script.steps.push(line(&["turn"])?);
         // The way back: nginx is told first, and what the new place has begun is brought to its end.
         let nginx = Deed::Reload { units: vec!["nginx.service".into()] };
-        script.unturn = commands(&nginx).iter().map(run_line).collect::<Result<_>>()?;
+        if let Some(owing) = Owing::of(&nginx) {
+            let told = parts.after.iter().find(|effect| parts.tells(effect));
+            script.unturn.push(owes(&owing, told.and_then(|effect| effect.causes.first()))?);
+            for command in commands(&nginx) {
+                script.unturn.push(run_line(&command)?);
+            }
+            script.unturn.push(listed(&[owing.done()], &owing.debtors)?);
+        }
         let drains = parts.after.iter().filter_map(|effect| match &effect.deed {
             Deed::Turn { from: Some(_), drain, .. } => Some(*drain),
             _ => None,

@@ -10,10 +10,12 @@ use crate::apply::expected::Expected;
 use crate::apply::files::Group;
 use crate::apply::handover::Parts;
 use crate::base::error::{Error, Kind, Result};
+use crate::base::id::ResourceId;
 use crate::host::archive::Archive;
 use crate::host::observation::Observation;
 use crate::observe::Place;
 use crate::observe::inspect::Candidate;
+use crate::plan::debts::Owing;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::{PathChange, Transaction};
 
@@ -148,10 +150,8 @@ impl Writer<'_> {
                     None => self.numbered(script, effect.deed.words(), "run", &command)?,
                 }
             }
-            match &effect.deed {
-                Deed::Restart { units } => script.steps.push(listed(&["paid"], units)?),
-                Deed::Reload { units } => script.steps.push(listed(&["reloaded"], units)?),
-                _ => {}
+            if let Some(owing) = Owing::of(&effect.deed) {
+                script.steps.push(listed(&[owing.done()], &owing.debtors)?);
             }
             for command in unmake(&effect.deed).iter().rev() {
                 script.unmake.insert(0, run_line(command)?);
@@ -216,21 +216,21 @@ impl Writer<'_> {
     }
 }
 
-/// Notes which units will run with older files between the switch and their restart.
+/// Notes what will run with older files between the switch and its restart.
 fn owe(script: &mut Script, transaction: &Transaction) -> Result<()> {
     for effect in &transaction.effects {
-        let (units, verb) = match &effect.deed {
-            Deed::Restart { units } => (units, "restart"),
-            Deed::Reload { units } => (units, "reload"),
-            _ => continue,
-        };
-        let why = effect.causes.first().map(ToString::to_string).unwrap_or_default();
-        script.steps.push(listed(&["owe", verb, &why], units)?);
+        if let Some(owing) = Owing::of(&effect.deed) {
+            script.steps.push(owes(&owing, effect.causes.first())?);
+        }
     }
     for debt in &transaction.debts {
-        script.steps.push(line(&["owe", debt.verb, &debt.id.to_string(), &debt.unit])?);
+        script.steps.push(line(&["owe", &debt.verb, &debt.id.to_string(), &debt.unit])?);
     }
     Ok(())
+}
+
+pub(super) fn owes(owing: &Owing, cause: Option<&ResourceId>) -> Result<String> {
+    listed(&["owe", &owing.verb, &cause.map_or("-".into(), ToString::to_string)], &owing.debtors)
 }
 
 /// Whether nginx is to be reloaded, which has a step of its own, and what else is.
@@ -245,24 +245,35 @@ fn without_nginx(deed: &Deed) -> (bool, Option<Deed>) {
 }
 
 /// What brings back what effects changed, once the former files are there: first links, then what systemd reads (which
-/// asks for it once links have changed), then what runs, in the order of the plan.
+/// asks for it once links have changed), then what runs, in the order of the plan, and last what comes to rest again. What
+/// does not come back runs with files that are no longer there: that is owed.
 fn way_back<'a>(effects: impl Iterator<Item = &'a Effect>) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<(u8, String)> = Vec::new();
     for effect in effects {
-        let commands = undo(&effect.deed);
+        let (commands, owing) = (undo(&effect.deed), Owing::of(&effect.deed));
         if !commands.is_empty() && !effect.deed.units().is_empty() {
-            lines.push(listed(&["calm"], effect.deed.units())?);
+            lines.push((2, listed(&["calm"], effect.deed.units())?));
+        }
+        if let Some(owing) = &owing {
+            lines.push((2, owes(owing, effect.causes.first())?));
         }
         for command in commands {
-            lines.push(run_line(&command)?);
+            let words = |word: &str| command.words.iter().any(|each| each == word);
+            let order = if words("--no-reload") { 0 } else { 1 + u8::from(!words("daemon-reload")) };
+            lines.push((order, run_line(&command)?));
+        }
+        if let Some(owing) = &owing {
+            lines.push((2, listed(&[owing.done()], &owing.debtors)?));
+        }
+        if let Deed::ComposeUp { rested, .. } = &effect.deed {
+            for (verb, ids) in [("stop", &rested.stopped), ("pause", &rested.paused)] {
+                lines
+                    .extend((!ids.is_empty()).then(|| listed(&["rest", verb], ids)).transpose()?.map(|line| (3, line)));
+            }
         }
     }
-    lines.sort_by_key(|line| match line {
-        line if line.contains("\t--no-reload\t") => 0,
-        line if line.contains("daemon-reload") => 1,
-        _ => 2,
-    });
-    Ok(lines)
+    lines.sort_by_key(|(order, _)| *order);
+    Ok(lines.into_iter().map(|(_, line)| line).collect())
 }
 
 pub(super) fn run_line(command: &Command) -> Result<String> {

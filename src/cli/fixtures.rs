@@ -14,7 +14,7 @@ use crate::cli::origin::Origin;
 use crate::engine::Planned;
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::load::{Extent, OnFailure, Rollout};
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, Rested};
 use crate::plan::guard::{Hazard, Unless};
 use crate::plan::waves::Waves;
 use crate::plan::{Action, Cause, Change, HostPlan, PathChange, Plan, Refusal, Transaction};
@@ -273,5 +273,6 @@ fn compose_up() -> Deed {
         pulled: true,
         new: false,
         before: Vec::new(),
+        rested: Rested::default(),
     }
 }

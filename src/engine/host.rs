@@ -73,8 +73,9 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     let questions = Questions::about(&desired, session.is_offline());
     session.seen = session.look(&questions.to_request(&session.place, Some(repo))).await?;
     let left = session.seen.busy.is_some() || !session.seen.unfinished.is_empty();
+    let mut recovered = Vec::new();
     if let Some(who) = setup.recover.as_ref().filter(|_| left) {
-        recover(setup, &mut session, who).await?;
+        recovered = recover(setup, &mut session, who).await?;
         session.seen = session.look(&questions.to_request(&session.place, Some(repo))).await?;
         brought_back(&session)?;
     }
@@ -116,6 +117,7 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     if plan.is_empty() {
         session.has_looked(pool);
     }
+    plan.notes.splice(0..0, recovered);
     hiding::in_plan(setup, &mut plan);
     let plan = Arc::new(plan);
     session.seen.forget_what_is_planned();
@@ -138,8 +140,8 @@ fn stacks_on(setup: &Setup, host: &HostName) -> BTreeSet<StackName> {
     here.map(|stack| stack.name.clone()).collect()
 }
 
-/// Waits for a run that is at work, and has the host bring back what dead runs left half done.
-async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> {
+/// Waits for a run that is at work, and has the host bring back what dead runs left half done. Says what became of it.
+async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<Vec<String>> {
     note(setup, &session.host, "bringing back what a dead run left");
     let repo = &setup.config.repo;
     let run = Run { id: "recovery", repo, who, lock_wait: setup.lock_wait, confirm: 0, keep: false };
@@ -147,7 +149,23 @@ async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<()> 
     if let Some(holder) = heard.answer.locked {
         return Err(locked(&session.host, &holder));
     }
-    heard.lost.map_or(Ok(()), Err)
+    heard.lost.map_or(Ok(()), Err)?;
+    Ok(heard.answer.recovered.iter().map(|(run, courses)| became(run, courses)).collect())
+}
+
+/// What became of a dead run, for the reader.
+fn became(run: &str, courses: &BTreeMap<StackName, Course>) -> String {
+    let words = courses.iter().map(|(stack, course)| match (course.ending, course.output.last()) {
+        (Some(Ending::RolledBack), _) => format!("{stack} has been rolled back"),
+        (_, Some(why)) => format!("{stack} could not be rolled back whole ({why})"),
+        (_, None) => format!("{stack} could not be rolled back whole"),
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() {
+        format!("run {run} had died: nothing of it was left to bring back")
+    } else {
+        format!("run {run} had died half-way: {}", words.join("; "))
+    }
 }
 
 /// Nothing is changed on a host where something is still half done.

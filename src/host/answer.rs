@@ -13,10 +13,10 @@ use crate::host::observation::{ContainerSeen, Facts, Observation, Owed, PathSeen
 /// Reads the answer of `observe.sh`.
 pub fn parse(output: &[u8]) -> Result<Observation> {
     let text = String::from_utf8_lossy(output);
-    let is_lossy = matches!(text, std::borrow::Cow::Owned(_));
-    let mut reader = AnswerReader { is_lossy, ..AnswerReader::default() };
+    let mut reader = AnswerReader::default();
     let mut section = "";
-    for line in text.lines() {
+    for (line, raw) in text.lines().zip(output.split(|byte| *byte == b'\n')) {
+        reader.raw_length = raw.len();
         match line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(name) if SECTIONS.contains(&name) => {
                 reader.end_of_section();
@@ -63,8 +63,8 @@ struct AnswerReader {
     answer: Observation,
     /// The path that `stat` spoke of last.
     last: Utf8PathBuf,
-    /// Whether some of the answer was not UTF-8.
-    is_lossy: bool,
+    /// How many bytes the line had on the host: what is not UTF-8 is other ones here.
+    raw_length: usize,
     /// A link whose target is longer than its line.
     broken_link: Option<Utf8PathBuf>,
     content: Option<(Utf8PathBuf, String)>,
@@ -115,7 +115,7 @@ impl AnswerReader {
                 self.last.clone_from(&path);
                 self.saw(path, Seen::Present(seen));
             }
-            "n" => self.target(rest),
+            "n" => self.target(rest, line),
             _ => {}
         }
     }
@@ -135,7 +135,7 @@ impl AnswerReader {
     }
 
     /// `PATH -> TARGET` of the last path if it is a link, with quotes around both where busybox wrote it.
-    fn target(&mut self, line: &str) {
+    fn target(&mut self, line: &str, whole: &str) {
         let path = &self.last;
         let plain = line.strip_prefix(&format!("{path} -> "));
         let quoted = line.strip_prefix(&format!("'{path}' -> '")).and_then(|rest| rest.strip_suffix('\''));
@@ -144,10 +144,8 @@ impl AnswerReader {
         {
             let target = plain.or(quoted).unwrap_or_default();
             *known = target.to_string();
-            // What comes next may be more of the target, and look like anything. What is not UTF-8 has three bytes here
-            // for each there. (Links of the kernel's own have no size.)
-            let replaced = if self.is_lossy { target.matches(char::REPLACEMENT_CHARACTER).count() } else { 0 };
-            let length = target.len() - 2 * replaced;
+            // What comes next may be more of the target, and look like anything. (Links of the kernel's own have no size.)
+            let length = (target.len() + self.raw_length).saturating_sub(whole.len());
             if u64::try_from(length).is_ok_and(|length| length < seen.size) {
                 self.broken_link = Some(path.clone());
             }

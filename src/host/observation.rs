@@ -140,7 +140,7 @@ pub struct UnitSeen {
 }
 
 /// A container of a Compose project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSeen {
     /// Its id.
     pub id: String,
@@ -160,14 +160,14 @@ pub struct ContainerSeen {
     pub image: String,
 }
 
-/// A restart or reload that a unit still needs, noted before its files changed.
+/// A restart or reload that a unit, or containers, still need, noted before its files changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owed {
-    /// The unit.
+    /// The unit, or the containers as `docker:PROJECT:SERVICE`.
     pub unit: String,
-    /// `restart` or `reload`.
+    /// `restart`, `recreate`, `reload`, or `signal` with its name.
     pub verb: String,
-    /// The invocation that ran with the older files.
+    /// The invocation that ran with the older files. What is said of containers still holds.
     pub invocation: String,
     /// The run that changed the files.
     pub run: String,

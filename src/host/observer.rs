@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::base::error::{Error, Kind, Result};
 use crate::host::program::Program;
-use crate::host::transport::{Connection, Output, too_slow};
+use crate::host::transport::{Connection, Output, too_much, too_slow};
 
 /// What ends each answer.
 pub const END: &[u8] = b"[end]\n";
@@ -117,6 +117,9 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 fn broken(cause: std::io::Error) -> Error {
+    if cause.kind() == std::io::ErrorKind::FileTooLarge {
+        return too_much("a look");
+    }
     Error::new(Kind::Host, "our program does not stay on the host").because(cause)
 }
 

@@ -16,8 +16,12 @@ impl Planner<'_> {
     pub(super) fn needs_of_stacks(&self, by_stack: &BTreeMap<StackName, Vec<Change>>) -> Needs {
         let mut needs: Needs = by_stack.keys().map(|stack| (stack.clone(), self.said(stack, by_stack))).collect();
         for (stack, other) in self.found(by_stack) {
-            // Loading refuses circles of what is said, but two stacks may well need something of each other: what is
-            // said comes first, and what would close a circle is left to the order of names.
+            // Rendering refuses resources that wait for each other, but two stacks may well need something of each other:
+            // what would close a circle is left to the order of names. What the other one is restarted for is to be
+            // there by then; a directory above it is made with it.
+            if self.watches(&other, &by_stack[&stack]) {
+                continue;
+            }
             if !reaches(&needs, &stack, &other) && !reaches(&needs, &other, &stack) {
                 needs.entry(stack).or_default().insert(other);
             }
@@ -193,6 +197,10 @@ mod tests {
         }
     }
 
+    /// A unit that is restarted for what another stack puts into its directory.
+    const READS: &str =
+        "directory \"/etc/app.d\" mode=\"0750\"\nunit \"app\" { exec \"/bin/app\"; restart-on \"/etc/app.d/x\" }";
+
     const SITE: &str = "site \"www.example.org\" { root \"/srv/www\" }";
 
     #[test]
@@ -209,9 +217,9 @@ mod tests {
             ),
             ("each of the other", vec![("app", &site), ("base", &both)], vec!["base <- ", "app <- base"]),
             (
-                "what is said comes first",
-                vec![("app", "file \"/srv/f\" content=\"1\""), ("base", "after \"app\"\npackages \"nginx\"")],
-                vec!["app <- ", "base <- app"],
+                "what another stack is restarted for",
+                vec![("app", READS), ("conf", "file \"/etc/app.d/x\" content=\"1\"")],
+                vec!["conf <- ", "app <- "],
             ),
         ] {
             let plan =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::ResourceId;
 use crate::host::observation::{ContainerSeen, Observation};
-use crate::plan::effect::{Deed, Effect};
+use crate::plan::effect::{Deed, Effect, Rested};
 use crate::plan::images::all_pinned;
 use crate::resource::state::{Project, ProjectService};
 use crate::resource::{Check, Probe, Resource};
@@ -70,6 +70,7 @@ impl<'a> Wanted<'a> {
             pulled: all_pinned(self.project),
             new: there.is_empty(),
             before: Vec::new(),
+            rested: rested(&fates, there),
         })
     }
 
@@ -145,6 +146,15 @@ impl<'a> Wanted<'a> {
             fates.insert(name, Fate::Start);
         }
     }
+}
+
+/// Those that are started or go on, and are at rest so far: others of the same service may well run.
+fn rested(fates: &Fates<'_>, there: &[&ContainerSeen]) -> Rested {
+    let of = |fate: Fate, is: &dyn Fn(&ContainerSeen) -> bool| {
+        let those = there.iter().filter(|seen| fates.get(seen.service.as_str()) == Some(&fate) && is(seen));
+        those.map(|seen| seen.id.clone()).collect()
+    };
+    Rested { stopped: of(Fate::Start, &|seen| !is_up(seen)), paused: of(Fate::Unpause, &|seen| seen.state == "paused") }
 }
 
 /// What must be so of the containers that some effects start, by project.
@@ -250,6 +260,32 @@ mod tests {
             keep: 2,
             patience: (Patience { steady: Duration::from_secs(2), restarts: 2 }, Duration::from_mins(1)),
         }
+    }
+
+    #[test]
+    fn only_what_is_at_rest_comes_to_rest_again() {
+        let (project, none) = (project(), BTreeMap::new());
+        let wanted =
+            Wanted { project: &project, recorded: None, hashes: &none, files_change: false, rebuilt: BTreeSet::new() };
+        let of = |service: &str, id: &str, state: &str| {
+            let (service, id, state) = (service.to_string(), id.to_string(), state.to_string());
+            ContainerSeen { id, service, state, ..ContainerSeen::default() }
+        };
+        let there = [
+            of("app", "1", "running"),
+            of("app", "2", "exited"),
+            of("db", "3", "running"),
+            of("db", "4", "paused"),
+            of("last", "5", "running"),
+            of("migrate", "6", "running"),
+            of("side", "7", "running"),
+        ];
+        let Some(Deed::ComposeUp { start, unpause, rested, .. }) = wanted.up(&there.iter().collect::<Vec<_>>(), &[])
+        else {
+            panic!("something is to be done")
+        };
+        assert_eq!((start, unpause), (vec!["app".to_string()], vec!["db".to_string()]));
+        assert_eq!(rested, Rested { stopped: vec!["2".into()], paused: vec!["4".into()] });
     }
 
     #[test]

@@ -240,6 +240,9 @@ pub enum Deed {
         /// Its compose files on the host as they were, for the way back.
         #[serde(skip)]
         before: Vec<Utf8PathBuf>,
+        /// The ids of containers that come to rest again on the way back: stopped, or paused.
+        #[serde(skip)]
+        rested: Rested,
     },
     /// Containers are restarted, because a file they mount has been replaced.
     ContainerRestart {
@@ -270,6 +273,15 @@ pub enum Deed {
         /// Such as `HUP`.
         signal: String,
     },
+}
+
+/// Containers that do not run, by their ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rested {
+    /// They have ended, or were never started.
+    pub stopped: Vec<String>,
+    /// They are paused.
+    pub paused: Vec<String>,
 }
 
 /// When a deed is done, counted from the start of a transaction.
@@ -330,6 +342,27 @@ impl Deed {
             Deed::ContainerSignal { project, service, .. } => Some((project, vec![service])),
             _ => None,
         }
+    }
+
+    /// The services that go on, each after its project.
+    pub(crate) fn unpauses(&self) -> impl Iterator<Item = (String, String)> {
+        let of = match self {
+            Deed::ComposeUp { project, unpause, .. } => Some((project, unpause)),
+            _ => None,
+        };
+        of.into_iter().flat_map(|(project, all)| all.iter().map(|service| (project.clone(), service.clone())))
+    }
+
+    /// The services whose containers are restarted, replaced or signalled, each after its project.
+    pub(crate) fn again(&self) -> impl Iterator<Item = (String, String)> {
+        let of = match self {
+            Deed::ContainerRestart { project, services } | Deed::ContainerRecreate { project, services, .. } => {
+                Some((project, services.as_slice()))
+            }
+            Deed::ContainerSignal { project, service, .. } => Some((project, std::slice::from_ref(service))),
+            _ => None,
+        };
+        of.into_iter().flat_map(|(project, all)| all.iter().map(|service| (project.clone(), service.clone())))
     }
 
     /// The list of units it is about, where it has one.

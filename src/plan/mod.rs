@@ -8,6 +8,7 @@ pub(crate) mod builds;
 pub mod colours;
 pub mod compare;
 pub(crate) mod containers;
+pub(crate) mod debts;
 pub mod effect;
 pub mod guard;
 mod hold;
@@ -90,14 +91,14 @@ pub struct Transaction {
     pub ledger_after: Arc<str>,
 }
 
-/// A unit that has to be restarted or reloaded because of a file of another stack. It is written down before the file is
+/// What has to be restarted or reloaded because of a file of another stack. It is written down before the file is
 /// switched, so that it comes about whatever becomes of the unit's own stack.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Debt {
-    /// The unit.
+    /// The unit, or the containers as `docker:PROJECT:SERVICE`.
     pub unit: String,
-    /// `restart` or `reload`.
-    pub verb: &'static str,
+    /// `restart`, `recreate`, `reload`, or `signal` with its name.
+    pub verb: String,
     /// The resource that asks for it.
     pub id: ResourceId,
     /// Its stack.

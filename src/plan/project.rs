@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use crate::base::id::ResourceId;
 use crate::host::observation::ContainerSeen;
@@ -90,10 +90,8 @@ impl Wishes {
         planner: &Planner<'_>,
         resource: &Resource,
         action: &Action,
-        changed: &[&Utf8Path],
+        why: Option<String>,
     ) {
-        let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
-        let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
         let deed = match (action, &resource.state.project) {
             (Action::Container { project, service, signal: Some(signal) }, _) => {
                 Deed::ContainerSignal { project: project.clone(), service: service.clone(), signal: signal.clone() }
@@ -178,6 +176,11 @@ fn by_another_compose(
     let names: Vec<&str> = only.iter().map(|name| name.as_str()).collect();
     let names = names.join(", ");
     Some(format!("{names}: Compose {was} → {now} hashes differently; no file of yours changed"))
+}
+
+/// Whether a container goes on with the files that it was started with.
+pub(super) fn is_at_work(container: &ContainerSeen) -> bool {
+    matches!(container.state.as_str(), "running" | "paused")
 }
 
 /// The containers of a project.

@@ -1,5 +1,5 @@
-//! Units that are restarted or reloaded because of files of other stacks: those files come first, and what they ask for
-//! is not forgotten where a unit's own stack is not applied with them.
+//! What is restarted or reloaded because of files of other stacks: those files come first, and what they ask for is not
+//! forgotten where its own stack is not applied with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,13 @@ use camino::Utf8Path;
 use crate::base::id::{Kind, StackName};
 use crate::host::observation::Seen;
 use crate::plan::compare::is_as_wanted;
+use crate::plan::debts::{Owing, name_of, service_of};
 use crate::plan::effect::Deed;
 use crate::plan::host::Planner;
+use crate::plan::project::{containers, is_at_work};
 use crate::plan::wishes::is_active;
 use crate::plan::{Change, Debt, Transaction};
-use crate::resource::{Action, Resource};
+use crate::resource::Resource;
 
 impl Planner<'_> {
     /// Whether this run is about to change a path, for what a resource of some stack does then.
@@ -46,7 +48,7 @@ impl Planner<'_> {
         self.policy.selects(stack) && !self.seen.holds.contains_key(stack.as_str()) && !own.any(refused)
     }
 
-    /// What units of other stacks owe once these changes are made.
+    /// What units and containers of other stacks owe once these changes are made.
     pub(super) fn debts_of_others(&self, stack: &StackName, changes: &[Change]) -> Vec<Debt> {
         if self.policy.offline {
             return Vec::new();
@@ -54,14 +56,29 @@ impl Planner<'_> {
         let paths: BTreeSet<&Utf8Path> = written(changes).collect();
         let others = self.desired.resources.iter().filter(|resource| resource.stack != *stack);
         let debts = others.flat_map(|resource| {
-            let units = watching(resource, &paths);
-            let runs = units.into_iter().filter(|(unit, _)| self.seen.units.get(*unit).is_some_and(is_active));
-            runs.map(|(unit, verb)| {
-                let (id, stack) = (resource.id.clone(), resource.stack.clone());
-                Debt { unit: unit.clone(), verb, id, stack }
-            })
+            let owing = watching(resource, &paths).into_iter();
+            let (id, stack) = (&resource.id, &resource.stack);
+            let debts = owing.flat_map(|Owing { verb, debtors }| {
+                debtors.into_iter().map(move |unit| Debt {
+                    unit,
+                    verb: verb.clone(),
+                    id: id.clone(),
+                    stack: stack.clone(),
+                })
+            });
+            debts.filter(|debt| self.is_at_work(&debt.unit)).collect::<Vec<_>>()
         });
         debts.collect::<BTreeSet<Debt>>().into_iter().collect()
+    }
+
+    /// Whether a debtor goes on with older files.
+    fn is_at_work(&self, debtor: &str) -> bool {
+        match service_of(debtor) {
+            Some((project, service)) => {
+                containers(self, project).iter().any(|seen| seen.service == service && is_at_work(seen))
+            }
+            None => self.seen.units.get(debtor).is_some_and(is_active),
+        }
     }
 
     /// Sorts transactions so that each comes after those it needs, and after those whose files it watches.
@@ -77,6 +94,13 @@ impl Planner<'_> {
             let next = next.or_else(|| rest.iter().position(is_ready)).unwrap_or(0);
             transactions.push(rest.remove(next));
         }
+    }
+
+    /// Whether a stack has something that is restarted or reloaded because of these changes.
+    pub(super) fn watches(&self, stack: &StackName, changes: &[Change]) -> bool {
+        let paths: BTreeSet<&Utf8Path> = written(changes).collect();
+        let mut own = self.desired.resources.iter().filter(|resource| resource.stack == *stack);
+        own.any(|resource| !watching(resource, &paths).is_empty())
     }
 
     /// For each stack, the others whose files its resources watch, of those that change.
@@ -102,23 +126,19 @@ fn written(changes: &[Change]) -> impl Iterator<Item = &Utf8Path> {
     paths.filter(|path| path.after.is_some()).map(|path| path.path.as_path())
 }
 
-/// The units of a resource that are restarted or reloaded when one of these paths changes.
-fn watching<'r>(resource: &'r Resource, paths: &BTreeSet<&Utf8Path>) -> Vec<(&'r String, &'static str)> {
+/// What a resource restarts or reloads when one of these paths changes.
+fn watching(resource: &Resource, paths: &BTreeSet<&Utf8Path>) -> Vec<Owing> {
     let colours = resource
         .colours
         .iter()
         .filter(|colours| colours.watched.iter().any(|watched| paths.iter().any(|path| path.starts_with(watched))));
     let both = colours.flat_map(|colours| colours.faces()).flat_map(|face| face.state.units.keys());
     let own = |unit: &&String| resource.id.kind == Kind::Unit && *unit != NGINX;
+    let both = both.filter(own).map(|unit| Owing { verb: "restart".into(), debtors: vec![unit.clone()] });
     let reactions = resource.reactions.iter().filter(|reaction| {
         reaction.paths.iter().any(|path| !resource.state.paths.contains_key(path) && paths.contains(path.as_path()))
     });
-    let units = reactions.filter_map(|reaction| match &reaction.action {
-        Action::Restart(unit) => Some((unit, "restart")),
-        Action::Reload(unit) => Some((unit, "reload")),
-        _ => None,
-    });
-    both.filter(own).map(|unit| (unit, "restart")).chain(units).collect()
+    both.chain(reactions.filter_map(|reaction| Owing::to(&reaction.action))).collect()
 }
 
 const NGINX: &str = "nginx.service";
@@ -130,14 +150,17 @@ pub(super) fn notes(transactions: &[Transaction]) -> Vec<String> {
         own.into_iter().any(|other| {
             other.effects.iter().any(|effect| {
                 effect.causes.contains(&debt.id)
-                    && (effect.deed.units().contains(&debt.unit) || matches!(effect.deed, Deed::Turn { .. }))
+                    && (effect.deed.units().contains(&debt.unit)
+                        || Owing::of(&effect.deed).is_some_and(|owing| owing.debtors.contains(&debt.unit))
+                        || matches!(effect.deed, Deed::Turn { .. } | Deed::ComposeUp { .. }))
             })
         })
     };
     let carried_out = transactions.iter().filter(|each| each.held.is_none() && each.refusal().is_none());
     let left = carried_out.flat_map(|transaction| &transaction.debts).filter(|debt| !done(debt));
     left.map(|debt| {
-        format!("{} runs with older files until {} is applied: a {} is owed", debt.unit, debt.stack, debt.verb)
+        let Debt { unit, verb, stack, .. } = debt;
+        format!("{} runs with older files until {stack} is applied: a {verb} is owed", name_of(unit))
     })
     .collect()
 }

@@ -9,7 +9,7 @@ use crate::host::observation::{ContainerSeen, UnitSeen};
 use crate::ledger::Claim;
 use crate::plan::effect::{Deed, Effect, Phase};
 use crate::plan::host::Planner;
-use crate::plan::project::containers;
+use crate::plan::project::{containers, is_at_work};
 use crate::plan::{PathChange, Refusal};
 use crate::resource::state::{PathState, UnitState};
 use crate::resource::unit_file::{self, Impact};
@@ -43,7 +43,7 @@ pub(super) struct UnitWish {
     pub(super) switch: Option<Switch>,
     verb: Option<Verb>,
     causes: Causes,
-    why: Option<String>,
+    pub(super) why: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,39 +200,24 @@ impl Wishes {
                 self.strengthen(unit, &resource.id, Verb::Signal(signal.clone()));
             }
             Action::Container { project, .. } | Action::Recreate { project, .. }
-                if planner.seen.tools.contains("docker") && matches!(planner.seen.containers, Some(Err(_))) =>
+                if planner.seen.tools.contains("docker")
+                    && !planner.installs_packages()
+                    && matches!(planner.seen.containers, Some(Err(_))) =>
             {
                 // What runs would go on with the old file, and nobody would know.
                 let why = format!("Docker does not say whether containers of `{project}` use it");
                 self.refused = Some(Refusal { why, hint: "is Docker running there? Plan again once it is".into() });
             }
             Action::Container { project, service, .. } | Action::Recreate { project, service } => {
-                let is = |container: &&ContainerSeen| container.service == *service && container.state == "running";
+                let is = |container: &&ContainerSeen| container.service == *service && is_at_work(container);
                 if !planner.is_stopped(project) && containers(planner, project).iter().any(is) {
-                    self.container(planner, resource, action, changed);
+                    let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
+                    let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
+                    self.container(planner, resource, action, why);
                 }
             }
             // A unit that does not run reads its files when it is started, and its own files were dealt with.
             _ => {}
-        }
-    }
-
-    /// Restarts and reloads that earlier runs did not get to, where the process is still the one from before.
-    fn debts(&mut self, planner: &Planner<'_>, resource: &Resource) {
-        for owed in planner.seen.owed.iter().filter(|owed| owed.why == resource.id.to_string()) {
-            let Some(seen) = planner.seen.units.get(&owed.unit) else { continue };
-            if !is_active(seen) || seen.invocation != owed.invocation {
-                continue;
-            }
-            self.owed = true;
-            self.details.push(format!("{} runs with older files", owed.unit));
-            // What has two places goes to the other one instead.
-            if resource.handover.is_some() {
-                continue;
-            }
-            let verb = if owed.verb == "reload" { Verb::Reload } else { Verb::Restart };
-            self.strengthen(&owed.unit, &resource.id, verb);
-            self.wish(&owed.unit, &resource.id).why = Some(format!("owed since run {}", owed.run));
         }
     }
 
@@ -267,7 +252,7 @@ impl Wishes {
             effects.push(Effect::new(Deed::Install { packages }, causes));
         }
         let at = |causes: &[ResourceId]| causes.iter().filter_map(|id| position.get(id).copied()).max().unwrap_or(0);
-        let mut placed: Vec<(usize, usize, Effect)> = Vec::new();
+        let mut placed: Vec<(usize, usize, bool, Effect)> = Vec::new();
         let turns = self.others.iter().any(|effect| matches!(effect.deed, Deed::Turn { .. }));
         let (pulls, others) = self.others.into_iter().partition(|effect| effect.deed.phase() == Phase::Pull);
         (effects, self.others) = ([pulls, effects].concat(), others);
@@ -282,7 +267,7 @@ impl Wishes {
                     Switch::Enable => (1, Deed::Enable { units: units.clone() }),
                     Switch::Reenable => (1, Deed::Reenable { units: units.clone() }),
                 };
-                placed.push((stage, 0, effect(deed, None)));
+                placed.push((stage, 0, false, effect(deed, None)));
             }
             let Some(verb) = wish.verb else { continue };
             let late = if turns && units[0] == NGINX { 5 } else { 3 };
@@ -294,12 +279,14 @@ impl Wishes {
                 Verb::Bring => (late, Deed::Bring { units }),
                 Verb::Signal(signal) => (late, Deed::Signal { unit: units[0].clone(), signal }),
             };
-            placed.push((stage, at(&causes), effect(deed, wish.why)));
+            placed.push((stage, at(&causes), false, effect(deed, wish.why)));
         }
         if !self.daemon_reload.is_empty() {
             let causes = self.daemon_reload.into_iter().collect();
-            placed.push((2, 0, Effect::new(Deed::DaemonReload, causes)));
+            placed.push((2, 0, false, Effect::new(Deed::DaemonReload, causes)));
         }
+        let unpaused = self.others.iter().flat_map(|up| up.deed.unpauses().map(|which| (which, at(&up.causes))));
+        let unpaused: BTreeMap<(String, String), usize> = unpaused.collect();
         for effect in self.others {
             let stage = match (&effect.deed, effect.deed.phase()) {
                 (Deed::Turn { .. }, _) => 4,
@@ -307,10 +294,12 @@ impl Wishes {
                 (_, Phase::After) => 3,
                 _ => 0,
             };
-            placed.push((stage, at(&effect.causes), effect));
+            // What is paused goes on before it is restarted, or told anything.
+            let goes_on = effect.deed.again().filter_map(|which| unpaused.get(&which)).max();
+            placed.push((stage, at(&effect.causes).max(goes_on.copied().unwrap_or(0)), goes_on.is_some(), effect));
         }
-        placed.sort_by_key(|(stage, position, _)| (*stage, *position));
-        for (_, _, effect) in placed {
+        placed.sort_by_key(|(stage, position, later, _)| (*stage, *position, *later));
+        for (_, _, _, effect) in placed {
             merge_or_push(&mut effects, effect, needs);
         }
         effects

@@ -77,6 +77,74 @@ fn g05_a_restart_that_was_not_reached_is_owed() {
 }
 
 #[test]
+fn g05_containers_owe_a_restart_too() {
+    let host = any();
+    let repo = Repo::new("g05-docker", &[&host]);
+    let compose = "services:
+  web:
+    image: lab/busybox:1
+    stop_grace_period: 0s
+    command: [sh, -c, \"cp /conf /runs-with; exec sleep 1000000\"]
+    volumes: [\"./conf:/conf:ro\"]
+";
+    repo.write("stacks/one/compose.yaml", compose);
+    let wants = |value: &str, reload: &str, health: &str| {
+        repo.write("stacks/one/conf", value);
+        repo.stack(
+            "one",
+            &format!(
+                "file \"/srv/ID/x\" content=\"{value}\" {{ on-change reload=\"ID-slow\" }}
+                unit \"ID-slow\" {{ exec \"/usr/bin/sleep 9999\"\nexec-reload \"/usr/bin/{reload}\" }}
+                compose \"ID-app\" {{\nfile \"compose.yaml\"\n{health} }}"
+            ),
+        );
+    };
+    wants("one", "true", "");
+    repo.apply();
+    let runs_with = || host.sh("docker exec g05-docker-app-web-1 cat /runs-with");
+    let state = || host.sh("docker inspect -f '{{.State.Status}}' g05-docker-app-web-1");
+    assert_eq!(runs_with(), "one");
+
+    for (value, hand) in [("two", ""), ("three", "up -d --force-recreate")] {
+        // The reload takes its time, the restart comes after it, and the journal is lost.
+        wants(value, "sleep 5", "");
+        let run = repo.begin(&["apply", "--yes", "--json"]);
+        host.sh(&format!(
+            "until grep -q {value} /srv/g05-docker-app/conf && systemctl show -P ActiveState g05-docker-slow | grep -q reloading; do sleep 0.02; done\n{}",
+            kill_there("g05-docker")
+        ));
+        assert_eq!(finish(run, LONG).code, 1);
+        assert_ne!(runs_with(), value, "the restart was not reached");
+        host.sh("cd /var/lib/reconcile/g05-docker/run; rm -rf $(cat */stages) *");
+        let restart = "restart web of g05-docker-app";
+        let plan = repo.plan();
+        let owes = plan.change("compose:g05-docker-app");
+        assert_eq!(owes["cause"], "owed", "{:#}", plan.0["hosts"]);
+        assert!(owes["effects"].to_string().contains(restart), "{owes:#}");
+        // Whoever restarts it pays, as does a container in its place.
+        if !hand.is_empty() {
+            host.sh(&format!("cd /srv/g05-docker-app && docker compose -p g05-docker-app {hand} 2>&1"));
+            assert!(!repo.plan().0.to_string().contains(restart), "{hand}");
+        }
+        wants(value, "true", "");
+        repair(&repo);
+        assert_eq!(runs_with(), value);
+    }
+
+    // What is paused goes on with what is there by then; where that fails, it is paused again.
+    host.sh("docker pause g05-docker-app-web-1");
+    wants("five", "true", "");
+    repo.apply();
+    assert_eq!((runs_with().as_str(), state().trim()), ("five", "running"));
+    repo.is_settled();
+    host.sh("docker pause g05-docker-app-web-1");
+    wants("six", "true", "health command=\"/bin/false\" within=\"1s\"");
+    let ran = repo.run(&["apply", "--yes", "--json"]);
+    assert_eq!((ran.code, state().trim()), (4, "paused"), "{ran:?}");
+    assert_eq!(host.sh("cat /srv/g05-docker-app/conf"), "five");
+}
+
+#[test]
 fn g06_whichever_end_dies_and_whenever_all_files_are_whole() {
     let host = any();
     let repo = Repo::new("g06", &[&host]);

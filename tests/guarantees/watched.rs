@@ -77,3 +77,38 @@ fn g05_a_restart_is_owed_where_only_the_file_was_applied() {
     repo.is_settled();
     assert_eq!(host.invocation("g05-apart-a"), invocation);
 }
+
+#[test]
+fn g05_a_way_back_that_does_not_get_to_its_reload_owes_it() {
+    let host = any();
+    let repo = Repo::new("g05-stuck", &[&host]);
+    // It takes what it is told to; a second time it does not.
+    host.sh("mkdir -p /srv/g05-stuck && cd /srv/g05-stuck && cat >reload <<'E' && chmod 755 reload
+#!/bin/sh
+[ ! -e /srv/g05-stuck/stuck ] && cp /srv/g05-stuck/conf /srv/g05-stuck/runs-with && touch /srv/g05-stuck/stuck
+E");
+    let body = |text: &str, more: &str| {
+        format!(
+            "file \"/srv/ID/conf\" content=\"{text}\" {{ on-change reload=\"ID-a\" }}
+            unit \"ID-a\" {{
+                exec \"/bin/sh\" \"-c\" \"cp /srv/ID/conf /srv/ID/runs-with; exec sleep 9999\"
+                exec-reload \"/srv/ID/reload\"
+                {more}
+            }}"
+        )
+    };
+    repo.stack("one", &body("one", ""));
+    repo.apply();
+    repo.stack("one", &body("two", "health command=\"/bin/false\" within=\"1s\""));
+    let ran = repo.run(&["apply", "--yes", "--json"]);
+    assert_eq!((ran.code, ran.outcome("file:/srv/g05-stuck/conf").as_str()), (1, "failed"), "{ran:?}");
+    // The former file is back, and what failed is what runs.
+    assert_eq!(host.sh("cat /srv/g05-stuck/conf /srv/g05-stuck/runs-with; rm /srv/g05-stuck/stuck"), "onetwo");
+    repo.stack("one", &body("one", ""));
+    let plan = repo.plan();
+    assert_eq!(plan.effects().into_iter().collect::<Vec<_>>(), ["reload g05-stuck-a.service"]);
+    repo.apply();
+    assert_eq!(host.sh("cat /srv/g05-stuck/runs-with"), "one");
+    host.sh("rm -f /srv/g05-stuck/stuck");
+    repo.is_settled();
+}

@@ -202,6 +202,7 @@ do_step() {
     owe) owe "$@" ;;
     # What has failed too often in a row may not be started again until systemd forgets it.
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
+    rest) rest "$@" ;;
     paid) paid "$@" ;;
     reloaded) reloaded "$@" ;;
     workers) workers && former_workers=$nl$workers ;;

@@ -34,4 +34,12 @@ read_lines() {
   while IFS= read -r line; do lines=$lines$line$nl; done <"$1"
 }
 
+# `instances`: the containers of a service of a Compose project, PROJECT SERVICE, each with when it was started.
+instances() {
+  instances=$(docker ps --all --quiet --no-trunc --filter "label=com.docker.compose.project=$1" \
+    --filter "label=com.docker.compose.service=$2" --filter label=com.docker.compose.oneoff=False 2>/dev/null)
+  # shellcheck disable=SC2086 # one argument for each line
+  [ -z "$instances" ] || instances=$(docker inspect --format '{{.Id}}@{{.State.StartedAt}}' -- $instances 2>/dev/null)
+}
+
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -195,6 +195,18 @@ tell_overdue() {
   tell_containers
 }
 
+# rest stop|pause ID…: of these containers those that run come to rest, as they were.
+rest() {
+  verb=$1
+  shift
+  running=$(docker ps --quiet --no-trunc --filter status=running --filter status=restarting) || return 1
+  for id; do
+    shift
+    case $nl$running$nl in *"$nl$id$nl"*) set -- "$@" "$id" ;; esac
+  done
+  [ $# = 0 ] || run_command 120 docker "$verb" "$@"
+}
+
 # Whether containers that worked will never do so again.
 containers_lost() {
   for line in $guarded; do

@@ -1,10 +1,11 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # (Names come from the other files.)
-# debts.sh: which units run with older files than they should. A part of apply.sh and drain.sh.
+# debts.sh: which units and containers run with older files than they should. A part of apply.sh and drain.sh.
 
 # owe VERB WHY UNIT…: notes that units run with older files than they should, and which run that was: if this program
 # dies before the restart, a unit still runs under the same invocation and so the debt is known. It need not outlive a
-# loss of power: nothing runs with older files then.
+# loss of power: nothing runs with older files then. Containers are `docker:PROJECT:SERVICE`, and their invocations
+# ID@TIME,….
 owe() {
   what=$1 why=$2
   shift 2
@@ -15,6 +16,8 @@ owe() {
     [ "$line" != InvocationID= ] || continue
     note=$state/$repo/owed/$unit
     note_older_debt "${line#*=}" || return 1
+    # A restart that is owed already is more than is owed now.
+    case $older in "$unit${tab}restart$tab"*) [ "$verb" = restart ] || continue ;; esac
     if [ -s "$note" ]; then note=$dir/owed/$unit notes=$notes$note$nl; fi
     printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$note" || return 1
   done
@@ -30,7 +33,6 @@ note_older_debt() {
   if [ -s "$note" ] && IFS= read -r debt <"$note"; then
     case $debt in "$unit$tab"*"$tab$1$tab"*) older=$debt ;; esac
   fi
-  case $older in "$unit${tab}restart$tab"*) verb=restart ;; esac
   [ -s "$dir/owed/$unit.was" ] || printf '%s\n' "$older" >"$dir/owed/$unit.was"
 }
 
@@ -53,12 +55,24 @@ owe_as_before() {
 # fifth of what asking systemd does. But where a unit is started again without a stop in between
 # (`RestartMode=direct`), a link may be older. So only nginx's is read, which is asked for most often by far.
 invocations() {
+  case $1 in docker:*) started "$@" && return ;; esac
   link=/run/systemd/units/invocation:nginx.service
   if [ "$*" = nginx.service ] && [ -L "$link" ] && invoked=$(readlink -- "$link"); then
     printf '%s\n' "$invoked"
   else
     systemctl show --property=InvocationID -- "$@" 2>/dev/null
   fi
+}
+
+# The same of containers.
+started() {
+  for debtor; do
+    debtor=${debtor#docker:}
+    instances "${debtor%%:*}" "${debtor#*:}"
+    invoked=''
+    for instance in $instances; do invoked=$invoked,$instance; done
+    printf 'InvocationID=%s\n' "${invoked#,}"
+  done
 }
 
 # An empty note is none. It goes with the run: that takes no process of its own.

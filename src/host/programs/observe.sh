@@ -210,8 +210,9 @@ look_at_ledgers() {
       [ ! -d "$file" ] || [ -f "$file/kept" ] || printf 'run %s\n' "${file##*/}"
     done
   fi
+  owed=''
   for file in "$state/$repo"/owed/*; do
-    [ ! -f "$file" ] || { IFS= read -r line <"$file" && printf 'owed %s\n' "$line"; }
+    [ ! -f "$file" ] || { IFS= read -r line <"$file" && owed=$owed$line$nl; }
   done
   for file in "$state/$repo"/hold/*; do
     if [ -f "$file" ] && IFS= read -r line <"$file" && in_force "$line"; then
@@ -219,6 +220,21 @@ look_at_ledgers() {
     fi
   done
   set -f
+  for line in $owed; do
+    case $line in docker:*) still_owes "$line" || continue ;; esac
+    printf 'owed %s\n' "$line"
+  done
+}
+
+# Whether a container that owes something, `docker:PROJECT:SERVICE` in the first field of $1, still is one of those in its
+# third: ID@TIME,…
+still_owes() {
+  of=${1%%"$tab"*} of=${of#docker:} was=${1#*"$tab"*"$tab"}
+  instances "${of%%:*}" "${of#*:}"
+  for instance in $instances; do
+    case ,${was%%"$tab"*}, in *",$instance,"*) return 0 ;; esac
+  done
+  return 1
 }
 
 look_at_facts() {

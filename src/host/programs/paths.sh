@@ -10,7 +10,7 @@ make_directories() {
   for made; do
     shift
     if [ -d "$made" ]; then
-      if [ "$verb" = mkdir ]; then stat -c "%a$tab%u$tab%g$tab%n" -- "$made"; else printf -- "-$tab-$tab-$tab%s\n" "$made"; fi \
+      if [ "$verb" = mkdir ]; then stat -c "00%a$tab%u$tab%g$tab%n" -- "$made"; else printf -- "-$tab-$tab-$tab%s\n" "$made"; fi \
         >>"$dir/came" && sync "$dir/came" || return 1
       [ "$verb" = mkdir ] || continue
     fi

@@ -21,13 +21,7 @@ revert() {
     for step in $(cat "$dir/unmake"); do do_step "$step" || :; done
   fi
   undo_steps
-  for step in $(cat "$dir/$undo"); do
-    true >"$run_dir/output"
-    if ! do_step "$step"; then
-      reverted=failed
-      show_output
-    fi
-  done
+  bring_back "$dir/$undo"
   if [ "$reverted$back" = rolled-backyes ] && ! settle_debts; then back=''; fi
   if [ -n "$back" ] && ! { sync_back && printf 'reverted\n' >>"$dir/phase" && sync "$dir/phase"; } 2>"$run_dir/output"; then
     back=''
@@ -45,9 +39,19 @@ unturn() {
   done
   find_replaced
   undo_steps
-  for step in $(cat "$dir/unturn"); do
+  bring_back "$dir/unturn"
+}
+
+# The steps in a file, all of them. What one that fails was to pay for is owed still.
+bring_back() {
+  unpaid=''
+  for step in $(cat "$1"); do
+    case $unpaid$step in yespaid"$tab"* | yesreloaded"$tab"*) continue ;; esac
+    unpaid=''
     true >"$run_dir/output"
-    if ! do_step "$step"; then reverted=failed && show_output; fi
+    do_step "$step" && continue
+    unpaid=yes reverted=failed
+    show_output
   done
 }
 
@@ -55,7 +59,7 @@ unturn() {
 find_replaced() {
   replaced=''
   for step in $(cat "$dir/steps"); do
-    case $step in keep"$tab"*) replaced=$replaced$step$tab$nl ;; esac
+    case $step in keep"$tab"* | came"$tab"*) replaced=$replaced$step$tab$nl ;; esac
   done
 }
 
@@ -111,7 +115,7 @@ settle_debts() {
         set -- $step
         IFS=$nl
         shift 3
-        owe_as_before "$@"
+        owe_as_before "$@" || return 1
         ;;
     esac
   done
@@ -160,7 +164,7 @@ put_back() {
   for path; do
     old=$kept/${path##*/}
     if ! [ -e "$old" ] && ! [ -L "$old" ]; then
-      [ "$verb" != keep ] || [ -e "$path" ] || [ -L "$path" ] || no_longer_kept "$path"
+      if [ "$verb" = keep ] && ! [ -e "$path" ] && ! [ -L "$path" ]; then no_longer_kept "$path"; fi
       continue
     fi
     if [ -L "$old" ]; then
@@ -179,16 +183,20 @@ put_back() {
 # move DIR KEPT STAGED…: what was put where nothing had been goes away. What had been there is left to `keep`; where that
 # has nothing any more, as when somebody has cleared it away, what lies there is all there is.
 take_away() {
-  into=$1 kept=$2 kept_here=''
+  into=${1%/} kept=$2 kept_here=''
   shift 2
   for line in $replaced; do
-    case $line in "keep$tab$kept$tab"*) kept_here=$kept_here${line#keep"$tab$kept"} ;; esac
+    case $line in
+      "keep$tab$kept$tab"*) kept_here=$kept_here${line#keep"$tab$kept"} ;;
+      # What had come by then is kept, too, if that was got to: that shows in the directory itself.
+      "came$tab$kept$tab"*) [ -d "$kept" ] || kept_here=$kept_here${line#came"$tab$kept"} ;;
+    esac
   done
   for staged; do
     name=${staged##*/}
     if [ -e "$staged" ] || [ -L "$staged" ] || [ -e "$kept/$name" ] || [ -L "$kept/$name" ]; then continue; fi
     case $kept_here in
-      *"$tab$into/$name$tab"*) [ ! -e "$into/$name" ] || no_longer_kept "$into/$name" ;;
+      *"$tab$into/$name$tab"*) if [ -e "$into/$name" ] || [ -L "$into/$name" ]; then no_longer_kept "$into/$name"; fi ;;
       *) rm -f -- "$into/$name" || return 1 ;;
     esac
   done
@@ -246,7 +254,11 @@ back() {
     [ "$at" = "done" ] || continue
     if is_held "$name"; then outcome "$name" stale && continue; fi
     if ! { printf 'switching\n' >>"$folder/phase" && sync "$folder/phase"; } 2>/dev/null; then
-      # It stays as it is, and kept.
+      # All of it stays as it is, and kept.
+      for begun in $(backwards_order); do
+        last_phase "$begun"
+        [ "$at" != switching ] || printf 'done\n' >>"$folder/phase" 2>/dev/null || :
+      done
       outcome "$name" failed
       stuck=yes
       return 0

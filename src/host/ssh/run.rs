@@ -232,7 +232,8 @@ impl Run {
             self.stdout.extend_from_slice(piece);
             if self.stdout.len() > Output::STDOUT_MOST {
                 self.stdout = Vec::new();
-                self.fail(too_much(&self.label));
+                self.answer(Err(too_much(&self.label)));
+                self.leave_from_now();
                 return Ok(());
             }
         }
