@@ -17,13 +17,14 @@ pub async fn run(exchange: Exchange, on_stdout: Option<OnStdout>) -> Result<Outp
     let group = Group(child.id());
     let ended = tokio::time::timeout(deadline, attend(&mut child, exchange.input, on_stdout)).await;
     match ended {
-        Ok(output) => {
+        Ok(Ok(output)) => {
             group.release();
-            output.map_err(|cause| match cause.kind() {
-                std::io::ErrorKind::FileTooLarge => too_much("a local command"),
-                _ => Error::new(Kind::Host, "a local command could not be followed").because(cause),
-            })
+            Ok(output)
         }
+        Ok(Err(cause)) => Err(match cause.kind() {
+            std::io::ErrorKind::FileTooLarge => too_much("a local command"),
+            _ => Error::new(Kind::Host, "a local command could not be followed").because(cause),
+        }),
         Err(_late) => Err(too_slow("a local command", deadline)),
     }
 }
@@ -56,7 +57,7 @@ fn spawn(command: &str) -> Result<Child> {
     sh.spawn().map_err(|cause| Error::new(Kind::Host, "cannot start `sh`").because(cause))
 }
 
-/// Kills the process group unless released: at the deadline, and when the caller gave up.
+/// Kills the process group unless released: at the deadline, when the caller gave up, and when nobody reads it any more.
 struct Group(Option<u32>);
 
 impl Group {
@@ -199,7 +200,21 @@ mod tests {
         let late = run(exchange(&command, b"", 1), None).await.expect_err("too slow");
         assert_eq!(late.kind, Kind::Host);
         assert!(begun.elapsed() < Duration::from_secs(5));
-        let id = std::fs::read_to_string(file.path()).expect("pid");
+        is_dead(file.path()).await;
+    }
+
+    #[tokio::test]
+    async fn g13_a_command_that_says_too_much_is_killed_with_its_whole_group() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        let command = format!("sleep 30 & echo $! > {}; cat /dev/zero", file.path().display());
+        let error = run(exchange(&command, b"", 60), None).await.expect_err("too much");
+        assert!(error.what.contains("512 MiB"), "{error}");
+        is_dead(file.path()).await;
+    }
+
+    /// The process whose id a file holds is gone, or soon is.
+    async fn is_dead(file: &std::path::Path) {
+        let id = std::fs::read_to_string(file).expect("pid");
         tokio::time::sleep(Duration::from_millis(200)).await;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.trim())).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
