@@ -9,7 +9,7 @@ use crate::plan::host::Planner;
 use crate::resource::Resource;
 
 /// For each stack, others of which it needs that they go well.
-type Needs = BTreeMap<StackName, BTreeSet<StackName>>;
+pub(super) type Needs = BTreeMap<StackName, BTreeSet<StackName>>;
 
 impl Planner<'_> {
     /// For each stack with changes, those with changes that must go well before it. There are no circles.
@@ -87,7 +87,7 @@ fn needed_changes<'a>(
 }
 
 /// Whether `from` needs `to`, be it through others.
-fn reaches(needs: &Needs, from: &StackName, to: &StackName) -> bool {
+pub(super) fn reaches(needs: &Needs, from: &StackName, to: &StackName) -> bool {
     let mut looked_at = BTreeSet::new();
     let mut open = vec![from];
     while let Some(stack) = open.pop() {

@@ -252,6 +252,7 @@ impl<'a> Planner<'a> {
             by_stack.entry(change.stack.clone()).or_default().push(change);
         }
         let mut needs = self.needs_of_stacks(&by_stack);
+        self.forget_first(&by_stack, &mut needs);
         let needs_of = all_needs(&self.desired.resources);
         let mut transactions: Vec<Transaction> = by_stack
             .into_iter()

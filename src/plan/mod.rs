@@ -126,6 +126,13 @@ pub struct Change {
     pub refused: Option<Refusal>,
 }
 
+impl Change {
+    /// What tells it from all others on its host: a resource may go in several stacks.
+    pub fn key(&self) -> (ResourceId, StackName) {
+        (self.id.clone(), self.stack.clone())
+    }
+}
+
 /// What is done to a resource, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,10 +1,11 @@
 //! What goes because nobody wants it any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::{Kind, ResourceId, StackName};
 use crate::host::observation::{PathSeen, Seen, Thing};
 use crate::ledger::Claim;
+use crate::plan::after::{Needs, reaches};
 use crate::plan::compare::{left_there, removals};
 use crate::plan::host::Planner;
 use crate::plan::{Action, Cause, Change, Refusal, rank};
@@ -40,6 +41,22 @@ impl Planner<'_> {
             details: vec![detail.clone()],
             refused: None,
         })
+    }
+
+    /// What goes is forgotten first by the stacks that it has left, if what is said allows: were one of them held, or
+    /// failed, its claim would be the only one that is left, and count again.
+    pub(super) fn forget_first(&self, by_stack: &BTreeMap<StackName, Vec<Change>>, needs: &mut Needs) {
+        for change in by_stack.values().flatten().filter(|change| change.action == Action::Remove) {
+            let former: BTreeSet<&StackName> = self.ownership.former(&change.id).collect();
+            if former.contains(&change.stack) {
+                continue;
+            }
+            for stack in former {
+                if !reaches(needs, stack, &change.stack) {
+                    needs.entry(change.stack.clone()).or_default().insert(stack.clone());
+                }
+            }
+        }
     }
 
     fn removal(&self, stack: &StackName, id: &ResourceId, claim: &Claim) -> Change {
