@@ -35,6 +35,8 @@ pub struct Course {
     pub failed: Option<String>,
     /// What it said.
     pub output: Vec<String>,
+    /// It went well, and what was to be stopped for good after that is, or that failed.
+    pub parted: bool,
 }
 
 /// What a host has said so far.
@@ -103,7 +105,11 @@ impl Answer {
             "stale" => self.stale = Some(rest.into()),
             "failed" => self.course(Course::fail, rest),
             "|" => self.course(|course, rest| course.output.push(rest.into()), rest),
-            "reverting" | "parting" => self.current = StackName::new(rest).ok(),
+            "reverting" => self.current = StackName::new(rest).ok(),
+            "parting" => {
+                self.current = StackName::new(rest).ok();
+                self.course(|course, _| course.parted = true, rest);
+            }
             "outcome" => self.outcome(rest),
             "confirm" => self.wants_confirmation = true,
             "unconfirmed" => self.unconfirmed = true,

@@ -68,9 +68,9 @@ fn host_text(page: &mut Page, host: &HostReport, with_error: bool) {
     let (sign, style) = if host.is_good() { ("✓", ADD) } else { ("✗", REMOVE) };
     page.put(style, sign).put(BOLD, &format!(" {}", host.host));
     page.put(PLAIN, &format!("  {}", counts(|outcome| host.count(outcome)))).end();
-    let changed = host.outcomes.iter().filter(|(_, outcome)| !is_quiet(host, **outcome));
+    let changed = host.resources().into_iter().filter(|(_, outcome)| !is_quiet(host, *outcome));
     for (id, outcome) in changed {
-        page.space(4).put(colour(*outcome), &format!("{:<11}", outcome.as_str()));
+        page.space(4).put(colour(outcome), &format!("{:<11}", outcome.as_str()));
         page.space(1).put(PLAIN, &format!("{} {}", id.kind, id.name)).end();
     }
     if let Some(error) = host.error.as_ref().filter(|_| with_error) {
@@ -129,7 +129,7 @@ pub fn report_json(ended: &Ended<'_>, origin: &Origin, digest: &str) -> Value {
 
 fn host_value(host: &HostReport) -> Value {
     let outcomes: serde_json::Map<String, Value> =
-        host.outcomes.iter().map(|(id, outcome)| (id.to_string(), json!(outcome))).collect();
+        host.resources().into_iter().map(|(id, outcome)| (id.to_string(), json!(outcome))).collect();
     json!({
         "host": host.host,
         "good": host.is_good(),
@@ -146,20 +146,21 @@ mod tests {
     use crate::base::id::StackName;
     use crate::cli::fixtures;
 
+    fn web() -> StackName {
+        StackName::new("web").unwrap()
+    }
+
     fn some() -> Report {
         let host = |name: &str, outcomes: &[(&str, Outcome)]| HostReport {
-            host: fixtures::host(name),
-            outcomes: outcomes.iter().map(|(id, outcome)| (id.parse().unwrap(), *outcome)).collect(),
-            stacks: outcomes.iter().map(|(id, _)| (id.parse().unwrap(), StackName::new("web").unwrap())).collect(),
-            failures: Vec::new(),
-            error: None,
+            outcomes: outcomes.iter().map(|(id, how)| ((id.parse().unwrap(), web()), *how)).collect(),
+            ..HostReport::new(fixtures::host(name))
         };
         let mut second = host(
             "web-2",
             &[("unit:go-api", Outcome::RolledBack), ("file:/etc/x", Outcome::Blocked), ("site:a", Outcome::Held)],
         );
         second.failures.push(StackFailure {
-            stack: StackName::new("web").unwrap(),
+            stack: web(),
             outcome: Outcome::RolledBack,
             what: "restart go-api".into(),
             output: ["panic: \u{1b}[31mno such port", "try again", "try again", "exit 2"].map(String::from).into(),

@@ -19,11 +19,14 @@ use crate::engine::{Setup, on_all_hosts};
 use crate::plan::effect::Phase;
 use crate::plan::{HostPlan, Transaction};
 
+/// Why a host does nothing at the end of a rollout.
+const GONE: &str = "what was kept is gone: another run has been here since, or the disk was full";
+
 /// Takes back what was done on some hosts, side by side, and says so in their reports.
 pub(super) async fn take_back(rolling: &mut Rolling<'_>, hosts: Vec<HostName>, why: &str) {
     let done = |host: &HostName| {
         let report = rolling.report.hosts.iter().find(|report| report.host == *host);
-        report.is_some_and(|report| report.count(Outcome::Applied) > 0)
+        report.is_some_and(|report| report.outcomes.values().any(|outcome| *outcome == Outcome::Applied))
     };
     let hosts: Vec<HostName> = hosts.into_iter().filter(done).collect();
     // That one cannot be taken out is no reason to leave it as it is.
@@ -68,26 +71,26 @@ pub(super) async fn forget(rolling: &mut Rolling<'_>) {
     let all: Vec<_> = stream::iter(all).buffer_unordered(setup.parallel.max(1)).collect().await;
     for (host, retiring, heard) in all {
         if let Some(report) = rolling.report_of(&host) {
-            part(report, retiring, heard);
+            part(report, retiring, &heard);
         }
     }
 }
 
 /// What was to be stopped for good on a host, and was not: what the plan has said of it did not come true.
-fn part(report: &mut HostReport, retiring: BTreeSet<StackName>, heard: Result<Answer>) {
-    let what = |why: &dyn std::fmt::Display| format!("what served until then stays: {why}");
-    let answer = match heard {
-        Ok(answer) => answer,
-        Err(error) => {
-            let hint: Vec<String> = error.hint.iter().cloned().collect();
-            for stack in retiring.into_iter().filter(|stack| report.has_applied(stack)).collect::<Vec<_>>() {
-                end(report, stack, Outcome::Failed, what(&error), hint.clone());
-            }
-            return;
-        }
-    };
-    for (stack, course) in answer.courses.into_iter().filter(|(_, course)| course.ending == Some(Ending::Failed)) {
-        end(report, stack, Outcome::Failed, what(&course.failed.unwrap_or_default()), course.output);
+fn part(report: &mut HostReport, retiring: BTreeSet<StackName>, heard: &Result<Answer>) {
+    let retiring: Vec<StackName> = retiring.into_iter().filter(|stack| report.has_applied(stack)).collect();
+    for stack in retiring {
+        let (what, output) = match heard {
+            Err(error) => (format!("stays: {error}"), error.hint.iter().cloned().collect()),
+            Ok(answer) => match answer.courses.get(&stack).filter(|course| course.parted) {
+                None => (format!("may run on: {GONE}"), vec!["the next plan stops it where it does".into()]),
+                Some(course) if course.ending == Some(Ending::Failed) => {
+                    (format!("stays: {}", course.failed.as_deref().unwrap_or_default()), course.output.clone())
+                }
+                Some(_) => continue,
+            },
+        };
+        end(report, stack, Outcome::Failed, format!("what served until then {what}"), output);
     }
 }
 
@@ -116,6 +119,7 @@ fn settle(report: &mut HostReport, result: Result<Answer>, why: &str) {
             let kind = if error.kind == Kind::Interrupted { Kind::Interrupted } else { Kind::Host };
             let hint = "`reconcile rollback RUN` goes back by the commit before; or apply again";
             report.error = Some(Error::new(kind, format!("{}: {what}", report.host)).because(error).hint(hint));
+            report.unwell = true;
             return;
         }
     };
@@ -123,7 +127,10 @@ fn settle(report: &mut HostReport, result: Result<Answer>, why: &str) {
         let (outcome, what) = match course.ending {
             Some(Ending::RolledBack) => (Outcome::RolledBack, why.to_string()),
             Some(Ending::Stale) => (Outcome::Failed, format!("{why}, but somebody holds it since, so it stays")),
-            _ => (Outcome::Failed, format!("{why}, but not all of it could be brought back")),
+            _ => {
+                report.unwell = true;
+                (Outcome::Failed, format!("{why}, but not all of it could be brought back"))
+            }
         };
         end(report, stack, outcome, what, course.output);
     }
@@ -131,11 +138,8 @@ fn settle(report: &mut HostReport, result: Result<Answer>, why: &str) {
 
 /// What was applied of a stack has ended in another way.
 fn end(report: &mut HostReport, stack: StackName, outcome: Outcome, what: String, output: Vec<String>) {
-    for (id, _) in report.stacks.iter().filter(|(_, other)| **other == stack) {
-        if let Some(was) = report.outcomes.get_mut(id).filter(|was| **was == Outcome::Applied) {
-            *was = outcome;
-        }
-    }
+    let of_stack = report.outcomes.iter_mut().filter(|((_, other), _)| *other == stack);
+    of_stack.map(|(_, was)| was).filter(|was| **was == Outcome::Applied).for_each(|was| *was = outcome);
     report.failures.push(StackFailure { stack, outcome, what, output });
 }
 
@@ -150,20 +154,15 @@ mod tests {
     /// A host where one stack was applied, and another was blocked.
     fn report() -> HostReport {
         let all = [("unit:web", "web", Outcome::Applied), ("unit:late", "late", Outcome::Blocked)];
-        HostReport {
-            host: HostName::new("a").unwrap(),
-            outcomes: all.iter().map(|(id, _, outcome)| (id.parse().unwrap(), *outcome)).collect(),
-            stacks: all.iter().map(|(id, name, _)| (id.parse().unwrap(), stack(name))).collect(),
-            failures: Vec::new(),
-            error: None,
-        }
+        let outcomes = all.map(|(id, name, outcome)| ((id.parse().unwrap(), stack(name)), outcome)).into();
+        HostReport { outcomes, ..HostReport::new(HostName::new("a").unwrap()) }
     }
 
     #[test]
     fn g14_what_was_to_be_stopped_and_was_not_is_no_success() {
         let lost = || Error::new(Kind::Unreachable, "the link is gone");
         let mut report_of_one = report();
-        part(&mut report_of_one, BTreeSet::from([stack("web"), stack("late")]), Err(lost()));
+        part(&mut report_of_one, BTreeSet::from([stack("web"), stack("late")]), &Err(lost()));
         assert_eq!(report_of_one.outcomes.values().copied().collect::<Vec<_>>(), [Outcome::Blocked, Outcome::Failed]);
         let said: Vec<_> =
             report_of_one.failures.iter().map(|failure| (failure.stack.as_str(), &*failure.what)).collect();
@@ -171,11 +170,24 @@ mod tests {
         assert!(!report_of_one.is_good());
         // Where nothing was to be stopped, the next run only clears something away.
         let mut other = report();
-        part(&mut other, BTreeSet::new(), Err(lost()));
+        part(&mut other, BTreeSet::new(), &Err(lost()));
         assert_eq!((other.outcomes, other.failures.len()), (report().outcomes, 0));
-        // Who has heard of it has done it, or says what did not go.
-        let mut done = report();
-        part(&mut done, BTreeSet::from([stack("web")]), Ok(Answer::default()));
-        assert_eq!((done.outcomes, done.failures.len()), (report().outcomes, 0));
+        // Who has heard of it says so of each stack, and what did not go.
+        let stays = "what served until then stays: run 1 3 stop blue";
+        let gone = "what served until then may run on: what was kept is gone: another run";
+        for (said, whole) in [
+            ("parting web\nend\n", None),
+            ("parting web\nfailed run\t1\t3\tstop blue\noutcome web failed\nend\n", Some(stays)),
+            ("parting other\nend\n", Some(gone)),
+            ("end\n", Some(gone)),
+        ] {
+            let (mut done, mut answer) = (report(), Answer::default());
+            answer.hear(said.as_bytes());
+            part(&mut done, BTreeSet::from([stack("web"), stack("late")]), &Ok(answer));
+            let said = done.failures.first().map_or("", |failure| &*failure.what);
+            assert_eq!((done.failures.len(), done.is_good()), (usize::from(whole.is_some()), false));
+            assert!(said.starts_with(whole.unwrap_or_default()), "{said}");
+            assert_eq!(done.has_applied(&stack("web")), whole.is_none());
+        }
     }
 }

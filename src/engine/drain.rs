@@ -1,7 +1,7 @@
 //! Hosts are taken out of the pools that they serve in while they are changed, and put back: on the proxies, which
 //! need not take part in the run otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ use crate::plan::waves::Drain;
 pub struct Proxies {
     /// One session with each, from its first use on.
     sessions: BTreeMap<HostName, Session>,
-    /// What gets no requests now.
-    out: BTreeSet<Drain>,
+    /// What gets no requests now; and why it could not be put back, where that was tried.
+    out: BTreeMap<Drain, Option<Error>>,
 }
 
 /// What a proxy is told about servers.
@@ -77,7 +77,7 @@ impl Rolling<'_> {
         for (drain, answer) in self.tell(Word::Drain, drains).await {
             let what = match answer {
                 Ok(Answer::Out) => {
-                    self.proxies.out.insert(drain);
+                    self.proxies.out.insert(drain, None);
                     continue;
                 }
                 Ok(Answer::Last) => "it is the last one there that gets requests".into(),
@@ -85,7 +85,7 @@ impl Rolling<'_> {
                 Err(error) => {
                     // Whatever went wrong there, it may be out.
                     if error.kind != Kind::Locked && self.proxies.sessions.contains_key(&drain.proxy) {
-                        self.proxies.out.insert(drain.clone());
+                        self.proxies.out.insert(drain.clone(), None);
                     }
                     format!("it could not be taken out: {error}")
                 }
@@ -95,7 +95,7 @@ impl Rolling<'_> {
             refused.insert(drain.host, Error::new(Kind::Host, what).hint(hint));
         }
         let going = |drain: &&Drain| hosts.contains(&drain.host) && !refused.contains_key(&drain.host);
-        let span = self.proxies.out.iter().filter(going).map(|drain| drain.wait).max();
+        let span = self.proxies.out.keys().filter(going).map(|drain| drain.wait).max();
         if let Some(span) = span.filter(|span| *span > Duration::ZERO) {
             wait(self.setup, span).await;
         }
@@ -104,10 +104,9 @@ impl Rolling<'_> {
         refused
     }
 
-    /// Puts hosts back into the pools they were taken out of. Gives what stays out, and why.
-    async fn fill(&mut self, hosts: &[HostName]) -> Vec<(Drain, Error)> {
-        let drains = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
-        let mut stay = Vec::new();
+    /// Puts hosts back into the pools they were taken out of.
+    async fn fill(&mut self, hosts: &[HostName]) {
+        let drains = self.proxies.out.keys().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
         for (drain, answer) in self.tell(Word::Fill, drains).await {
             let why = match answer {
                 Ok(Answer::Silent) => format!("nothing answers at {} from there", drain.address),
@@ -119,32 +118,32 @@ impl Rolling<'_> {
             };
             let what = format!("{} stays out of pool {} on {}: {why}", drain.host, drain.pool, drain.proxy);
             let hint = format!("once it is well: reconcile apply --host {}", drain.proxy);
-            stay.push((drain, Error::new(Kind::Host, what).hint(hint)));
+            self.proxies.out.insert(drain, Some(Error::new(Kind::Host, what).hint(hint)));
         }
-        stay
     }
 
-    /// Puts back those of some hosts that may take requests, and says in their reports what stays out.
+    /// Puts back those of some hosts that may take requests: what was not begun, what went well and what went back.
     pub(super) async fn fill_those_that_are_well(&mut self, hosts: &[HostName]) {
         let reports = self.report.hosts.iter().filter(|report| hosts.contains(&report.host));
-        let well = reports.filter(|report| report.may_serve());
+        let well = reports.filter(|report| !report.unwell);
         let well: Vec<HostName> = well.map(|report| report.host.clone()).collect();
-        for (drain, error) in self.fill(&well).await {
+        self.fill(&well).await;
+    }
+
+    /// Says in their reports which hosts stay out of which pools, now that the run is over.
+    pub(super) fn say_what_stays_out(&mut self) {
+        for (drain, why) in std::mem::take(&mut self.proxies.out) {
             let Some(report) = self.report_of(&drain.host) else { continue };
-            if report.error.is_none() {
-                report.error = Some(error);
-            } else {
+            match why.filter(|_| !report.unwell) {
+                Some(error) if report.error.is_none() => report.error = Some(error),
                 // What else went wrong there is not to hide it.
-                stays_out(report, drain, error.what, error.hint);
-            }
-        }
-        let out: Vec<Drain> = self.proxies.out.iter().filter(|drain| hosts.contains(&drain.host)).cloned().collect();
-        for drain in out.into_iter().filter(|drain| !well.contains(&drain.host)) {
-            if let Some(report) = self.report_of(&drain.host) {
-                let Drain { pool, proxy, .. } = &drain;
-                let what = format!("this host stays out of pool {pool} on {proxy}: it is not well");
-                let hint = format!("the next plan of {proxy} puts it back: make it well first");
-                stays_out(report, drain, what, Some(hint));
+                Some(error) => stays_out(report, drain, error.what, error.hint),
+                None => {
+                    let Drain { pool, proxy, .. } = &drain;
+                    let what = format!("this host stays out of pool {pool} on {proxy}: it is not well");
+                    let hint = format!("the next plan of {proxy} puts it back: make it well first");
+                    stays_out(report, drain, what, Some(hint));
+                }
             }
         }
     }
@@ -181,10 +180,15 @@ impl Rolling<'_> {
 }
 
 impl Proxies {
+    /// Whether a host could not be put back into a pool.
+    pub(super) fn miss(&self, host: &HostName) -> bool {
+        self.out.iter().any(|(drain, why)| drain.host == *host && why.is_some())
+    }
+
     /// Why a host cannot be changed as planned: a server stays out of a pool whose file is to change there.
     pub(super) fn blocks(&self, ready: &Ready) -> Option<Error> {
         let drain =
-            self.out.iter().find(|drain| drain.proxy == ready.plan.host && is_written(&ready.plan, &drain.path))?;
+            self.out.keys().find(|drain| drain.proxy == ready.plan.host && is_written(&ready.plan, &drain.path))?;
         let Drain { host, proxy, pool, path, .. } = drain;
         let what = format!("{proxy} was not begun: {host} stays out of its pool {pool}, and {path} would put it back");
         Some(Error::new(Kind::Host, what).hint(format!("make {host} well, then apply again")))
@@ -194,9 +198,7 @@ impl Proxies {
 /// That a host gets no requests is a part of its report.
 fn stays_out(report: &mut HostReport, drain: Drain, what: String, hint: Option<String>) {
     let (stack, output) = (drain.stack, hint.into_iter().collect());
-    if report.failures.iter().all(|failure| failure.what != what) {
-        report.failures.push(StackFailure { stack, outcome: Outcome::Failed, what, output });
-    }
+    report.failures.push(StackFailure { stack, outcome: Outcome::Failed, what, output });
 }
 
 /// Tells one proxy of its servers: one exchange, once there is a session.

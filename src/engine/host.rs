@@ -11,11 +11,13 @@ use crate::base::error::{Error, Kind, Result};
 use crate::base::event::Event;
 use crate::base::id::{HostName, ResourceId, StackName};
 use crate::engine::Setup;
+use crate::engine::back::retiring;
 use crate::engine::builder::Builders;
 use crate::engine::hiding;
 use crate::engine::images::Lookups;
 use crate::engine::pull::{Supply, pull};
 use crate::engine::report::{HostReport, Outcome, StackFailure};
+use crate::engine::rolling::Kept;
 use crate::engine::serving::{Pooled, pools};
 use crate::engine::session::Session;
 use crate::host::program::Program;
@@ -45,6 +47,7 @@ pub struct Ready {
     /// What is wrong with what it was planned from.
     pub problems: Problems,
     session: Session,
+    retiring: BTreeSet<StackName>,
 }
 
 /// Observes and plans one host: one exchange where nothing differs, a second one where something does, and one before
@@ -125,7 +128,8 @@ pub async fn plan(setup: &Setup, host: &HostName, lookups: &Lookups, builders: A
     let supply = Supply::of(&desired.resources, builders);
     let pools = pools(&desired.resources);
     let resources = taking_part(setup, host, desired.resources);
-    Ok(Ready { plan, resources, supply, pools, problems: unknown.problems, session })
+    let retiring = retiring(&plan);
+    Ok(Ready { plan, resources, supply, pools, problems: unknown.problems, session, retiring })
 }
 
 /// The resources that take part on a host, each with its stack.
@@ -196,8 +200,14 @@ async fn desired(setup: &Setup, session: &mut Session, rendering: Rendering) -> 
     render(&setup.config, &session.host, Some(&facts)).into_result().map(|(desired, _)| desired)
 }
 
-/// Carries out the plan of one host and says how each resource ended. The session may still be of use.
-pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest: &Digest) -> (HostReport, Session) {
+/// Carries out the plan of one host and says how each resource ended, and what there is to go back with.
+pub(super) async fn apply(
+    setup: &Setup,
+    mut ready: Ready,
+    run: &str,
+    who: &str,
+    digest: &Digest,
+) -> (HostReport, Kept) {
     let mut report = blank(&ready);
     if let Some(error) = hold(setup, &ready, digest) {
         fill(&mut report, &ready.plan, Outcome::Blocked);
@@ -208,7 +218,7 @@ pub async fn apply(setup: &Setup, mut ready: Ready, run: &str, who: &str, digest
     }
     fill_unchanged(&mut report, &ready);
     hiding::in_failures(setup, &mut report.failures);
-    (report, ready.session)
+    (report, Kept { session: ready.session, retiring: ready.retiring })
 }
 
 /// The report of a host that was planned, and whose turn did not come.
@@ -222,23 +232,16 @@ pub fn not_begun(ready: &Ready, outcome: Outcome, error: Error) -> HostReport {
 
 /// The report of a host on which nothing was done yet: what is held back stays so.
 fn blank(ready: &Ready) -> HostReport {
-    let mut stacks = ready.resources.clone();
-    stacks.extend(ready.plan.changes().map(|change| (change.id.clone(), change.stack.clone())));
     let held = ready.plan.transactions.iter().filter(|transaction| transaction.held.is_some());
     let held = held.flat_map(|transaction| &transaction.changes);
-    HostReport {
-        host: ready.plan.host.clone(),
-        outcomes: held.map(|change| (change.id.clone(), Outcome::Held)).collect(),
-        stacks,
-        failures: Vec::new(),
-        error: None,
-    }
+    let outcomes = held.map(|change| (change.key(), Outcome::Held)).collect();
+    HostReport { outcomes, ..HostReport::new(ready.plan.host.clone()) }
 }
 
 /// What has no outcome yet is as it should be.
 fn fill_unchanged(report: &mut HostReport, ready: &Ready) {
-    for id in ready.resources.keys() {
-        report.outcomes.entry(id.clone()).or_insert(Outcome::Unchanged);
+    for (id, stack) in &ready.resources {
+        report.outcomes.entry((id.clone(), stack.clone())).or_insert(Outcome::Unchanged);
     }
 }
 
@@ -308,8 +311,12 @@ async fn carry_out(setup: &Setup, ready: &mut Ready, id: &str, who: &str, report
         let course = heard.answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
         let step = course.failed_step.and_then(|step| payload.words.get(&step));
         settle(report, transaction, &course, step, others);
+        if course.parted {
+            ready.retiring.remove(&transaction.stack);
+        }
     }
     if let Some(lost) = heard.lost {
+        report.unwell = true;
         return Err(lost);
     }
     let skipped = heard.answer.courses.values().filter(|course| course.ending == Some(Ending::Skipped)).count();
@@ -328,8 +335,7 @@ fn refuse(plan: &HostPlan, report: &mut HostReport) {
             None if plan.carried_out().any(|done| done.stack == transaction.stack) => continue,
             None => (OTHERS.into(), Vec::new()),
         };
-        let ids = transaction.changes.iter().map(|change| (change.id.clone(), Outcome::Blocked));
-        report.outcomes.extend(ids);
+        report.outcomes.extend(transaction.changes.iter().map(|change| (change.key(), Outcome::Blocked)));
         report.failures.push(StackFailure {
             stack: transaction.stack.clone(),
             outcome: Outcome::Blocked,
@@ -355,7 +361,9 @@ fn settle(report: &mut HostReport, transaction: &Transaction, course: &Course, s
         Some(Ending::Skipped) => (Outcome::Skipped, None),
         None => (Outcome::Failed, Some("the host did not say how it ended".into())),
     };
-    report.outcomes.extend(transaction.changes.iter().map(|change| (change.id.clone(), outcome)));
+    // Nobody knows, or it is in between. Whose end is all that failed is as planned.
+    report.unwell |= matches!(course.ending, Some(Ending::Failed) | None) && !course.parted;
+    report.outcomes.extend(transaction.changes.iter().map(|change| (change.key(), outcome)));
     if let Some(what) = what {
         report.failures.push(StackFailure {
             stack: transaction.stack.clone(),
@@ -377,7 +385,7 @@ fn finding(step: &str) -> String {
 
 fn fill(report: &mut HostReport, plan: &HostPlan, outcome: Outcome) {
     for change in plan.changes() {
-        report.outcomes.entry(change.id.clone()).or_insert(outcome);
+        report.outcomes.entry(change.key()).or_insert(outcome);
     }
 }
 
@@ -388,8 +396,8 @@ pub fn not_reached(setup: &Setup, host: &HostName, error: Error) -> HostReport {
         _ => without_part(&error),
     };
     let stacks = taking_part(setup, host, render(&setup.config, host, None).desired.resources);
-    let outcomes = stacks.keys().map(|id| (id.clone(), outcome)).collect();
-    HostReport { host: host.clone(), outcomes, stacks, failures: Vec::new(), error: Some(error) }
+    let outcomes = stacks.into_iter().map(|of| (of, outcome)).collect();
+    HostReport { outcomes, error: Some(error), ..HostReport::new(host.clone()) }
 }
 
 /// How everything ended that an error kept from being tried, or of which nothing was heard any more.
@@ -408,6 +416,59 @@ fn note(setup: &Setup, host: &HostName, what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::answer::Answer;
+    use crate::engine::pull::leave_out;
+    use crate::plan::tests::{HOST, config, moved, plan_from, plan_of};
+
+    fn report() -> HostReport {
+        HostReport::new(HostName::new("web").unwrap())
+    }
+
+    /// How a plan has ended where the host has said this.
+    fn ended(plan: &HostPlan, said: &str) -> HostReport {
+        let (mut report, mut answer) = (report(), Answer::default());
+        answer.hear(said.as_bytes());
+        for transaction in plan.carried_out() {
+            let course = answer.courses.get(&transaction.stack).cloned().unwrap_or_default();
+            settle(&mut report, transaction, &course, None, OTHERS);
+        }
+        report
+    }
+
+    #[test]
+    fn g13_a_host_is_unwell_only_where_something_was_begun_and_came_to_no_end() {
+        let plan = plan_of(&config(HOST, &[]), &config(HOST, &[("app", "file \"/a\" content=\"x\"")]), true);
+        for (said, unwell) in [
+            ("outcome app applied\n", false),
+            ("failed run\t1\noutcome app rolled-back\n", false),
+            ("stale /a\noutcome app stale\n", false),
+            ("outcome app blocked\n", false),
+            ("outcome app skipped\n", false),
+            ("failed run\t1\noutcome app failed\n", true),
+            ("transaction app\nstep 1\n", true),
+            ("", true),
+            // Only what served until then stays.
+            ("outcome app applied\nparting app\nfailed run\t1\noutcome app failed\n", false),
+        ] {
+            assert_eq!(ended(&plan, said).unwell, unwell, "{said}");
+        }
+        // What did not come kept everything from being begun.
+        let (mut left, mut report) = (plan.clone(), report());
+        let fault = Error::new(Kind::Host, "the registry does not answer").into();
+        leave_out(&mut left, &mut report, &plan.transactions[0].stack, &fault);
+        assert!(report.has_failed() && !report.unwell && left.transactions.is_empty());
+    }
+
+    #[test]
+    fn what_failed_in_the_stack_it_has_moved_to_is_not_applied_by_its_former_one() {
+        let plan = plan_from(&moved("moves\t1\n"), &config(HOST, &[("t", "file \"/t\" content=\"t\"")]), true);
+        let gone: ResourceId = "file:/a".parse().unwrap();
+        for (website, outcome) in [("failed", Outcome::Failed), ("rolled-back", Outcome::RolledBack)] {
+            let report = ended(&plan, &format!("outcome website {website}\noutcome web applied\noutcome t applied\n"));
+            assert_eq!((report.resources()[&gone], report.is_good()), (outcome, false), "{website}");
+            assert!(report.has_applied(&StackName::new("web").unwrap()));
+        }
+    }
 
     #[test]
     fn what_failed_is_told_as_a_finding() {

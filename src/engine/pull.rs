@@ -171,7 +171,7 @@ fn telling(setup: &Setup, session: &Session, image: &str, bytes: Option<u64>) ->
 }
 
 /// Takes a transaction out, and those that need it.
-fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, fault: &Fault) {
+pub(super) fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, fault: &Fault) {
     let Some(at) = plan.transactions.iter().position(|transaction| transaction.stack == *stack) else { return };
     settle(report, &plan.transactions.remove(at), Outcome::Failed, fault.what.clone(), fault.output.clone());
     let mut gone = BTreeSet::from([stack.clone()]);
@@ -187,7 +187,7 @@ fn leave_out(plan: &mut HostPlan, report: &mut HostReport, stack: &StackName, fa
 }
 
 fn settle(report: &mut HostReport, transaction: &Transaction, outcome: Outcome, what: String, output: Vec<String>) {
-    report.outcomes.extend(transaction.changes.iter().map(|change| (change.id.clone(), outcome)));
+    report.outcomes.extend(transaction.changes.iter().map(|change| (change.key(), outcome)));
     report.failures.push(StackFailure { stack: transaction.stack.clone(), outcome, what, output });
 }
 

@@ -65,6 +65,18 @@ impl Outcome {
     pub fn is_failure(self) -> bool {
         matches!(self, Outcome::Failed | Outcome::RolledBack | Outcome::Blocked | Outcome::Unreachable)
     }
+
+    /// How bad it is, for what ended in several ways.
+    fn weight(self) -> u8 {
+        match self {
+            Outcome::Unchanged => 0,
+            Outcome::Applied => 1,
+            Outcome::Held | Outcome::Skipped => 2,
+            Outcome::Blocked | Outcome::Unreachable => 3,
+            Outcome::RolledBack => 4,
+            Outcome::Failed => 5,
+        }
+    }
 }
 
 /// What a whole run did.
@@ -79,12 +91,12 @@ pub struct Report {
 pub struct HostReport {
     /// The host.
     pub host: HostName,
-    /// How each resource ended.
-    pub outcomes: BTreeMap<ResourceId, Outcome>,
-    /// The stack that each of them belongs to.
-    pub stacks: BTreeMap<ResourceId, StackName>,
+    /// How each resource ended, by the stack in which it did: one that has moved and goes, goes in several.
+    pub outcomes: BTreeMap<(ResourceId, StackName), Outcome>,
     /// What failed, for each stack that did not end well.
     pub failures: Vec<StackFailure>,
+    /// Whether it may be neither as planned nor as it was before.
+    pub unwell: bool,
     /// What kept the host from taking part at all.
     pub error: Option<Error>,
 }
@@ -103,15 +115,31 @@ pub struct StackFailure {
 }
 
 impl HostReport {
+    /// The report of a host on which nothing has ended yet.
+    pub fn new(host: HostName) -> Self {
+        HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), unwell: false, error: None }
+    }
+
+    /// How each resource ended, which is as badly as it did in any stack.
+    pub fn resources(&self) -> BTreeMap<&ResourceId, Outcome> {
+        let mut all = BTreeMap::new();
+        for ((id, _), outcome) in &self.outcomes {
+            let worst = all.entry(id).or_insert(*outcome);
+            if outcome.weight() > worst.weight() {
+                *worst = *outcome;
+            }
+        }
+        all
+    }
+
     /// How many resources ended in a way.
     pub fn count(&self, outcome: Outcome) -> usize {
-        self.outcomes.values().filter(|other| **other == outcome).count()
+        self.resources().into_values().filter(|other| *other == outcome).count()
     }
 
     /// Whether something of a stack was changed as planned.
     pub fn has_applied(&self, stack: &StackName) -> bool {
-        let of = |id: &ResourceId| self.stacks.get(id) == Some(stack);
-        self.outcomes.iter().any(|(id, outcome)| *outcome == Outcome::Applied && of(id))
+        self.outcomes.iter().any(|((_, of), outcome)| of == stack && *outcome == Outcome::Applied)
     }
 
     /// Whether something went wrong, and all of that was brought back or not begun because of it.
@@ -122,20 +150,9 @@ impl HostReport {
             && wrong().all(|outcome| matches!(outcome, Outcome::RolledBack | Outcome::Blocked))
     }
 
-    /// Whether nothing was done there by this run, whatever the reason: what the host was well with, it still is.
-    pub fn is_untouched(&self) -> bool {
-        let done = |outcome: &Outcome| matches!(outcome, Outcome::Applied | Outcome::Failed | Outcome::RolledBack);
-        !self.outcomes.values().any(done)
-    }
-
     /// Whether nothing was begun, because the rollout stopped before.
     pub fn is_not_begun(&self) -> bool {
         self.error.as_ref().is_some_and(|error| error.kind == Kind::Stopped)
-    }
-
-    /// Whether it may get requests: it is as planned, or as it was before.
-    pub fn may_serve(&self) -> bool {
-        !self.has_failed() || self.is_brought_back() || self.is_untouched()
     }
 
     /// Whether it counts against a rollout: something failed, went back, or could not be reached.
@@ -178,14 +195,13 @@ impl Report {
 mod tests {
     use super::*;
 
+    fn of(id: &str, stack: &str) -> (ResourceId, StackName) {
+        (id.parse().unwrap(), StackName::new(stack).unwrap())
+    }
+
     fn host(number: usize, outcomes: &[Outcome]) -> HostReport {
-        HostReport {
-            host: HostName::new(format!("h{number}")).unwrap(),
-            outcomes: outcomes.iter().enumerate().map(|(n, o)| (format!("file:/{n}").parse().unwrap(), *o)).collect(),
-            stacks: BTreeMap::new(),
-            failures: Vec::new(),
-            error: None,
-        }
+        let outcomes = outcomes.iter().enumerate().map(|(n, o)| (of(&format!("file:/{n}"), "web"), *o)).collect();
+        HostReport { outcomes, ..HostReport::new(HostName::new(format!("h{number}")).unwrap()) }
     }
 
     fn code(hosts: &[&[Outcome]]) -> u8 {
@@ -194,23 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn g13_a_host_that_was_not_begun_is_as_well_as_it_was() {
-        use Outcome::{Applied, Blocked, Failed, Held, RolledBack, Skipped, Unchanged, Unreachable};
-        let may_serve = |outcomes: &[Outcome], error: Option<Kind>| {
-            let error = error.map(|kind| Error::new(kind, "something"));
-            HostReport { error, ..host(0, outcomes) }.may_serve()
-        };
-        // It was not begun: another one stays out of its pool, or its images did not come.
-        assert!(may_serve(&[Blocked, Unchanged, Held], Some(Kind::Host)));
-        assert!(may_serve(&[Unreachable, Unchanged], Some(Kind::Unreachable)));
-        assert!(may_serve(&[Skipped], Some(Kind::Interrupted)));
-        // It went well, or back.
-        assert!(may_serve(&[Applied, Unchanged], None) && may_serve(&[RolledBack, Blocked], None));
-        // It is in between, or nobody knows.
-        for outcomes in [&[Failed][..], &[RolledBack, Failed], &[Applied, Failed]] {
-            assert!(!may_serve(outcomes, None), "{outcomes:?}");
+    fn what_ends_in_several_stacks_has_ended_as_badly_as_in_any() {
+        use Outcome::{Applied, Blocked, Failed, Held, RolledBack, Skipped};
+        for worst in [Failed, RolledBack, Blocked, Held, Skipped] {
+            for (moved_from, moved_to) in [("a", "z"), ("z", "a")] {
+                let ways = [(moved_from, Applied), (moved_to, worst)].map(|(stack, how)| (of("file:/x", stack), how));
+                let report = HostReport { outcomes: BTreeMap::from(ways), ..host(0, &[]) };
+                assert_eq!(report.resources().into_values().collect::<Vec<_>>(), [worst]);
+                assert_eq!((report.count(Applied), report.count(worst)), (0, 1));
+                assert_eq!(report.is_good(), !worst.is_failure(), "{worst:?}");
+                assert!(!report.has_applied(&StackName::new(moved_to).unwrap()));
+            }
         }
-        assert!(!may_serve(&[Applied, Blocked], Some(Kind::Host)));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub(super) struct Rolling<'a> {
 pub(super) struct Kept {
     pub(super) session: Session,
     /// The stacks of which something served until then, which is stopped for good only once nothing goes back any more.
+    /// Where a host could keep nothing, it has been.
     pub(super) retiring: BTreeSet<StackName>,
 }
 
@@ -133,8 +134,6 @@ impl Rolling<'_> {
     async fn work(&mut self, wave: Option<(usize, usize)>, ready: Vec<Ready>) {
         let hosts: Vec<HostName> = ready.iter().map(|ready| ready.plan.host.clone()).collect();
         let ready: BTreeMap<HostName, Ready> = hosts.iter().cloned().zip(ready).collect();
-        let mut retiring: BTreeMap<HostName, BTreeSet<StackName>> =
-            ready.iter().map(|(host, ready)| (host.clone(), back::retiring(&ready.plan))).collect();
         let ready = Arc::new(tokio::sync::Mutex::new(ready));
         let (run, who, digest) = (self.run.clone(), self.who.clone(), self.digest);
         let waiting = ready.clone();
@@ -148,10 +147,9 @@ impl Rolling<'_> {
         });
         for (host, result) in results.await {
             let report = match result {
-                Ok((report, session)) => {
+                Ok((report, kept)) => {
                     if self.setup.goes_back() {
-                        let retiring = retiring.remove(&host).unwrap_or_default();
-                        self.kept.insert(host, Kept { session, retiring });
+                        self.kept.insert(host, kept);
                     }
                     report
                 }
@@ -167,7 +165,7 @@ impl Rolling<'_> {
     /// The hosts that failed, once they are too many for another wave.
     fn too_many(&self) -> Option<String> {
         let threshold = self.waves.rollout.as_ref()?.on_failure.threshold()?;
-        let failed = self.report.hosts.iter().filter(|host| host.has_failed());
+        let failed = self.report.hosts.iter().filter(|host| host.has_failed() || self.proxies.miss(&host.host));
         let failed: Vec<&str> = failed.map(|host| host.host.as_str()).collect();
         (failed.len() >= threshold.get()).then(|| failed.join(", "))
     }
@@ -195,6 +193,7 @@ impl Rolling<'_> {
             }
         }
         back::forget(self).await;
+        self.say_what_stays_out();
         self.report.hosts.iter_mut().for_each(|report| hiding::in_failures(self.setup, &mut report.failures));
     }
 

@@ -43,15 +43,9 @@ fn plan() -> [Part; 1] {
 
 /// `("a", "web", Outcome::Applied)`: how the files of stacks on `web-1` ended.
 fn report(outcomes: &[(&str, &str, Outcome)]) -> Report {
-    let id = |name: &str| format!("file:/{name}").parse().unwrap();
-    let host = HostReport {
-        host: HostName::new("web-1").unwrap(),
-        outcomes: outcomes.iter().map(|(name, _, outcome)| (id(name), *outcome)).collect(),
-        stacks: outcomes.iter().map(|(name, stack, _)| (id(name), StackName::new(*stack).unwrap())).collect(),
-        failures: Vec::new(),
-        error: None,
-    };
-    Report { hosts: vec![host] }
+    let of = |name: &str, stack: &str| (format!("file:/{name}").parse().unwrap(), StackName::new(stack).unwrap());
+    let outcomes = outcomes.iter().map(|(name, stack, outcome)| (of(name, stack), *outcome)).collect();
+    Report { hosts: vec![HostReport { outcomes, ..HostReport::new(HostName::new("web-1").unwrap()) }] }
 }
 
 /// A run of one file of the stack `web`, from begin to end.

@@ -91,8 +91,7 @@ fn outcomes(transaction: &Transaction<'_>, id: &str, report: &HostReport) -> rus
     let (mut part, mut other) = (transaction.prepare_cached(part)?, transaction.prepare_cached(other)?);
     let host = report.host.as_str();
     let mut unchanged: BTreeMap<&str, usize> = BTreeMap::new();
-    for (resource, stack) in &report.stacks {
-        let Some(outcome) = report.outcomes.get(resource) else { continue };
+    for ((resource, stack), outcome) in &report.outcomes {
         let count = unchanged.entry(stack.as_str()).or_default();
         if *outcome == Outcome::Unchanged {
             *count += 1;

@@ -323,6 +323,41 @@ fn g13_one_server_that_is_not_well_takes_no_other_one_out_of_its_pools() {
 }
 
 #[test]
+fn g13_a_server_that_was_not_begun_or_went_back_is_put_back() {
+    let fleet = Fleet::new("g13-back", 7248, "rollout { batch 1; on-failure \"continue\" }");
+    let (file, server) = (fleet.file(), &fleet.hosts[1]);
+    fleet.version("two", "nowhere");
+    let run = fleet.repo.begin(&["apply", "--yes", "--json"]);
+    fleet.proxy().until("grep -q ' down;' /etc/nginx/sites-available/g13-back.test.conf");
+    // By the time it is its turn, another one is no longer what the plan was made for.
+    server.sh("echo '# by hand' >>/etc/systemd/system/g13-back-app.service");
+    let ran = finish(run, Duration::from_mins(2));
+    let why = ran.json()["hosts"][1]["failures"].to_string();
+    assert!(why.contains("is no longer as it was planned") && !why.contains("stays out"), "{}", ran.out);
+    let outcomes = |ran: &crate::kit::Ran| [0, 1, 2].map(|host| ran.outcome_on(host, "unit:g13-back-app"));
+    assert_eq!((outcomes(&ran), ran.code), (["applied", "failed", "applied"].map(String::from), 3), "{}", ran.out);
+    assert_eq!(fleet.file(), file, "nothing was done to it, so it serves");
+    fleet.repo.apply();
+    // One that its proxy does not reach once it is done goes back with the others, and is reached again by then.
+    fleet.repo.write("hosts/repo.kdl", "repo \"g13-back\" { rollout { batch 1; on-failure \"revert\" } }\n");
+    fleet.version("three", "nowhere");
+    let reject = |how: &str| server.sh(&format!("iptables {how} INPUT -p tcp --dport 7248 ! -i lo -j REJECT"));
+    reject("-I");
+    let run = fleet.repo.begin(&["apply", "--yes", "--json"]);
+    let version =
+        |version: &str| server.until(&format!("grep -q 'VERSION={version}' /etc/systemd/system/g13-back-app.service"));
+    version("three");
+    version("two");
+    reject("-D");
+    let ran = finish(run, Duration::from_mins(2));
+    assert_eq!(outcomes(&ran), ["rolled-back", "rolled-back", "skipped"], "{}", ran.out);
+    assert_eq!((ran.code, fleet.file()), (4, file), "{}", ran.out);
+    assert!(!ran.out.contains("stays out"), "{}", ran.out);
+    fleet.version("two", "nowhere");
+    fleet.repo.is_settled();
+}
+
+#[test]
 fn g10_a_server_that_is_refused_is_not_taken_out_of_its_pool() {
     let fleet = Fleet::new("g10-pool", 7246, "limits deletions=1");
     let files = [1, 2, 3].map(|number| format!("file \"/srv/g10-pool/{number}\" content=\"x\"\n"));

@@ -206,10 +206,26 @@ fn g14_what_is_not_told_that_the_rollout_is_over_is_no_success() {
         ("v2".into(), "blue file enabled runs green file enabled runs ".into())
     );
     // It goes with the next run, whose plan says so.
-    assert!(service.repo.plan().effects().iter().any(|effect| effect.contains("retire")));
-    service.repo.apply_with(&["--pause", "0s"]);
-    assert_eq!(service.places(), "green file enabled runs ");
-    service.is_settled();
+    let settle = |left: &str| {
+        assert!(service.repo.plan().effects().iter().any(|effect| effect.contains("retire")));
+        service.repo.apply_with(&["--pause", "0s"]);
+        assert_eq!(service.places(), left);
+        service.is_settled();
+    };
+    settle("green file enabled runs ");
+    // Somebody else was there meanwhile, and did something else.
+    service.version("v3");
+    let run = service.repo.begin(&["apply", "--yes", "--json"]);
+    hosts[0].until("ls /var/lib/reconcile/untold/run/*/kept");
+    service.repo.stack("other", "file \"/srv/ID/other\" content=\"x\"");
+    service.repo.apply_with(&["--stack", "other", "--host", name]);
+    let ran = finish(run, LONG);
+    assert!(
+        ran.code == 3 && ran.out.contains("what served until then may run on: what was kept is gone"),
+        "{}",
+        ran.out
+    );
+    settle("blue file enabled runs ");
 }
 
 #[test]
