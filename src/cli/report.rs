@@ -134,6 +134,7 @@ fn host_value(host: &HostReport) -> Value {
         "host": host.host,
         "good": host.is_good(),
         "outcomes": outcomes,
+        "notes": host.notes,
         "failures": host.failures,
         "error": host.error.as_ref().map(error_value),
     })

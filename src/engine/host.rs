@@ -235,7 +235,7 @@ fn blank(ready: &Ready) -> HostReport {
     let held = ready.plan.transactions.iter().filter(|transaction| transaction.held.is_some());
     let held = held.flat_map(|transaction| &transaction.changes);
     let outcomes = held.map(|change| (change.key(), Outcome::Held)).collect();
-    HostReport { outcomes, ..HostReport::new(ready.plan.host.clone()) }
+    HostReport { outcomes, notes: ready.plan.notes.clone(), ..HostReport::new(ready.plan.host.clone()) }
 }
 
 /// What has no outcome yet is as it should be.

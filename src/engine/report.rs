@@ -93,6 +93,8 @@ pub struct HostReport {
     pub host: HostName,
     /// How each resource ended, by the stack in which it did: one that has moved and goes, goes in several.
     pub outcomes: BTreeMap<(ResourceId, StackName), Outcome>,
+    /// What the reader should know of it: the notes of its plan.
+    pub notes: Vec<String>,
     /// What failed, for each stack that did not end well.
     pub failures: Vec<StackFailure>,
     /// Whether it may be neither as planned nor as it was before.
@@ -117,7 +119,14 @@ pub struct StackFailure {
 impl HostReport {
     /// The report of a host on which nothing has ended yet.
     pub fn new(host: HostName) -> Self {
-        HostReport { host, outcomes: BTreeMap::new(), failures: Vec::new(), unwell: false, error: None }
+        HostReport {
+            host,
+            outcomes: BTreeMap::new(),
+            notes: Vec::new(),
+            failures: Vec::new(),
+            unwell: false,
+            error: None,
+        }
     }
 
     /// How each resource ended, which is as badly as it did in any stack.

@@ -19,13 +19,14 @@ pub fn kill_there(id: &str) -> String {
     )
 }
 
-/// Applies until nothing is to be done, as the loop would; two runs must be enough.
-fn repair(repo: &Repo) {
-    repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
+/// Applies until nothing is to be done, as the loop would; two runs must be enough. The notes of the first one.
+fn repair(repo: &Repo) -> String {
+    let ran = repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
     if !repo.plan().is_empty() {
         repo.run(&["apply", "--yes", "--json", "--lock-wait", "30"]);
         repo.is_settled();
     }
+    ran.json()["hosts"][0]["notes"].to_string()
 }
 
 fn environment(host: &Host, unit: &str) -> String {
@@ -69,8 +70,10 @@ fn g05_a_restart_that_was_not_reached_is_owed() {
         }
         // The reload goes quickly now.
         repo.stack("one", &body(value).replace("sleep 5", "true"));
-        repair(&repo);
+        let notes = repair(&repo);
         assert_eq!(environment(&host, "g05-b"), format!("A={value}\n"), "lost journal: {lost}");
+        // What became of the dead run is told.
+        assert_eq!(notes.contains("had died half-way: one has been rolled back"), !lost, "{notes}");
         repo.stack("one", &body(value));
         repo.apply();
     }

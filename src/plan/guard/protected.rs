@@ -3,7 +3,7 @@
 use camino::Utf8Path;
 
 /// Units without which nobody gets in.
-const UNITS: [&str; 22] = [
+const UNITS: [&str; 27] = [
     "ssh.service",
     "ssh.socket",
     "sshd.service",
@@ -22,6 +22,11 @@ const UNITS: [&str; 22] = [
     "openvpn.service",
     "openvpn-client.service",
     "openvpn-server.service",
+    "tailscaled.service",
+    "zerotier-one.service",
+    "nebula.service",
+    "sssd.service",
+    "iptables.service",
     "dbus.service",
     "dbus.socket",
     "systemd-logind.service",
