@@ -207,7 +207,9 @@ impl Writer<'_> {
         let mut metas = Vec::new();
         for (path, (verb, mode, owner)) in wanted {
             let (user, group) = owner.map_or(("-".into(), "-".into()), |owner| (owner.user, owner.group));
-            let like = [verb.to_string(), all_bits(mode), user, group];
+            // One that nobody describes is what its place makes of it.
+            let bits = if verb == "mkdir" { all_bits(mode) } else { format!("{mode:o}") };
+            let like = [verb.to_string(), bits, user, group];
             let real = self.place.real(&path);
             match self.seen.paths.get(&path) {
                 Some(Seen::Present(seen)) if seen.thing == Thing::Directory => {

@@ -133,5 +133,10 @@ fn g07_new_directories_are_what_their_place_makes_of_them() {
     repo.apply();
     assert_eq!(host.sh("stat -c '%a %G' /srv/g07-place/group/new; ls /srv/g07-place/both"), "2755 root\na\nb\n");
     repo.is_settled();
+    // One that is described is as it is described.
+    repo.stack("one", "directory \"/srv/ID/group/own\" mode=\"0750\"\ndirectory \"/srv/ID/group/new\"");
+    repo.apply();
+    assert_eq!(host.sh("cd /srv/g07-place/group; stat -c '%a %G' own new"), "750 root\n755 root\n");
+    repo.is_settled();
     host.sh("rm -rf /srv/g07-place-real");
 }
