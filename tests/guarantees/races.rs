@@ -105,6 +105,43 @@ fn g01_what_is_edited_during_an_apply_is_not_walked_over() {
     repo.is_settled();
 }
 
+/// 12: what another run of the same stack has claimed meanwhile is in the ledger and nowhere else: none of the paths of this
+/// plan has moved.
+#[test]
+fn g12_a_plan_that_does_not_know_what_is_claimed_by_now_is_not_applied() {
+    let host = free();
+    let id = "g12-claims";
+    let (late, soon) = (Repo::new(id, &[&host]), Repo::new(id, &[&host]));
+    let body = |names: &[&str]| {
+        names.iter().map(|name| format!("file \"/srv/ID-{name}\" content=\"{name}\"\n")).collect::<String>()
+    };
+    let stop = Stop::on(&host);
+    // There is no ledger yet when the first plan is made, and one when the second is.
+    for (wanted, claimed) in [(&["x"][..], &["y"][..]), (&["x", "y"], &["y", "z"])] {
+        late.stack("one", &body(wanted));
+        soon.stack("one", &body(claimed));
+        // Its plan is made, and it does not have the lock.
+        stop.at(1, "umask 077", How::Hold);
+        let run = late.begin(&["apply", "--yes", "--json", "--confirm", "0"]);
+        stop.reached();
+        soon.apply();
+        let look = || host.files(&format!("/srv/{id}-* /var/lib/reconcile/{id}/ledger"));
+        let before = look();
+        stop.release();
+        let ran = finish(run, LONG);
+        ran.is_truthful();
+        assert_eq!((ran.code, ran.outcome(&format!("file:/srv/{id}-x"))), (1, "failed".into()), "{}", ran.out);
+        assert!(ran.out.contains("the ledger of one is no longer as it was planned"), "{}", ran.out);
+        assert!(look() == before, "{wanted:?}: {:#?}", look());
+        soon.is_settled();
+    }
+    // The next plan knows it.
+    let plan = late.plan();
+    assert_eq!(plan.change(&format!("file:/srv/{id}-z"))["action"], "remove", "{:#}", plan.0["hosts"]);
+    late.apply();
+    late.is_settled();
+}
+
 /// Between the last look at the paths and their switch, a unit of the same stack is stopped: so what is done by hand meanwhile
 /// is done by its own `ExecStop`.
 #[test]
