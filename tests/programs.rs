@@ -1,6 +1,9 @@
 //! The host programs under every shell they must run under.
 #![allow(missing_docs)]
 
+#[path = "programs/journal.rs"]
+mod journal;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Arc;
