@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::kit::{Host, Picture, Repo, any, finish, free};
+use crate::kit::{Host, Picture, Repo, any, finish, free, lab};
 
 /// A stack that runs, and a look at all of it.
 struct Case<'a> {
@@ -169,6 +169,78 @@ fn g07_a_first_adoption_that_fails_goes_back() {
     look().is_as(&before, "adopted in vain");
     let plan = repo.plan();
     assert!(all.iter().all(|id| !plan.refusal(id).is_empty()), "nothing is ours: {:#}", plan.0["hosts"]);
+}
+
+/// What somebody has set up by hand: a file, a link, a unit that runs, one that does not, and a site.
+const BY_HAND: &str = r"
+    mkdir -p /srv/ID; echo mine >/srv/ID/x; chown www-data /srv/ID/x; chmod 604 /srv/ID/x; ln -s nowhere /srv/ID/link
+    cd /etc/systemd/system
+    printf '[Service]\nExecStart=/usr/bin/sleep 8888\nEnvironment=A=0\n[Install]\nWantedBy=basic.target\n' >ID-a.service
+    printf '[Service]\nExecStart=/usr/bin/sleep 8889\n[Install]\nWantedBy=basic.target\n' >ID-idle.service
+    chmod 640 ID-idle.service; systemctl daemon-reload; systemctl enable -q --now ID-a
+    cd /etc/nginx
+    printf 'server { listen 127.0.0.1:7204; server_name ID.test; location / { return 200 hand; } }\n' >sites-available/ID.test.conf
+    ln -s ../sites-available/ID.test.conf sites-enabled/ID.test.conf; systemctl reload nginx";
+
+#[test]
+fn g08_a_first_adoption_that_nobody_confirms_goes_back() {
+    let host = free();
+    let id = "g08-adopt";
+    let repo = Repo::new(id, &[&host]);
+    host.sh(&BY_HAND.replace("ID", id));
+    let runs = || {
+        host.sh(&format!(
+            "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID {id}-a)/environ | grep ^A=
+            curl -s -H 'Host: {id}.test' http://127.0.0.1:7204/; echo"
+        ))
+    };
+    host.until(&format!("[ \"$(curl -s -H 'Host: {id}.test' http://127.0.0.1:7204/)\" = hand ]"));
+    let look = || {
+        let places =
+            "/srv/ID /etc/nginx/sites-*/ID* /etc/nginx/conf.d /etc/systemd/system/ID* /etc/systemd/system/*.wants/ID*";
+        host.picture(&places.replace("ID", id), &["a", "idle", "new"].map(|name| format!("{id}-{name}")).join(" "))
+    };
+    let before = look();
+    // The start of what is new leaves time to cut the link after the switch.
+    repo.stack(
+        "one",
+        "file \"/srv/ID/x\" content=\"ours\"\nfile \"/srv/ID/link\" content=\"ours\"\nfile \"/srv/ID/new\" content=\"ours\"
+        unit \"ID-a\" { exec \"/usr/bin/sleep 9999\"\nenv A=\"1\" }
+        unit \"ID-idle\" exec=\"/usr/bin/sleep 9998\"
+        site \"ID.test\" { listen \"127.0.0.1:7204\"\nsnippet \"location / { return 200 ours; }\" }
+        unit \"ID-new\" { exec \"/usr/bin/sleep 9999\"\nexec-pre \"/usr/bin/sleep 8\" }",
+    );
+    let theirs = ["file:/srv/ID/x", "file:/srv/ID/link", "unit:ID-a", "unit:ID-idle", "site:ID.test"];
+    let theirs = theirs.map(|resource| resource.replace("ID", id));
+    let refusals = || theirs.each_ref().map(|resource| repo.plan().refusal(resource));
+    let refused = refusals();
+    assert!(refused.iter().all(|why| !why.is_empty()), "{refused:?}");
+    let adopt = theirs.iter().flat_map(|resource| ["--adopt", resource]);
+    let args: Vec<&str> = ["apply", "--yes", "--json", "--confirm", "3"].into_iter().chain(adopt).collect();
+    let run = repo.begin(&args);
+    host.until(&format!("systemctl show -P SubState {id}-new | grep -q start-pre"));
+    lab(&["cut", &host.name]);
+    let now = host.sh(&format!("cat /srv/{id}/x /srv/{id}/link; grep -c resource /var/lib/reconcile/{id}/ledger/one"));
+    assert!(now.starts_with("oursours") && !now.ends_with("0\n"), "it was switched, and is claimed: {now}");
+    host.until(&format!("[ ! -e /srv/{id}/new ] && [ -z \"$(ls /var/lib/reconcile/{id}/run)\" ]"));
+    lab(&["mend", &host.name]);
+    let ran = finish(run, Duration::from_mins(5));
+    ran.is_truthful();
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["rolled-back"], "{}", ran.out);
+    look().is_as(&before, "adopted, and not confirmed");
+    assert_eq!(runs(), "A=0\nhand\n", "what runs is theirs");
+    let left = format!(
+        "ls -A /var/lib/reconcile/{id}/ledger /var/lib/reconcile/{id}/owed | grep -v :; find /srv/{id} /etc -xdev -name '.reconcile-*'; true"
+    );
+    assert_eq!(host.sh(&left).trim(), "", "no ledger, and nothing owed");
+    // It is as foreign as it was.
+    assert_eq!(refusals(), refused);
+    let ran = repo.fail();
+    assert_eq!(ran.outcomes().into_iter().collect::<Vec<_>>(), ["blocked"], "{}", ran.out);
+    look().is_as(&before, "refused");
+    repo.apply_with(&args[3..]);
+    repo.is_settled();
 }
 
 #[test]
