@@ -4,9 +4,10 @@
 //! adoption cannot go back (#86), it is said but not done (#241), it is reported as success (#214, doco-cd #1616,
 //! Dokploy #3987). That nothing is armed in a dry run (#186) is for `reading.rs`, which watches what a plan writes.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::kit::{Host, Picture, Repo, any, finish, free, lab};
+use crate::kit::{Host, Picture, Ran, Repo, any, finish, free, lab};
 
 /// A stack that runs, and a look at all of it.
 struct Case<'a> {
@@ -104,6 +105,37 @@ fn g07_what_fails_only_when_it_is_started_goes_back() {
     case.repo.stack("one", &body("two", &unit("")));
     case.repo.apply();
     case.repo.is_settled();
+}
+
+/// Whoever runs it has no place for a history, and has closed its ears or has no room for what it is told: the host goes
+/// back all the same, and the exit code is that of the run.
+#[test]
+fn g07_a_way_back_needs_nobody_who_listens_and_no_history() {
+    let host = any();
+    let mut case = Case::new(&host, "g07-deaf");
+    case.repo.env("RECONCILE_STATE_DIR", "/proc/nothing");
+    case.repo.stack("one", &body("two", "unit \"ID-new\" exec=\"/bin/false\""));
+    // Closed; a pipe that nobody reads; and a disk that is full.
+    let json = &["--json", "-vvv"][..];
+    for (name, told, more) in
+        [("closed", ">&-", &[][..]), ("nobody reads", "| true", json), ("full", ">/dev/full", &[])]
+    {
+        let inner = case.repo.command(&[&["apply", "--yes", "--confirm", "4"], more].concat());
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("\"$@\" {told}; exit ${{PIPESTATUS[0]}}"), "-"]).arg(inner.get_program());
+        command.args(inner.get_args()).stdin(Stdio::null());
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let ran = Ran::of(&command.output().expect("bash runs"));
+        assert_eq!(ran.code, 4, "{name} {more:?}: {ran:?}");
+        assert!(ran.err.contains("this run is not recorded"), "{name} {more:?}: {ran:?}");
+        assert_eq!(ran.err.contains("standard output cannot be written"), name == "full", "{name} {more:?}: {ran:?}");
+        case.is_back(&format!("{name} {more:?}"));
+    }
 }
 
 #[test]
