@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::kit::{Repo, any, free};
 
 /// Commits all files of a repository.
-fn commit(repo: &Repo) {
+pub fn commit(repo: &Repo) {
     let git = |args: &[&str]| {
         let who = ["-c", "user.name=alice", "-c", "user.email=alice@example.org", "-c", "commit.gpgsign=false"];
         let ran = Command::new("git").current_dir(repo.path()).args(who).args(args).output().expect("git runs");
@@ -14,7 +14,9 @@ fn commit(repo: &Repo) {
     if !repo.path().join(".git").exists() {
         git(&["init", "-q"]);
     }
-    git(&["add", "hosts", "stacks"]);
+    for part in ["hosts", "secrets", "stacks"].into_iter().filter(|part| repo.path().join(part).exists()) {
+        git(&["add", part]);
+    }
     git(&["commit", "-q", "-m", "change"]);
 }
 

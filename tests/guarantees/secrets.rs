@@ -1,8 +1,11 @@
 //! 11: secrets stay in their lane.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use crate::going_back::commit;
 use crate::kit::{Host, Ran, Repo, any};
 
 /// What all planted secrets have in common.
@@ -245,6 +248,138 @@ fn g11_secrets_are_seen_nowhere_but_in_their_file() {
     }
     let control = std::fs::read_dir(temporary.path()).expect("it is there").count();
     assert_eq!(control, 0, "temporary files of the control side");
+}
+
+/// The commands that the program tells of in its help.
+fn commands(repo: &Repo, of: &[&str]) -> Vec<String> {
+    let help = repo.run(&[of, &["--help"]].concat()).out;
+    let all = help.split_once("Commands:\n").expect("it has commands").1.lines().take_while(|line| !line.is_empty());
+    let names = all.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let names: Vec<String> = names.map(String::from).collect();
+    assert!(names.len() > 3, "{help}");
+    names
+}
+
+/// How a command is called once a run has failed, and what it ends with: all the ways in which it tells of something.
+/// `HOST` and `OUT` stand for the host and a place beside the repository's files.
+fn calls(command: &str) -> &'static [(i32, &'static [&'static str])] {
+    match command {
+        "check" | "status" | "man" | "reference" => &[(0, &[]), (0, &["--json"])],
+        "completions" => &[(0, &["bash"])],
+        "render" => &[(0, &[]), (0, &["--json"]), (0, &["--out", "OUT"])],
+        "diff" => &[(0, &["HEAD~1..HEAD", "--full"]), (0, &["HEAD~2..HEAD", "--json"])],
+        "plan" => &[(0, &["--full"]), (0, &["--json"]), (0, &["--markdown"])],
+        "drift" => &[(0, &["--full"]), (0, &["--json"])],
+        "apply" => &[(4, &["--yes", "--full"]), (4, &["--yes", "--json"])],
+        "adopt" => &[(0, &["HOST", "--stack", "taken", "--only", "unit:every-secret-plain", "--json"])],
+        "history" => &[(0, &[]), (0, &["--json"]), (0, &["last"]), (0, &["last", "--json"])],
+        "rollback" => &[(0, &["last", "--yes", "--full"]), (1, &["last", "--yes", "--json"])],
+        "hold" => &[(0, &["one", "--why", "the audit"])],
+        "release" => &[(0, &["one", "--json"])],
+        // Its own commands come one by one.
+        "secret" => &[],
+        "secret init" => &[(0, &["--to", "OUT-identity"])],
+        "secret encrypt" => &[(0, &["OUT.yaml", "more", "--from", "OUT-value"])],
+        "secret edit" => &[(0, &["OUT.yaml"])],
+        // That one is there to show it.
+        "secret view" => &[],
+        "secret rekey" => &[(0, &[]), (0, &["--json"])],
+        other => panic!("`{other}` is a command that nobody has looked at: may it show a secret?"),
+    }
+}
+
+#[test]
+fn g11_no_command_shows_a_secret() {
+    // Another mark than that of a test which looks for its own on the whole host.
+    const MUTE: &str = "mute-";
+    let host = any();
+    let id = "every-secret";
+    let mut repo = Repo::new(id, &[&host]);
+    let names = ["mute-Env/9876543210+x", "mute-File/9876543210+x", "mute-Theirs/9876543210+x"];
+    let watched = Watched { host: &host, secrets: names.map(String::from).to_vec() };
+    repo.env("G11_ENV", names[0]);
+    repo.env("EDITOR", "true");
+    repo.env("RUST_LOG", "trace");
+    repo.env("RECONCILE_LOG", "trace");
+    let identity = include_str!("../../src/sealed/tests/keys/identity");
+    repo.env("RECONCILE_AGE_IDENTITY", identity);
+    let recipient = identity.lines().find_map(|line| line.strip_prefix("# public key: ")).expect("it is written there");
+    repo.write("secrets/recipients", format!("{recipient}\n"));
+    repo.write("secret.txt", names[1]);
+    host.sh(&format!(
+        "cd /etc/systemd/system; printf '[Service]\\nEnvironment=TOKEN={}\\nExecStart=/usr/bin/sleep 9999\\n' >{id}-theirs.service
+        chmod 600 {id}-theirs.service; printf '[Service]\\nExecStart=/usr/bin/sleep 9999\\n' >{id}-plain.service
+        systemctl daemon-reload; systemctl start {id}-theirs {id}-plain",
+        names[2]
+    ));
+    let said = |code: i32, words: &[&str]| {
+        let ran = watched.said(repo.run(&[words, &["-vvv"]].concat()), &format!("{words:?}"));
+        assert_eq!(ran.code, code, "{words:?}: {ran:?}");
+        // What the history has of it.
+        for file in files_below(repo.path().join(".state").as_std_path()) {
+            let bytes = String::from_utf8_lossy(&std::fs::read(&file).expect("a file of ours")).into_owned();
+            for secret in &watched.secrets {
+                assert_eq!(holds(&bytes, secret), None, "{words:?}: in {}", file.display());
+            }
+        }
+        ran
+    };
+    let (file, from) = (repo.path().join("stacks/one/secrets.yaml"), repo.path().join("secret.txt"));
+    said(0, &["secret", "encrypt", file.as_str(), "age", "--from", from.as_str()]);
+    let body = |word: &str, exec: &str| {
+        repo.stack(
+            "one",
+            &format!(
+                "secret \"env\" env=\"G11_ENV\"\nsecrets \"secrets.yaml\"
+                file \"/srv/ID/secret\" content=\"{word} a={{{{ secret.env }}}} b={{{{ secret.age }}}}\"
+                unit \"ID-a\" {{ exec \"{exec}\"\nenv TOKEN=\"{{{{ secret.age }}}}\" WORD=\"{word}\" }}"
+            ),
+        );
+        commit(&repo);
+    };
+    for word in ["one", "two"] {
+        body(word, "/usr/bin/sleep 9999");
+        said(0, &["apply", "--yes", "--json"]);
+    }
+    body("three", "/bin/sh -c 'env; echo $$TOKEN | base64; exit 1'");
+    assert!(!files_below(repo.path().join(".state").as_std_path()).is_empty());
+    let failed = said(4, &["apply", "--yes", "--json"]);
+    assert!(failed.out.contains("‹secret›"), "{}", failed.out);
+    let out = repo.path().join("out").into_string();
+    repo.write("out-value", names[1]);
+    let inner = commands(&repo, &["secret"]).into_iter().map(|name| format!("secret {name}"));
+    for command in commands(&repo, &[]).into_iter().chain(inner) {
+        for (code, more) in calls(&command) {
+            let words = command.split(' ').chain(more.iter().copied());
+            let words: Vec<String> = words.map(|word| word.replace("HOST", &host.name).replace("OUT", &out)).collect();
+            said(*code, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        if command == "adopt" {
+            // Nothing secret of theirs came into the repository.
+            for file in files_below(repo.path().join("stacks").as_std_path()) {
+                let text = String::from_utf8_lossy(&std::fs::read(&file).expect("it is ours")).into_owned();
+                assert!(!text.contains(MUTE), "{}", file.display());
+            }
+            repo.drop_stack("taken");
+        }
+    }
+    // What was rendered has the values, for nobody else to read.
+    let rendered = files_below(std::path::Path::new(&out));
+    assert!(rendered.len() > 1, "{rendered:?}");
+    for file in rendered {
+        let holds = String::from_utf8_lossy(&std::fs::read(&file).expect("it is ours")).contains(MUTE);
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777;
+        assert!(!holds || mode == 0o600, "{} is {mode:o}", file.display());
+    }
+}
+
+fn files_below(top: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(top).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
 }
 
 #[test]
