@@ -195,16 +195,12 @@ impl Torn {
             }
         }
         let over = !self.root.join("state/r/run/17").exists();
-        match (self.file, whole) {
-            // Its last whole line counts.
-            ("phase", _) if self.cut >= "staged\nswitching\n".len() && !whole => {
-                if !former || !over {
-                    wrong.push("it did not go back".into())
-                }
-            }
-            ("phase", _) if !new || !over => wrong.push("it did not stay".into()),
-            (file, true) if file != "phase" && (!former || !over) => wrong.push("it did not go back".into()),
-            _ => {}
+        // Its last whole line counts.
+        let goes_back = if self.file == "phase" { !whole && self.cut >= "staged\nswitching\n".len() } else { whole };
+        if goes_back && !(former && over) {
+            wrong.push("it did not go back".into());
+        } else if self.file == "phase" && !goes_back && !(new && over) {
+            wrong.push("it did not stay".into());
         }
         wrong
     }
