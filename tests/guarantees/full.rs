@@ -39,10 +39,10 @@ fn at_each_write(host: &Host, id: &str, place: &str, few: usize) {
             saw.is_whole(&when);
             let failed = ran.code != 0;
             if failed && !ran.outcomes().contains("failed") {
-                saw.is_back(&format!("{when}: {}", ran.out));
+                saw.stands_as_before(&format!("{when}: {}", ran.out));
             }
             room.leave(host, &place, None);
-            saw.repairs(&format!("{when}: {}", ran.out));
+            saw.repairs(left, &format!("{when}: {}", ran.out));
             (failed, format!("{when}: {:?}", ran.outcomes()))
         };
         while attempt(enough).0 {

@@ -24,7 +24,7 @@ fn kill_at_each(id: &str, confirm: &str, stop: fn(&Host) -> Stop<'_>, few: usize
         stop.at(0, "*", How::Kill);
         saws[0].repo.run(&args);
         count = count.max(stop.release().0);
-        saws[0].repairs("nothing was killed");
+        saws[0].repairs(0, "nothing was killed");
     }
     each(&format!("{id} --confirm {confirm}"), &mut saws, points(count, few), |saw, number| {
         saw.tip();
@@ -35,7 +35,7 @@ fn kill_at_each(id: &str, confirm: &str, stop: fn(&Host) -> Stop<'_>, few: usize
         let when = format!("killed at command {number} of {count}: {command}");
         saw.reports(&ran, &when);
         saw.is_whole(&when);
-        saw.repairs(&when);
+        saw.repairs(number, &when);
         when
     });
 }
@@ -76,7 +76,7 @@ fn g08_a_confirmation_that_is_killed_is_sent_again() {
     each("g08-confirm", &mut [saw], points(count, 3), |saw, number| {
         let (_, command) = confirmed(saw, number);
         let when = format!("killed at command {number} of {count}: {command}");
-        saw.repairs(&when);
+        saw.repairs(number, &when);
         when
     });
 }
@@ -86,7 +86,7 @@ fn g06_a_way_back_that_is_killed_is_gone_again() {
     let host = free();
     let mut saw = Seesaw::new(&host, "g06-twice", "");
     let stop = Stop::on(&host);
-    let kill = |saw: &Seesaw, pattern: &str| {
+    let kill = |saw: &mut Seesaw, pattern: &str| {
         stop.at(1, pattern, How::Kill);
         assert_eq!(saw.repo.run(&["apply", "--yes", "--json", "--confirm", "0"]).code, 1);
         let (_, place) = stop.release();
@@ -94,13 +94,13 @@ fn g06_a_way_back_that_is_killed_is_gone_again() {
         saw.is_whole(&place);
     };
     saw.tip();
-    kill(&saw, "make_directories*");
-    saw.repairs("everything was kept, and nothing replaced");
+    kill(&mut saw, "make_directories*");
+    saw.repairs(0, "everything was kept, and nothing replaced");
     saw.tip();
-    kill(&saw, "printf *done*");
+    kill(&mut saw, "printf *done*");
     // What it puts back at first is killed right before it is in its place.
-    kill(&saw, "mv -f -- *back/*");
-    saw.repairs("the way back was cut off");
+    kill(&mut saw, "mv -f -- *back/*");
+    saw.repairs(1, "the way back was cut off");
 }
 
 /// What happens at the beginning of a step.
@@ -153,11 +153,12 @@ fn at_each_step(id: &str, fault: Fault, few: usize) {
                 lab(&["start", &host.name]);
                 let ran = finish(run, LONG);
                 assert_eq!(ran.code, 1, "step {number}: {ran:?}");
+                saw.reports(&ran, &format!("step {number}"));
             }
         }
         let when = format!("step {number} of {count}");
         saw.is_whole(&when);
-        saw.repairs(&when);
+        saw.repairs(number, &when);
         when
     });
 }
