@@ -90,7 +90,7 @@ find_folder() {
 turn_to() {
   find_folder "$1"
   dir=$folder ledger='' ledger_sum=''
-  { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger"
+  { IFS= read -r ledger && IFS= read -r ledger_sum; } <"$dir/ledger" || ledger=''
 }
 
 is_held() { [ -f "$state/$repo/hold/$1" ] && IFS= read -r line <"$state/$repo/hold/$1" && in_force "$line"; }

@@ -8,9 +8,12 @@ revert() {
   say "reverting $1"
   turn_to "$1"
   reverted=rolled-back back=yes undo=undo
+  # Whole lines: of one that is torn, a path could be another one.
+  read_lines "$dir/steps"
+  steps=$lines
   [ ! -f "$dir/turned" ] || unturn
   reached='' backwards=''
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     [ -n "$reached" ] || backwards="$step$nl$backwards"
     [ "$step" != "${2-}" ] || reached=yes
     case $reached$step in yesunmoved"$tab"*) undo=undo.before ;; esac
@@ -34,7 +37,7 @@ revert() {
 # What has taken over requests gives them back before it is stopped. All of this can be done again.
 unturn() {
   backwards=''
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     if [ "$step" = turn ]; then backwards=''; else backwards="$step$nl$backwards"; fi
   done
   find_replaced
@@ -58,7 +61,7 @@ bring_back() {
 # The steps that keep what is replaced.
 find_replaced() {
   replaced=''
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     case $step in keep"$tab"* | came"$tab"*) replaced=$replaced$step$tab$nl ;; esac
   done
 }
@@ -81,7 +84,7 @@ undo_steps() {
 # What went back is on the disk before the journal says so: the directories that the steps would have there, or what is
 # above them where they are gone again.
 sync_back() {
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     case $step in sync"$tab"*) ;; *) continue ;; esac
     there=''
     IFS=$tab
@@ -107,7 +110,7 @@ settle_debts() {
   fi || return 1
   # What comes before all else was the whole way: nothing had been written down yet but by others.
   [ "$undo" = undo ] || return 0
-  for step in $(cat "$dir/steps"); do
+  for step in $steps; do
     case $step in
       owe"$tab"*)
         IFS=$tab
