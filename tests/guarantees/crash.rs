@@ -145,6 +145,7 @@ fn g05_containers_owe_a_restart_too() {
     let ran = repo.run(&["apply", "--yes", "--json"]);
     assert_eq!((ran.code, state().trim()), (4, "paused"), "{ran:?}");
     assert_eq!(host.sh("cat /srv/g05-docker-app/conf"), "five");
+    host.sh("docker unpause g05-docker-app-web-1");
 }
 
 #[test]
