@@ -300,7 +300,7 @@ fn g06_the_journal_says_nothing_that_is_not_on_the_disk() {
 #[test]
 fn g05_what_was_owed_before_is_owed_again_after_a_way_back() {
     let owed = "invocations() { printf 'InvocationID=i\n'; }; is=$state/r/owed/u.service
-        older() { printf 'u.service\t%s\t%s\t0\told\n' $1 $2 >$is; }\n";
+        older() { printf 'u.service\t%s\t%s\t0\told\n' \"$1\" $2 >$is; }\n";
     let says = |shell: &str, script: &str| in_apply(shell, &format!("{TRANSACTION}{owed}{script}; cat $is")).0;
     let again = "owe_as_before u.service; owe_as_before u.service";
     for shell in SHELLS {
@@ -321,9 +321,21 @@ fn g05_what_was_owed_before_is_owed_again_after_a_way_back() {
         assert_eq!(says(shell, &format!("{void}; {again}")), "", "{shell}");
         let never = format!("older reload i; {again}");
         assert_eq!(says(shell, &never), "u.service\treload\ti\t0\told\n", "{shell}: nothing came after it");
-        let paid = |verb: &str| format!("older {verb} i; reloaded u.service");
+        let paid = |verb: &str| format!("older {verb} i; pays reload u.service");
         assert_eq!(says(shell, &paid("reload")), "", "{shell}");
         assert_eq!(says(shell, &paid("restart")), "u.service\trestart\ti\t0\told\n", "{shell}");
+        let paid = |debt: &str, with: &str| format!("older {debt} i; pays {with} u.service");
+        assert_eq!(says(shell, &paid("restart", "restart")), "", "{shell}");
+        assert_eq!(says(shell, &paid("recreate", "restart")), "u.service\trecreate\ti\t0\told\n", "{shell}");
+        for (first, then, left) in [
+            ("restart", "recreate", "recreate"),
+            ("recreate", "restart", "recreate"),
+            ("recreate", "signal HUP", "recreate"),
+            ("signal HUP", "reload", "reload"),
+        ] {
+            let script = format!("older '{first}' i; owe '{then}' new u.service");
+            assert!(says(shell, &script).starts_with(&format!("u.service\t{left}\t")), "{shell}: {first}, {then}");
+        }
         // Another stack of the same run has left it.
         let ours = format!("older restart i; sed -i 's/0/1/' $is; owe reload new u.service; {again}");
         assert_eq!(says(shell, &ours), "u.service\trestart\ti\t1\told\n", "{shell}");

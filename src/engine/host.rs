@@ -161,6 +161,9 @@ async fn recover(setup: &Setup, session: &mut Session, who: &str) -> Result<Vec<
 fn became(run: &str, courses: &BTreeMap<StackName, Course>) -> String {
     let words = courses.iter().map(|(stack, course)| match (course.ending, course.output.last()) {
         (Some(Ending::RolledBack), _) => format!("{stack} has been rolled back"),
+        (None, None) if course.parted => format!("{stack} had gone well, and what served before has been stopped"),
+        (_, Some(why)) if course.parted => format!("{stack} had gone well, but what served before may run on ({why})"),
+        (_, None) if course.parted => format!("{stack} had gone well, but what served before may run on"),
         (_, Some(why)) => format!("{stack} could not be rolled back whole ({why})"),
         (_, None) => format!("{stack} could not be rolled back whole"),
     });

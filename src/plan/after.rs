@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::id::{ResourceId, StackName};
+use crate::base::id::{Kind, ResourceId, StackName};
 use crate::plan::Change;
 use crate::plan::host::Planner;
 use crate::resource::Resource;
@@ -15,11 +15,11 @@ impl Planner<'_> {
     /// For each stack with changes, those with changes that must go well before it. There are no circles.
     pub(super) fn needs_of_stacks(&self, by_stack: &BTreeMap<StackName, Vec<Change>>) -> Needs {
         let mut needs: Needs = by_stack.keys().map(|stack| (stack.clone(), self.said(stack, by_stack))).collect();
-        for (stack, other) in self.found(by_stack) {
+        for (stack, other, needed) in self.found(by_stack) {
             // Rendering refuses resources that wait for each other, but two stacks may well need something of each other:
             // what would close a circle is left to the order of names. What the other one is restarted for is to be
             // there by then; a directory above it is made with it.
-            if self.watches(&other, &by_stack[&stack]) {
+            if needed.kind == Kind::Directory && self.watches(&other, &by_stack[&stack]) {
                 continue;
             }
             if !reaches(&needs, &stack, &other) && !reaches(&needs, &other, &stack) {
@@ -48,42 +48,40 @@ impl Planner<'_> {
         said
     }
 
-    /// Stacks with a change that needs a change of another stack, each with that one. That a resource needs one which
-    /// is as it should be binds nobody.
-    fn found(&self, by_stack: &BTreeMap<StackName, Vec<Change>>) -> BTreeSet<(StackName, StackName)> {
+    /// Stacks with a change that needs a change of another stack, each with that one and what changes there. That a
+    /// resource needs one which is as it should be binds nobody.
+    fn found(&self, by_stack: &BTreeMap<StackName, Vec<Change>>) -> BTreeSet<(StackName, StackName, ResourceId)> {
         let changes = || by_stack.values().flatten();
         let changing: BTreeMap<&ResourceId, &StackName> = changes().map(|each| (&each.id, &each.stack)).collect();
         let resources = self.desired.resources.iter().map(|resource| (&resource.id, resource)).collect();
         let pairs = changes().flat_map(|change| {
             let needed = needed_changes(&change.id, &resources, &changing);
-            let others = needed.into_iter().filter(|other| **other != change.stack);
-            others.map(|other| (change.stack.clone(), other.clone()))
+            let others = needed.into_iter().filter(|(other, _)| **other != change.stack);
+            others.map(|(other, id)| (change.stack.clone(), other.clone(), id.clone()))
         });
         pairs.collect()
     }
 }
 
-/// The stacks of the nearest changes that a resource needs: what those need is theirs to wait for.
+/// The nearest changes that a resource needs, with their stacks: what those need is theirs to wait for.
 fn needed_changes<'a>(
     id: &ResourceId,
     resources: &BTreeMap<&ResourceId, &'a Resource>,
-    changing: &BTreeMap<&ResourceId, &'a StackName>,
-) -> BTreeSet<&'a StackName> {
+    changing: &BTreeMap<&'a ResourceId, &'a StackName>,
+) -> BTreeSet<(&'a StackName, &'a ResourceId)> {
     let needs = |id: &ResourceId| resources.get(id).into_iter().flat_map(|resource| &resource.needs);
-    let (mut stacks, mut looked_at) = (BTreeSet::new(), BTreeSet::new());
+    let (mut changes, mut looked_at) = (BTreeSet::new(), BTreeSet::new());
     let mut open: Vec<&ResourceId> = needs(id).collect();
     while let Some(needed) = open.pop() {
         if !looked_at.insert(needed) {
             continue;
         }
-        match changing.get(needed) {
-            Some(stack) => {
-                stacks.insert(*stack);
-            }
+        match changing.get_key_value(needed) {
+            Some((id, stack)) => _ = changes.insert((*stack, *id)),
             None => open.extend(needs(needed)),
         }
     }
-    stacks
+    changes
 }
 
 /// Whether `from` needs `to`, be it through others.
@@ -197,6 +195,9 @@ mod tests {
         }
     }
 
+    const SITE_AND_CONF: &str = "site \"www.example.org\" { root \"/srv/www\" }\nfile \"/etc/x\" content=\"1\"";
+    const INSTALLS_AND_READS: &str = "packages \"nginx\"\nunit \"reads\" { exec \"/bin/app\"; restart-on \"/etc/x\" }";
+
     /// A unit that is restarted for what another stack puts into its directory.
     const READS: &str =
         "directory \"/etc/app.d\" mode=\"0750\"\nunit \"app\" { exec \"/bin/app\"; restart-on \"/etc/app.d/x\" }";
@@ -216,6 +217,11 @@ mod tests {
                 vec!["base <- ", "app <- base"],
             ),
             ("each of the other", vec![("app", &site), ("base", &both)], vec!["base <- ", "app <- base"]),
+            (
+                "what another stack is restarted for, and a package of that",
+                vec![("app", SITE_AND_CONF), ("base", INSTALLS_AND_READS)],
+                vec!["base <- ", "app <- base"],
+            ),
             (
                 "what another stack is restarted for",
                 vec![("app", READS), ("conf", "file \"/etc/app.d/x\" content=\"1\"")],

@@ -54,9 +54,14 @@ impl Owing {
         })
     }
 
-    /// The step that says it is done. What was only told to read its files again may still be owed a restart.
+    /// The step that says it is done. What was only told to read its files again may still be owed a restart, and what
+    /// was restarted a new container.
     pub fn done(&self) -> &'static str {
-        if matches!(self.verb.as_str(), "restart" | "recreate") { "paid" } else { "reloaded" }
+        match self.verb.as_str() {
+            "recreate" => "paid",
+            "restart" => "restarted",
+            _ => "reloaded",
+        }
     }
 }
 
@@ -119,7 +124,7 @@ impl Wishes {
         why: &str,
     ) -> bool {
         let is = |container: &&ContainerSeen| container.service == service && is_at_work(container);
-        if planner.is_stopped(project) || !containers(planner, project).iter().any(is) {
+        if !planner.is_to_run(project, service) || !containers(planner, project).iter().any(is) {
             return false;
         }
         let (project, service) = (project.to_string(), service.to_string());

@@ -428,9 +428,11 @@ impl Planner<'_> {
         projects.find(|project| project.name == name)
     }
 
-    /// Whether a project is not to run.
-    pub(crate) fn is_stopped(&self, project: &str) -> bool {
-        self.project(project).is_some_and(|project| !project.running)
+    /// Whether a service of a project is to run, as far as is known here.
+    pub(crate) fn is_to_run(&self, project: &str, service: &str) -> bool {
+        self.project(project).is_none_or(|project| {
+            project.running && project.services.contains_key(service) && !project.stopped.contains(service)
+        })
     }
 
     /// The services of a project that are restarted if this one is.

@@ -120,6 +120,23 @@ impl Wishes {
         cause: &ResourceId,
         why: Option<String>,
     ) {
+        let mut services = services;
+        for effect in &mut self.others {
+            if let Deed::ContainerRestart { project: of, services: others } = &effect.deed
+                && of == project
+                && effect.why != why
+            {
+                // For whatever reason it was asked for first.
+                let asked = services.len();
+                services.retain(|service| !others.contains(service));
+                if services.len() < asked && !effect.causes.contains(cause) {
+                    effect.causes.push(cause.clone());
+                }
+            }
+        }
+        if services.is_empty() {
+            return;
+        }
         for effect in &mut self.others {
             if let Deed::ContainerRestart { project: of, services: others } = &mut effect.deed
                 && of == project

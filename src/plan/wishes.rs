@@ -210,7 +210,7 @@ impl Wishes {
             }
             Action::Container { project, service, .. } | Action::Recreate { project, service } => {
                 let is = |container: &&ContainerSeen| container.service == *service && is_at_work(container);
-                if !planner.is_stopped(project) && containers(planner, project).iter().any(is) {
+                if planner.is_to_run(project, service) && containers(planner, project).iter().any(is) {
                     let names: Vec<&str> = changed.iter().filter_map(|path| path.file_name()).collect();
                     let why = (!names.is_empty()).then(|| format!("uses {}", names.join(", ")));
                     self.container(planner, resource, action, why);

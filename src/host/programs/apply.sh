@@ -204,7 +204,8 @@ do_step() {
     calm) systemctl reset-failed -- "$@" 2>/dev/null || : ;;
     rest) rest "$@" ;;
     paid) paid "$@" ;;
-    reloaded) reloaded "$@" ;;
+    reloaded) pays reload "$@" ;;
+    restarted) pays restart "$@" ;;
     workers) workers && former_workers=$nl$workers ;;
     nginx) say "step $1" && reload_nginx ;;
     turn) true >"$dir/turned" && sync "$dir/turned" "$dir" ;;

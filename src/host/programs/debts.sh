@@ -16,8 +16,11 @@ owe() {
     [ "$line" != InvocationID= ] || continue
     note=$state/$repo/owed/$unit
     note_older_debt "${line#*=}" || return 1
-    # A restart that is owed already is more than is owed now.
-    case $older in "$unit${tab}restart$tab"*) [ "$verb" = restart ] || continue ;; esac
+    # What is owed already may be more than is owed now.
+    case $verb$older in
+      "restart$unit${tab}restart$tab"* | "recreate$unit${tab}re"[sc]*) ;;
+      *"$unit${tab}restart$tab"* | *"$unit${tab}recreate$tab"*) continue ;;
+    esac
     if [ -s "$note" ]; then note=$dir/owed/$unit notes=$notes$note$nl; fi
     printf '%s\t%s\t%s\t%s\t%s\n' "$unit" "$verb" "${line#*=}" "$run" "$why" >"$note" || return 1
   done
@@ -82,12 +85,17 @@ paid() {
   done
 }
 
-# What was reloaded, and is not owed a restart.
-reloaded() {
+# pays VERB UNIT…: what was reloaded, or signalled, may still be owed a restart, and what was restarted a new container.
+pays() {
+  with=$1
+  shift
   for unit; do
     debt=''
     if [ -s "$state/$repo/owed/$unit" ]; then IFS= read -r debt <"$state/$repo/owed/$unit"; fi
-    case $debt in "$unit${tab}restart$tab"*) ;; *) paid "$unit" || return 1 ;; esac
+    case $with$debt in
+      *"$unit${tab}recreate$tab"* | "reload$unit${tab}restart$tab"*) ;;
+      *) paid "$unit" || return 1 ;;
+    esac
   done
 }
 

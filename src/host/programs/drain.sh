@@ -87,7 +87,7 @@ tell_nginx() {
   run_command 30 nginx -t || return 1
   told=yes
   workers && former_workers=$nl$workers && reload_nginx && check 10 reloaded &&
-    reloaded nginx.service
+    pays reload nginx.service
 }
 
 put_all_back() {
@@ -99,7 +99,7 @@ put_all_back() {
     new=${path%/*}/.reconcile-drain
     cp -p -- "$run_dir/$kept" "$new" && sync "$new" && mv -f -- "$new" "$path" || return 1
   done
-  if [ -z "$told" ]; then owe_as_before nginx.service; else reload_nginx && reloaded nginx.service; fi
+  if [ -z "$told" ]; then owe_as_before nginx.service; else reload_nginx && pays reload nginx.service; fi
 }
 
 drain() {

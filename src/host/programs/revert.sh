@@ -49,10 +49,12 @@ unturn() {
 bring_back() {
   unpaid=''
   for step in $(cat "$1"); do
-    case $unpaid$step in yespaid"$tab"* | yesreloaded"$tab"*) continue ;; esac
+    case $unpaid$step in yespaid"$tab"* | yesreloaded"$tab"* | yesrestarted"$tab"*) continue ;; esac
     unpaid=''
     true >"$run_dir/output"
     do_step "$step" && continue
+    # Where the disk is full, what is brought back needs no note.
+    case $step in owe"$tab"*) continue ;; esac
     unpaid=yes reverted=failed
     show_output
   done
